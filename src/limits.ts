@@ -1,0 +1,92 @@
+/** Every bound of the service in one place, each with its reason. `assertLimits` checks how they hang together. */
+
+const KIB = 1024;
+const MIB = 1024 * KIB;
+
+export const KEY_BYTES = 32;
+export const NONCE_BYTES = 12;
+export const TAG_BYTES = 16;
+/** What a thread-key ciphertext is longer than its plaintext: nonce and tag. */
+export const CIPHERTEXT_OVERHEAD = NONCE_BYTES + TAG_BYTES;
+/** A wrapped key: nonce, 32 bytes, tag. */
+export const WRAPPED_BYTES = KEY_BYTES + CIPHERTEXT_OVERHEAD;
+/** Version byte and 128-bit key id before a ciphertext that names its own key. */
+export const SEALED_HEADER_BYTES = 17;
+
+/** A frame's length has 24 significant bits, so that its first byte is always zero: it tells binary from HTTP. */
+export const MAX_FRAME_BYTES = 16 * MIB - 1;
+/** Data up to this size is sealed on the event loop; a hop to the pool costs more than it saves below it (measured). */
+export const INLINE_BYTES = 256 * KIB;
+/** One read of a socket. Larger chunks amortise a call better and stop paying at this size (measured). */
+export const READ_BUFFER_BYTES = 512 * KIB;
+/** Room before the read buffer for the unfinished frame of the chunk before: an inline message and its wrapping. */
+export const READ_HEADROOM_BYTES = INLINE_BYTES + 8 * KIB;
+/** One response buffer: what a full chunk of frames can answer, so that one chunk is one write. */
+export const RESPONSE_BUFFER_BYTES = READ_HEADROOM_BYTES + READ_BUFFER_BYTES + 64 * KIB;
+/** The largest plaintext of one call: a frame less ids, AAD of the usual size and the ciphertext's own overhead. */
+export const MAX_PLAINTEXT_BYTES = 15 * MIB;
+export const MAX_AAD_BYTES = 64 * KIB;
+/** Items of one `encrypt_many`: bounds the array before it is walked. */
+export const MAX_BATCH_ITEMS = 65_536;
+
+/** Cold requests of one connection under way at once; the next one is answered BUSY. */
+export const MAX_COLD_IN_FLIGHT = 1024;
+/** Bytes that cold requests of one connection may hold at once: two frames of the largest size. */
+export const MAX_COLD_BYTES = 2 * (MAX_FRAME_BYTES + 1);
+/** Connections of one daemon, and of one uid: below the usual file limit of 1,024 with room for the store. */
+export const MAX_CONNECTIONS = 768;
+export const MAX_CONNECTIONS_PER_UID = 512;
+/** A peer that connects and says nothing holds a descriptor no longer than this. */
+export const FIRST_BYTE_TIMEOUT_MS = 5_000;
+/** A frame once begun must end within this time. */
+export const FRAME_TIMEOUT_MS = 30_000;
+/** A client that does not read its answers is dropped after this time. */
+export const WRITE_STALL_TIMEOUT_MS = 30_000;
+/** How long a graceful stop waits for requests under way. */
+export const STOP_GRACE_MS = 10_000;
+
+/** Keys kept unwrapped, and how long an unused one stays. */
+export const DEFAULT_ARENA_BYTES = 4 * MIB;
+export const DEFAULT_CACHED_KEYS = 50_000;
+export const DEFAULT_KEY_IDLE_MS = 15 * 60_000;
+/** Keyed cipher contexts kept per thread: beyond a few thousand their cache misses cost more than keying (measured). */
+export const DEFAULT_KEPT_CONTEXTS = 4_096;
+export const DEFAULT_CONTEXT_IDLE_MS = 60_000;
+/** How often idle keys and contexts are looked for. */
+export const SWEEP_INTERVAL_MS = 1_000;
+
+/** Encryptions under one random-nonce AES-GCM key: NIST SP 800-38D, section 8.3. */
+export const MAX_USES = 2 ** 32;
+/** Where the default key is succeeded and a thread key is reported as due. */
+export const SOFT_USES = 2 ** 31;
+/** Uses reserved by the create itself, then in blocks that double from the first to the second of these. */
+export const FIRST_USES = 1_024;
+export const MIN_USE_BLOCK = 2 ** 10;
+export const MAX_USE_BLOCK = 2 ** 20;
+/** Wraps of a KEK reserved at once: the KEK's own nonce limit, counted the same way. */
+export const WRAP_BLOCK = 2 ** 14;
+/** How long a clean stop spends on returning unused reservations. What is not returned is lost, never under-counted. */
+export const RETURN_USES_MS = 2_000;
+
+export const MAX_RECORD_BYTES = 4 * KIB;
+export const MAX_KEYRING_BYTES = MIB;
+export const MAX_KEY_FILE_BYTES = 4 * KIB;
+/** Keys listed by one call, and records read for it at most (a filter may pass over many). */
+export const MAX_LIST_LIMIT = 1_000;
+export const LIST_SCAN_LIMIT = 4_096;
+
+export const KEY_ID_PATTERN = /^k_[0-9a-z]{1,64}$/;
+export const THREAD_ID_PATTERN = /^[A-Za-z0-9._:@/-]{1,256}$/;
+
+/** Throws if two bounds contradict each other; run by the tests. */
+export function assertLimits(): void {
+  const holds: Array<[boolean, string]> = [
+    [READ_HEADROOM_BYTES > INLINE_BYTES, 'the headroom takes an inline message'],
+    [RESPONSE_BUFFER_BYTES > INLINE_BYTES + CIPHERTEXT_OVERHEAD + 64, 'a response buffer takes an inline answer'],
+    [MAX_PLAINTEXT_BYTES + MAX_AAD_BYTES + KIB < MAX_FRAME_BYTES, 'the largest plaintext fits into a frame'],
+    [FIRST_USES >= 2 && MIN_USE_BLOCK <= MAX_USE_BLOCK && SOFT_USES < MAX_USES, 'use blocks grow towards the limit'],
+    [MAX_FRAME_BYTES < 2 ** 24, 'the first byte of a frame is zero'],
+    [MAX_CONNECTIONS_PER_UID <= MAX_CONNECTIONS, 'one uid may hold no more than all connections'],
+  ];
+  for (const [ok, text] of holds) if (!ok) throw new Error(`limits.ts: does not hold: ${text}`);
+}

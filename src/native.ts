@@ -1,0 +1,161 @@
+import { createRequire } from 'node:module';
+import { KmsError } from './errors.js';
+import type { KeyMeta, KeyringDocument } from './store/key-store.js';
+
+/** An unwrapped key in the native arena: slot and generation in one opaque number. Stale ones are refused, never reused. */
+export type Handle = number;
+/** A namespace of keys in the arena; one per opened store. 0 is none. */
+export type Space = number;
+
+export type Protection = 'secretmem' | 'mlock' | 'none';
+export type Kind = 'master' | 'slot' | 'root' | 'kek' | 'mac' | 'dek';
+
+export interface ArenaInfo {
+  protection: Protection;
+  arenaBytes: number;
+  /** Keys the arena can hold, and holds. */
+  capacity: number;
+  used: number;
+  /** RLIMIT_MEMLOCK in bytes, Infinity if unlimited. */
+  memlockLimit: number;
+  openssl: string;
+}
+
+export interface Peer {
+  uid: number;
+  gid: number;
+  /** 0 where the platform does not tell. */
+  pid: number;
+}
+
+/** Calls of an acceptor; both run on the event loop. */
+export interface AcceptorEvents {
+  /** A connection came; false closes it before a byte is read. */
+  onPeer(peer: Peer): boolean;
+  /** Its first byte is known (still unread). The callee owns `fd` from here. */
+  onReady(fd: number, peer: Peer, firstByte: number): void;
+  /** An admitted connection went away, or said nothing in time, before `onReady`. */
+  onGone(peer: Peer): void;
+}
+
+export interface Acceptor {
+  /** Stops accepting, closes connections still waiting for their first byte, removes the socket file if it is still ours. */
+  close(): void;
+}
+
+/** Negative results of the hot calls that are not error codes of the table. */
+export const NOT_CACHED = -100;
+export const NEEDS_USES = -101;
+
+/** Positions in the report of `serveChunk`. */
+export const REPORT = { consumed: 0, written: 1, flags: 2, deferred: 3, served: 4, first: 5 } as const;
+/** Each deferred frame: offset and length of its body (without the length field), and why. */
+export const DEFERRED_FIELDS = 3;
+export const MAX_DEFERRED = 256;
+export const REPORT_LENGTH = REPORT.first + DEFERRED_FIELDS * MAX_DEFERRED;
+export const FLAG = { plaintextWritten: 1, outputFull: 2, protocolError: 4 } as const;
+export const DEFERRED = { cold: 0, notCached: 1, needsUses: 2, large: 3 } as const;
+/** Bits of `serveChunk`'s `bits`. */
+export const BIT = { client: 1, sealed: 2 } as const;
+
+/** The addon. Cold calls throw `KmsError`; the hot ones return a count, or a negative status. Inputs named `secret` are wiped. */
+export interface Binding {
+  /** Gives the addon the error class; returns the native copy of the code table for the tests. */
+  bind(errorClass: typeof KmsError, doorbell: Int32Array): Record<string, number>;
+
+  // Process
+  /** Makes the arena, once per process: the first call's sizes stay. Runs the self-test of the cipher. */
+  initialise(arenaBytes: number, keptContexts: number): ArenaInfo;
+  arenaInfo(): ArenaInfo;
+  /** RLIMIT_CORE 0, not dumpable, SIGUSR1 ignored. */
+  hardenProcess(): void;
+  lockDirectory(path: string): number;
+  unlockDirectory(lock: number): void;
+  peerOf(fd: number): Peer;
+  closeFd(fd: number): void;
+  listenUnix(path: string, mode: number, firstByteTimeoutMs: number, events: AcceptorEvents): Acceptor;
+
+  // Keys
+  openSpace(cachedKeys: number): Space;
+  /** Wipes every key of the space; the answer follows the last wipe. */
+  closeSpace(space: Space): void;
+  generateKey(space: Space, kind: Kind): Handle;
+  /** `mayBeGroupReadable` for files in $CREDENTIALS_DIRECTORY or by configuration. */
+  readKeyFile(space: Space, path: string, mayBeGroupReadable: boolean): Handle;
+  readKeyDescriptor(space: Space, fd: number): Handle;
+  /** Writes 64 hex digits and a newline to a new file (0600), durable; for `init`. Never overwrites. */
+  writeKeyFile(path: string): void;
+  importKey(space: Space, kind: Kind, secret: Uint8Array): Handle;
+  /** Only DEKs: for `exposeRawKeys`. */
+  exportKey(dek: Handle): Uint8Array;
+  deriveKey(from: Handle, salt: Uint8Array, info: Uint8Array, kind: Kind): Handle;
+  wrapKey(under: Handle, key: Handle, aad: Uint8Array): Uint8Array;
+  unwrapKey(under: Handle, wrapped: Uint8Array, aad: Uint8Array, kind: Kind): Handle;
+  hmac(key: Handle, data: Uint8Array): Uint8Array;
+  verifyHmac(key: Handle, data: Uint8Array, mac: Uint8Array): boolean;
+  sameKey(a: Handle, b: Handle): boolean;
+  releaseKey(key: Handle): void;
+
+  // Cached DEKs
+  /** Puts a DEK under its id; `uses` are added to what the id has left. Returns the handle that serves (an earlier one wins). */
+  publishKey(space: Space, dek: Handle, keyId: string, kekVersion: number, uses: number): Handle;
+  /** 0 if it is not cached. */
+  findKey(space: Space, keyId: string): Handle;
+  kekVersionOf(dek: Handle): number;
+  /** Wipes the key; `disabled` and `destroyed` stay as answers. Returns after the last wipe. */
+  retireKey(space: Space, keyId: string, state: 'evicted' | 'disabled' | 'destroyed'): void;
+  grantUses(space: Space, keyId: string, uses: number): void;
+  /** Ids whose reserved uses are half gone; each is named once per grant. */
+  takeUseRequests(space: Space): string[];
+  /** Uses reserved and not done, per id; threads' sub-blocks are called in. */
+  unusedUses(space: Space): Array<[keyId: string, uses: number]>;
+  cachedKeys(space: Space): number;
+  /** Wipes contexts and keys not used for that many sweeps; 0 leaves them. */
+  sweep(contextSweeps: number, keySweeps: number): void;
+
+  // Hot
+  /** Bytes written to `out` at `offset`, or a negative status. */
+  encryptInto(dek: Handle, plaintext: Uint8Array, aad: Uint8Array | undefined, out: Uint8Array, offset: number): number;
+  decryptInto(dek: Handle, ciphertext: Uint8Array, aad: Uint8Array | undefined, out: Uint8Array, offset: number): number;
+  /** The same on the pool, for large messages; the arguments must not be touched until it settles. */
+  encryptOnPool(dek: Handle, plaintext: Uint8Array, aad: Uint8Array | undefined, out: Uint8Array): Promise<number>;
+  decryptOnPool(dek: Handle, ciphertext: Uint8Array, aad: Uint8Array | undefined, out: Uint8Array): Promise<number>;
+  /**
+   * Walks the frames in input[start, end): answers ops 2 to 5 into `output`, names every other frame in `report`, wipes the
+   * plaintext it sealed. Unfinished frames are left: `report[consumed]` says where they begin.
+   */
+  serveChunk(
+    space: Space,
+    bits: number,
+    input: Uint8Array,
+    start: number,
+    end: number,
+    output: Uint8Array,
+    report: Int32Array,
+  ): void;
+  /** One large frame's body on the pool: the answer's frame, and whether it holds plaintext; or a negative status for `notCached`, `needsUses`. */
+  serveOnPool(space: Space, bits: number, body: Uint8Array): Promise<Uint8Array | number>;
+  wipe(secret: Uint8Array): void;
+
+  // Documents
+  parseRecord(json: Uint8Array): KeyMeta;
+  parseKeyring(json: Uint8Array): KeyringDocument;
+}
+
+const require = createRequire(import.meta.url);
+
+function load(): Binding {
+  if (!process.versions.openssl.startsWith('3.')) {
+    throw new KmsError('UNSUPPORTED', `needs OpenSSL 3, this Node has ${process.versions.openssl}`);
+  }
+  try {
+    return require('../build/Release/progressdb_kms.node') as Binding;
+  } catch (cause) {
+    throw new KmsError('UNSUPPORTED', 'the native addon cannot be loaded; build it with `npm run build:native`', { cause });
+  }
+}
+
+export const binding = load();
+/** Set to 1 by the native core on this thread when a key's reserved uses are half gone. */
+export const doorbell = new Int32Array(1);
+export const nativeStatuses = binding.bind(KmsError, doorbell);

@@ -1,0 +1,104 @@
+import type { KmsError } from './errors.js';
+
+/** Options every call takes last. A passed deadline or an aborted signal ends the call; a write under way may still happen. */
+export interface CallOptions {
+  signal?: AbortSignal;
+  /** Milliseconds this call may take, from now. */
+  deadlineMs?: number;
+}
+
+export interface CreatedKey {
+  keyId: string;
+  /** The DEK wrapped under the KEK: nonce(12) ‖ ct(32) ‖ tag(16). */
+  wrapped: Uint8Array;
+  kekId: string;
+  /** A decimal string. */
+  kekVersion: string;
+}
+
+export interface Encrypted {
+  /** nonce(12) ‖ ciphertext ‖ tag(16). */
+  ciphertext: Uint8Array;
+  /** The version of the KEK that wraps the key, a decimal string. */
+  keyVersion: string;
+}
+
+/** One item of a batch: its result or why there is none. */
+export type ItemResult = Uint8Array | KmsError;
+
+/** AAD of a batch: none, one for all, or one per item. */
+export type BatchAad = Uint8Array | ReadonlyArray<Uint8Array | undefined> | undefined;
+
+export type KeyState = 'active' | 'disabled' | 'destroyed';
+
+export interface KeyDescription {
+  keyId: string;
+  /** What the key belongs to; null for a key made without a thread. */
+  threadId: string | null;
+  alg: 'A256GCM';
+  state: KeyState;
+  /** Counts the writes of the record, from 1. */
+  version: number;
+  kekId: string;
+  kekVersion: string;
+  /** Encryptions reserved so far: never fewer than were done. */
+  usesReserved: number;
+  /** RFC 3339, UTC. */
+  createdAt: string;
+  updatedAt: string;
+  createdBy: string;
+}
+
+export interface KeyPage {
+  keys: KeyDescription[];
+  /** Pass it back for the next page; null on the last. A page may be empty and still have a next one. */
+  next: string | null;
+}
+
+export interface ListQuery {
+  threadId?: string;
+  cursor?: string;
+  /** Keys per page, 1 to 1,000; 100 unless told. */
+  limit?: number;
+}
+
+export interface Health {
+  status: 'ok' | 'sealed' | 'degraded';
+  /** Where keys live: `secretmem` (memfd_secret), `mlock`, or `none`. */
+  protection: 'secretmem' | 'mlock' | 'none';
+  /** Why the store refuses writes, null while it does not. */
+  storeFault: string | null;
+  /** Records that were found damaged, each with the reason; the others keep serving. */
+  damagedRecords: Array<{ keyId: string; reason: string }>;
+  /** Keys whose reserved uses have passed the soft limit, as far as this process has met them. */
+  keysNearLimit: string[];
+}
+
+/** What applications call. Every method rejects with a `KmsError`. One contract suite runs against each implementation. */
+export interface Provider {
+  /** Makes a data key for a thread; durable when the promise resolves. */
+  createDekForThread(threadId: string, options?: CallOptions): Promise<CreatedKey>;
+  /** Makes a data key that belongs to no thread, or to `label`. */
+  createDek(label?: string, options?: CallOptions): Promise<CreatedKey>;
+  /** AES-256-GCM under the key with a fresh random nonce (NIST SP 800-38D). `aad` is authenticated exactly as given. */
+  encryptWithDek(keyId: string, plaintext: Uint8Array, aad?: Uint8Array, options?: CallOptions): Promise<Encrypted>;
+  decryptWithDek(keyId: string, ciphertext: Uint8Array, aad?: Uint8Array, options?: CallOptions): Promise<Uint8Array>;
+  /** One result per item, in order; one item's failure leaves the others alone. */
+  encryptMany(keyId: string, plaintexts: readonly Uint8Array[], aad?: BatchAad, options?: CallOptions): Promise<ItemResult[]>;
+  decryptMany(keyId: string, ciphertexts: readonly Uint8Array[], aad?: BatchAad, options?: CallOptions): Promise<ItemResult[]>;
+  /** Under the default key: 0x01 ‖ key id(16) ‖ nonce ‖ ct ‖ tag, so that it can be succeeded. */
+  encrypt(plaintext: Uint8Array, aad?: Uint8Array, options?: CallOptions): Promise<Uint8Array>;
+  decrypt(sealed: Uint8Array, aad?: Uint8Array, options?: CallOptions): Promise<Uint8Array>;
+  getWrapped(keyId: string, options?: CallOptions): Promise<Uint8Array>;
+  rewrapDek(keyId: string, options?: CallOptions): Promise<CreatedKey>;
+  rotateKek(options?: CallOptions): Promise<Record<string, unknown>>;
+  rotationStatus(options?: CallOptions): Promise<Record<string, unknown>>;
+  listKeys(query?: ListQuery, options?: CallOptions): Promise<KeyPage>;
+  describeKey(keyId: string, options?: CallOptions): Promise<KeyDescription>;
+  disableKey(keyId: string, options?: CallOptions): Promise<KeyDescription>;
+  enableKey(keyId: string, options?: CallOptions): Promise<KeyDescription>;
+  /** Needs a disabled key. Complete after the next KEK rotation, and not in archives already made. */
+  destroyKey(keyId: string, options?: CallOptions): Promise<KeyDescription>;
+  health(options?: CallOptions): Promise<Health>;
+  close(): Promise<void>;
+}
