@@ -6,6 +6,7 @@
         "native/addon.cc",
         "native/acceptor.cc",
         "native/hot_calls.cc",
+        "native/pool_calls.cc",
         "<!@(node -p \"require('fs').readdirSync('native/core').filter((f) => f.endsWith('.cc')).map((f) => 'native/core/' + f).join(' ')\")"
       ],
       "include_dirs": ["native"],
@@ -15,14 +16,14 @@
       "cflags_cc": [
         "-std=c++17", "-O2", "-fno-exceptions", "-fvisibility=hidden", "-fstack-protector-strong", "-fno-plt", "-Wall", "-Wextra",
         "-Wshadow", "-Wconversion", "-Wno-sign-conversion", "-Wno-cast-function-type",
-        "-isystem", "<!(node -p \"require('node-addon-api').include_dir\")",
+        "-isystem", "<!(node -p \"require('path').resolve(require('node-addon-api').include_dir)\")",
         "-isystem", "<(node_root_dir)/include/node"
       ],
       "conditions": [
         ["OS=='linux'", { "ldflags": ["-Wl,-z,relro,-z,now,-z,noexecstack"] }],
         ["OS=='mac'", { "xcode_settings": {
           "CLANG_CXX_LANGUAGE_STANDARD": "c++17", "GCC_ENABLE_CPP_EXCEPTIONS": "NO", "GCC_SYMBOLS_PRIVATE_EXTERN": "YES",
-          "OTHER_CPLUSPLUSFLAGS": ["-isystem", "<!(node -p \"require('node-addon-api').include_dir\")"] } }]
+          "OTHER_CPLUSPLUSFLAGS": ["-isystem", "<!(node -p \"require('path').resolve(require('node-addon-api').include_dir)\")"] } }]
       ]
     }
   ]

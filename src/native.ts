@@ -107,8 +107,8 @@ export interface Binding {
   grantUses(space: Space, keyId: string, uses: number): void;
   /** Ids whose reserved uses are half gone; each is named once per grant. */
   takeUseRequests(space: Space): string[];
-  /** Uses reserved and not done, per id; threads' sub-blocks are called in. */
-  unusedUses(space: Space): Array<[keyId: string, uses: number]>;
+  /** Takes back, per id, what was granted and not used; threads' sub-blocks are called in. */
+  takeUnusedUses(space: Space): Array<[keyId: string, uses: number]>;
   cachedKeys(space: Space): number;
   /** Wipes contexts and keys not used for that many sweeps; 0 leaves them. */
   sweep(contextSweeps: number, keySweeps: number): void;
@@ -117,9 +117,10 @@ export interface Binding {
   /** Bytes written to `out` at `offset`, or a negative status. */
   encryptInto(dek: Handle, plaintext: Uint8Array, aad: Uint8Array | undefined, out: Uint8Array, offset: number): number;
   decryptInto(dek: Handle, ciphertext: Uint8Array, aad: Uint8Array | undefined, out: Uint8Array, offset: number): number;
-  /** The same on the pool, for large messages; the arguments must not be touched until it settles. */
-  encryptOnPool(dek: Handle, plaintext: Uint8Array, aad: Uint8Array | undefined, out: Uint8Array): Promise<number>;
-  decryptOnPool(dek: Handle, ciphertext: Uint8Array, aad: Uint8Array | undefined, out: Uint8Array): Promise<number>;
+  /** The same on the pool, for large messages: the result in memory of its own that wipes itself, or a negative status. */
+  encryptOnPool(dek: Handle, plaintext: Uint8Array, aad: Uint8Array | undefined): Promise<Uint8Array | number>;
+  /** An empty plaintext comes as the number 0. */
+  decryptOnPool(dek: Handle, ciphertext: Uint8Array, aad: Uint8Array | undefined): Promise<Uint8Array | number>;
   /**
    * Walks the frames in input[start, end): answers ops 2 to 5 into `output`, names every other frame in `report`, wipes the
    * plaintext it sealed. Unfinished frames are left: `report[consumed]` says where they begin.

@@ -1,0 +1,321 @@
+#include <errno.h>
+#include <node_api.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include <string>
+#include <vector>
+
+#include "core/peer.h"
+#include "environment.h"
+
+namespace kms {
+
+namespace {
+
+// Out of descriptors, a listener that polled on would spin: it pauses this long.
+constexpr uint64_t kPauseMs = 100;
+
+struct Listener;
+
+// A connection that was admitted and has not said anything yet.
+struct Waiting {
+  uv_poll_t poll{};
+  Listener* listener = nullptr;
+  int fd = -1;
+  Peer peer;
+  uint64_t deadline = 0;
+};
+
+struct Listener {
+  napi_env env = nullptr;
+  napi_ref events = nullptr;
+  napi_ref self = nullptr;
+  napi_async_context context = nullptr;
+  napi_async_cleanup_hook_handle cleanup = nullptr;
+  uv_poll_t poll{};
+  uv_timer_t timer{};
+  int fd = -1;
+  std::string path;
+  dev_t device = 0;
+  ino_t inode = 0;
+  uint64_t timeoutMs = 0;
+  uint64_t pausedUntil = 0;
+  std::vector<Waiting*> waiting;
+  int openHandles = 0;
+  bool closed = false;
+};
+
+napi_value peerObject(napi_env env, const Peer& peer) {
+  napi_value object = nullptr, value = nullptr;
+  napi_create_object(env, &object);
+  napi_create_uint32(env, peer.uid, &value);
+  napi_set_named_property(env, object, "uid", value);
+  napi_create_uint32(env, peer.gid, &value);
+  napi_set_named_property(env, object, "gid", value);
+  napi_create_int32(env, peer.pid, &value);
+  napi_set_named_property(env, object, "pid", value);
+  return object;
+}
+
+// Calls events[name](…); true if it returned true. What it throws is an uncaught exception, as in any event handler.
+bool call(Listener& listener, const char* name, size_t argc, const napi_value* argv) {
+  napi_env env = listener.env;
+  napi_value events = nullptr, function = nullptr, result = nullptr;
+  napi_get_reference_value(env, listener.events, &events);
+  napi_get_named_property(env, events, name, &function);
+  if (napi_make_callback(env, listener.context, events, function, argc, argv, &result) != napi_ok) {
+    napi_value error = nullptr;
+    if (napi_get_and_clear_last_exception(env, &error) == napi_ok) napi_fatal_exception(env, error);
+    return false;
+  }
+  bool truth = false;
+  return napi_get_value_bool(env, result, &truth) == napi_ok && truth;
+}
+
+class Scope {
+ public:
+  explicit Scope(napi_env env) : env_(env) { napi_open_handle_scope(env, &scope_); }
+  ~Scope() { napi_close_handle_scope(env_, scope_); }
+
+ private:
+  napi_env env_;
+  napi_handle_scope scope_ = nullptr;
+};
+
+bool admitted(Listener& listener, const Peer& peer) {
+  const Scope scope(listener.env);
+  const napi_value argument = peerObject(listener.env, peer);
+  return call(listener, "onPeer", 1, &argument);
+}
+
+void gone(Listener& listener, const Peer& peer) {
+  const Scope scope(listener.env);
+  const napi_value argument = peerObject(listener.env, peer);
+  call(listener, "onGone", 1, &argument);
+}
+
+void handOver(Listener& listener, int fd, const Peer& peer, uint8_t firstByte) {
+  const Scope scope(listener.env);
+  napi_value argv[3] = {nullptr, peerObject(listener.env, peer), nullptr};
+  napi_create_int32(listener.env, fd, &argv[0]);
+  napi_create_uint32(listener.env, firstByte, &argv[2]);
+  call(listener, "onReady", 3, argv);
+}
+
+void onTimer(uv_timer_t* timer);
+
+// Runs while there is something to time: an idle daemon is not woken.
+void tick(Listener& listener) {
+  if (uv_is_active(reinterpret_cast<uv_handle_t*>(&listener.timer)) == 0) uv_timer_start(&listener.timer, onTimer, kPauseMs, kPauseMs);
+}
+
+enum class Peek { Byte, Nothing, Gone };
+
+Peek peek(int fd, uint8_t* byte) {
+  for (;;) {
+    const ssize_t got = recv(fd, byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    if (got == 1) return Peek::Byte;
+    if (got < 0 && errno == EINTR) continue;
+    return got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK) ? Peek::Nothing : Peek::Gone;
+  }
+}
+
+// Takes a connection off the list and frees its watcher; the descriptor is left to the caller.
+int dismiss(Waiting* one) {
+  std::vector<Waiting*>& waiting = one->listener->waiting;
+  for (size_t i = 0; i < waiting.size(); ++i) {
+    if (waiting[i] != one) continue;
+    waiting[i] = waiting.back();
+    waiting.pop_back();
+    break;
+  }
+  uv_poll_stop(&one->poll);
+  const int fd = one->fd;
+  uv_close(reinterpret_cast<uv_handle_t*>(&one->poll), [](uv_handle_t* handle) { delete static_cast<Waiting*>(handle->data); });
+  return fd;
+}
+
+void drop(Waiting* one) {
+  Listener& listener = *one->listener;
+  const Peer peer = one->peer;
+  close(dismiss(one));
+  gone(listener, peer);
+}
+
+void onReadable(uv_poll_t* handle, int status, int) {
+  auto* const one = static_cast<Waiting*>(handle->data);
+  uint8_t byte = 0;
+  const Peek seen = status < 0 ? Peek::Gone : peek(one->fd, &byte);
+  if (seen == Peek::Nothing) return;
+  if (seen == Peek::Gone) {
+    drop(one);
+    return;
+  }
+  Listener& listener = *one->listener;
+  const Peer peer = one->peer;
+  handOver(listener, dismiss(one), peer, byte);
+}
+
+void await(Listener& listener, int fd, const Peer& peer) {
+  uint8_t byte = 0;
+  if (peek(fd, &byte) == Peek::Byte) {
+    handOver(listener, fd, peer, byte);
+    return;
+  }
+  auto* const one = new Waiting();
+  one->listener = &listener;
+  one->fd = fd;
+  one->peer = peer;
+  one->deadline = uv_now(listener.poll.loop) + listener.timeoutMs;
+  one->poll.data = one;
+  if (uv_poll_init(listener.poll.loop, &one->poll, fd) != 0) {
+    delete one;
+    close(fd);
+    gone(listener, peer);
+    return;
+  }
+  listener.waiting.push_back(one);
+  tick(listener);
+  if (uv_poll_start(&one->poll, UV_READABLE | UV_DISCONNECT, onReadable) != 0) drop(one);
+}
+
+void onConnection(uv_poll_t* handle, int status, int) {
+  auto& listener = *static_cast<Listener*>(handle->data);
+  if (status < 0) return;
+  // Bounded, so that a flood of connections does not starve those being served.
+  for (int i = 0; i < 64 && !listener.closed; ++i) {
+    Peer peer;
+    const int fd = acceptPeer(listener.fd, &peer);
+    if (fd < 0) {
+      if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+        uv_poll_stop(&listener.poll);
+        listener.pausedUntil = uv_now(listener.poll.loop) + kPauseMs;
+        tick(listener);
+      }
+      return;
+    }
+    if (admitted(listener, peer) && !listener.closed) {
+      await(listener, fd, peer);
+    } else {
+      close(fd);
+    }
+  }
+}
+
+void onTimer(uv_timer_t* timer) {
+  auto& listener = *static_cast<Listener*>(timer->data);
+  const uint64_t now = uv_now(timer->loop);
+  if (listener.pausedUntil != 0 && now >= listener.pausedUntil) {
+    listener.pausedUntil = 0;
+    uv_poll_start(&listener.poll, UV_READABLE, onConnection);
+  }
+  std::vector<Waiting*> late;
+  for (Waiting* const one : listener.waiting) {
+    if (now >= one->deadline) late.push_back(one);
+  }
+  for (Waiting* const one : late) drop(one);
+  if (listener.waiting.empty() && listener.pausedUntil == 0) uv_timer_stop(timer);
+}
+
+void onClosed(uv_handle_t* handle) {
+  auto& listener = *static_cast<Listener*>(handle->data);
+  if (--listener.openHandles != 0) return;
+  if (listener.cleanup != nullptr) napi_remove_async_cleanup_hook(listener.cleanup);
+  listener.cleanup = nullptr;
+  const Scope scope(listener.env);
+  napi_async_destroy(listener.env, listener.context);
+  napi_delete_reference(listener.env, listener.events);
+  // The last reference: the wrap's finaliser may delete the listener from here on.
+  napi_delete_reference(listener.env, listener.self);
+}
+
+void stop(Listener& listener) {
+  if (listener.closed) return;
+  listener.closed = true;
+  unlinkIfOurs(listener.path.c_str(), listener.device, listener.inode);
+  while (!listener.waiting.empty()) close(dismiss(listener.waiting.back()));
+  uv_poll_stop(&listener.poll);
+  close(listener.fd);
+  uv_close(reinterpret_cast<uv_handle_t*>(&listener.poll), onClosed);
+  uv_close(reinterpret_cast<uv_handle_t*>(&listener.timer), onClosed);
+}
+
+napi_value closeListener(napi_env env, napi_callback_info info) {
+  napi_value self = nullptr;
+  void* listener = nullptr;
+  napi_get_cb_info(env, info, nullptr, nullptr, &self, nullptr);
+  if (napi_unwrap(env, self, &listener) == napi_ok) stop(*static_cast<Listener*>(listener));
+  return nullptr;
+}
+
+bool readString(napi_env env, napi_value value, std::string* text) {
+  size_t length = 0;
+  if (napi_get_value_string_utf8(env, value, nullptr, 0, &length) != napi_ok) return false;
+  text->resize(length + 1);
+  if (napi_get_value_string_utf8(env, value, text->data(), length + 1, &length) != napi_ok) return false;
+  text->resize(length);
+  return true;
+}
+
+napi_value begin(napi_env env, Listener* listener, napi_value events) {
+  napi_value object = nullptr, name = nullptr;
+  uv_loop_t* loop = nullptr;
+  napi_get_uv_event_loop(env, &loop);
+  napi_create_object(env, &object);
+  napi_create_string_utf8(env, "progressdb-kms listener", NAPI_AUTO_LENGTH, &name);
+  listener->env = env;
+  listener->poll.data = listener;
+  listener->timer.data = listener;
+  uv_poll_init(loop, &listener->poll, listener->fd);
+  uv_timer_init(loop, &listener->timer);
+  listener->openHandles = 2;
+  napi_create_reference(env, events, 1, &listener->events);
+  napi_wrap(env, object, listener, [](napi_env, void* data, void*) { delete static_cast<Listener*>(data); }, nullptr, nullptr);
+  napi_create_reference(env, object, 1, &listener->self);
+  napi_async_init(env, object, name, &listener->context);
+  napi_add_async_cleanup_hook(env, [](napi_async_cleanup_hook_handle, void* data) { stop(*static_cast<Listener*>(data)); }, listener,
+                              &listener->cleanup);
+  uv_poll_start(&listener->poll, UV_READABLE, onConnection);
+  uv_unref(reinterpret_cast<uv_handle_t*>(&listener->timer));
+  const napi_property_descriptor close = {"close", nullptr, closeListener, nullptr, nullptr, nullptr, napi_enumerable, nullptr};
+  napi_define_properties(env, object, 1, &close);
+  return object;
+}
+
+// (path, mode, firstByteTimeoutMs, events)
+napi_value listenUnix(napi_env env, napi_callback_info info) {
+  size_t argc = 4;
+  napi_value argv[4];
+  void* data = nullptr;
+  napi_get_cb_info(env, info, &argc, argv, nullptr, &data);
+  const auto* const environment = static_cast<Environment*>(data);
+  uint32_t mode = 0, timeout = 0;
+  napi_valuetype type = napi_undefined;
+  std::string path;
+  if (!readString(env, argv[0], &path) || napi_get_value_uint32(env, argv[1], &mode) != napi_ok ||
+      napi_get_value_uint32(env, argv[2], &timeout) != napi_ok || napi_typeof(env, argv[3], &type) != napi_ok || type != napi_object) {
+    throwFailure(env, *environment, Failure(Status::InvalidArgument, "takes a path, a mode, a time-out and events"));
+    return nullptr;
+  }
+  auto* const listener = new Listener();
+  listener->path = path;
+  listener->timeoutMs = timeout;
+  const Failure failure = bindUnixSocket(path.c_str(), static_cast<int>(mode), &listener->fd, &listener->device, &listener->inode);
+  if (!failure.ok()) {
+    delete listener;
+    throwFailure(env, *environment, failure);
+    return nullptr;
+  }
+  return begin(env, listener, argv[3]);
+}
+
+}  // namespace
+
+napi_status defineAcceptor(napi_env env, napi_value exports, Environment* environment) {
+  const napi_property_descriptor listen = {"listenUnix", nullptr, listenUnix, nullptr, nullptr, nullptr, napi_enumerable, environment};
+  return napi_define_properties(env, exports, 1, &listen);
+}
+
+}  // namespace kms

@@ -1,0 +1,74 @@
+#include "core/entropy.h"
+
+#include <errno.h>
+#include <sys/random.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "core/status.h"
+
+namespace kms {
+
+namespace {
+
+constexpr int64_t kLifetimeMs = 10;
+
+// The coarse clock costs a fifth of the exact one, and its tick is well below the lifetime of a batch.
+int64_t milliseconds() {
+  timespec now{};
+#if defined(CLOCK_MONOTONIC_COARSE)
+  clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+#else
+  clock_gettime(CLOCK_MONOTONIC, &now);
+#endif
+  return int64_t{now.tv_sec} * 1000 + now.tv_nsec / 1000000;
+}
+
+}  // namespace
+
+bool fillRandom(void* out, size_t length) {
+  auto* at = static_cast<uint8_t*>(out);
+  while (length > 0) {
+    // getentropy is the portable face of getrandom(2): at most 256 bytes a call, never short.
+    const size_t part = std::min<size_t>(length, 256);
+    if (getentropy(at, part) != 0) {
+      if (errno == EINTR) continue;
+      return false;
+    }
+    at += part;
+    length -= part;
+  }
+  return true;
+}
+
+NonceBatch::~NonceBatch() { wipe(bytes_, sizeof bytes_); }
+
+// A batch that was used up is followed by one four times as large: a single message draws four nonces, a full chunk few batches.
+bool NonceBatch::draw() {
+  if (!fillRandom(bytes_, size_t{size_} * kNonceBytes)) return false;
+  left_ = size_;
+  size_ = std::min(size_ * 4, kLargest);
+  drawnAt_ = milliseconds();
+  return true;
+}
+
+bool NonceBatch::next(uint8_t nonce[kNonceBytes]) {
+  if (left_ == 0 && !draw()) return false;
+  --left_;
+  memcpy(nonce, bytes_ + size_t{left_} * kNonceBytes, kNonceBytes);
+  return true;
+}
+
+void NonceBatch::expire() {
+  if (left_ != 0 && milliseconds() - drawnAt_ >= kLifetimeMs) discard();
+}
+
+void NonceBatch::discard() {
+  left_ = 0;
+  size_ = kSmallest;
+}
+
+}  // namespace kms

@@ -1,0 +1,54 @@
+#pragma once
+
+#include "core/message.h"
+#include "core/message_pack.h"
+
+namespace kms {
+
+constexpr size_t kFrameHeaderBytes = 4;
+constexpr size_t kMaxFrameBytes = 0xffffff;
+constexpr size_t kInlineBytes = 256u * 1024;
+
+enum class Operation : uint32_t { Encrypt = 2, Decrypt = 3, EncryptMany = 4, DecryptMany = 5 };
+
+// What became of a frame's body on first sight.
+enum class Reading {
+  Hot,        // a request of ops 2 to 5, understood
+  Cold,       // another operation, or one that names no key: not for the native core
+  Refused,    // a request of ops 2 to 5 that is wrong: `refusal` is the answer
+  Malformed,  // no request that could be answered
+};
+
+// A request of ops 2 to 5, as views of the frame's body.
+struct HotRequest {
+  uint32_t id = 0;
+  Operation operation = Operation::Encrypt;
+  Bytes keyId;
+  bool batch = false;
+  // One message: its data. A batch: its items, as encoded.
+  Bytes data;
+  uint32_t items = 0;
+  // One AAD for all, or for a batch the encoded array with one per item.
+  Bytes aad;
+  bool aadPerItem = false;
+  // Bytes of data in all items together.
+  size_t dataBytes = 0;
+  Failure refusal;
+
+  bool encrypts() const { return operation == Operation::Encrypt || operation == Operation::EncryptMany; }
+};
+
+Reading readRequest(const uint8_t* body, size_t length, HotRequest* request);
+
+// Room the answer's frame takes at most.
+size_t answerBound(const HotRequest& request);
+
+// Answers into `out`, which has that room; bytes written, or kNotCached / kNeedsUses and nothing was done. A plaintext
+// that was encrypted is wiped in the body. `plaintextWritten` is set if the answer holds any.
+HotResult answer(ThreadState& thread, SpaceId space, const HotRequest& request, uint8_t* out, bool* plaintextWritten);
+
+// The frame `[id, code, message]`; at most kErrorBound bytes.
+constexpr size_t kErrorBound = 300;
+size_t writeError(uint32_t id, const Failure& failure, uint8_t* out);
+
+}  // namespace kms

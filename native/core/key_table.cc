@@ -1,0 +1,507 @@
+#include "core/key_table.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <thread>
+
+namespace kms {
+
+namespace {
+
+// Uses a thread takes from a key's counter at once, so that threads do not fight for its cache line.
+constexpr uint32_t kSubBlock = 64;
+// How many cached keys an eviction looks at to find one that was not used lately.
+constexpr int kEvictionSample = 16;
+
+uint32_t nextGeneration(uint32_t generation) { return (generation + 1) & Handle::kGenerationMask; }
+bool isLive(uint32_t generation) { return (generation & 1) != 0; }
+
+void hold(Context& context, Hold by) {
+  for (Hold free = Hold::Free; !context.hold.compare_exchange_weak(free, by); free = Hold::Free) std::this_thread::yield();
+}
+
+bool tryHold(Context& context, Hold by) {
+  Hold free = Hold::Free;
+  return context.hold.compare_exchange_strong(free, by);
+}
+
+void letGo(Context& context) { context.hold.store(Hold::Free, std::memory_order_release); }
+
+}  // namespace
+
+size_t KeyTable::IdHash::operator()(const IdKey& key) const {
+  // Seeded per process: an importer of foreign ids cannot aim at one bucket.
+  uint64_t hash = seed ^ (uint64_t{key.space} * 0x9e3779b97f4a7c15u);
+  const char* at = key.id.data();
+  for (size_t left = key.id.size(); left > 0;) {
+    const size_t part = std::min<size_t>(left, 8);
+    uint64_t word = 0;
+    memcpy(&word, at, part);
+    hash = (hash ^ word ^ part) * 0xff51afd7ed558ccdu;
+    hash ^= hash >> 32;
+    at += part;
+    left -= part;
+  }
+  return static_cast<size_t>(hash);
+}
+
+// Never destroyed: threads that end after main may still leave their state here.
+KeyTable& KeyTable::instance() {
+  static KeyTable* const table = new KeyTable();
+  return *table;
+}
+
+Failure KeyTable::open(size_t arenaBytes, uint32_t keptContexts) {
+  const std::unique_lock<std::shared_mutex> hold(mutex_);
+  if (entries_ != nullptr) return Failure();
+  if (Failure failure = selfTest(); !failure.ok()) return failure;
+  Arena& arena = Arena::instance();
+  if (Failure failure = arena.open(arenaBytes); !failure.ok()) return failure;
+  if (!fillRandom(&seed_, sizeof seed_)) return Failure(Status::Internal, "the operating system gives no random bytes");
+  ids_ = decltype(ids_)(64, IdHash{seed_});
+  // Markers of disabled and destroyed keys need a slot and no cell: twice the cells is room for both.
+  capacity_ = std::min<uint32_t>(arena.capacity() * 2, 1u << Handle::kSlotBits);
+  // Pages of the table come when they are first touched: zeroes are a valid free entry.
+  void* const memory = mmap(nullptr, size_t{capacity_} * sizeof(Entry), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) return Failure(Status::Internal, "no memory for the key table");
+  entries_ = static_cast<Entry*>(memory);
+  keptContexts_ = keptContexts;
+  std::atexit([] { KeyTable::instance().wipeAll(); });
+  return Failure();
+}
+
+SpaceId KeyTable::openSpace(uint32_t cachedKeys) {
+  const std::unique_lock<std::shared_mutex> hold(mutex_);
+  const SpaceId id = nextSpace_++;
+  // A tenth of the arena stays for keys that are not cached DEKs.
+  const uint32_t most = std::max<uint32_t>(1, Arena::instance().capacity() / 10 * 9);
+  spaces_[id].cachedKeys = std::clamp<uint32_t>(cachedKeys, 1, most);
+  return id;
+}
+
+void KeyTable::closeSpace(SpaceId space) {
+  const std::unique_lock<std::shared_mutex> hold(mutex_);
+  for (uint32_t slot = 0; slot < fresh_; ++slot) {
+    if (isLive(entries_[slot].generation) && entries_[slot].space == space) retireLocked(slot, Retire::Evicted);
+  }
+  spaces_.erase(space);
+}
+
+void KeyTable::wipeAll() {
+  const std::unique_lock<std::shared_mutex> hold(mutex_);
+  for (uint32_t slot = 0; slot < fresh_; ++slot) {
+    if (isLive(entries_[slot].generation)) retireLocked(slot, Retire::Evicted);
+  }
+}
+
+KeyTable::Entry* KeyTable::entryOf(Handle key) {
+  if (key.slot >= capacity_ || !isLive(key.generation)) return nullptr;
+  Entry* const entry = &entries_[key.slot];
+  return entry->generation.load() == key.generation ? entry : nullptr;
+}
+
+uint32_t KeyTable::takeSlot() {
+  if (!freeSlots_.empty()) {
+    const uint32_t slot = freeSlots_.back();
+    freeSlots_.pop_back();
+    return slot;
+  }
+  if (fresh_ == capacity_) return UINT32_MAX;
+  new (&entries_[fresh_]) Entry();
+  return fresh_++;
+}
+
+void KeyTable::freeSlot(uint32_t slot) {
+  Entry& entry = entries_[slot];
+  entry.published = false;
+  entry.idLength = 0;
+  entry.cell = Arena::kNone;
+  freeSlots_.push_back(slot);
+}
+
+Handle KeyTable::handleOf(uint32_t slot) const { return Handle{slot, entries_[slot].generation.load()}; }
+
+// A new life for the slot: handles to the one before are stale from here on.
+void KeyTable::renew(uint32_t slot) {
+  std::atomic<uint32_t>& generation = entries_[slot].generation;
+  uint32_t next = nextGeneration(generation.load());
+  if (!isLive(next)) next = nextGeneration(next);
+  generation.store(next);
+}
+
+Failure KeyTable::adopt(SpaceId space, Kind kind, Arena::Cell cell, Handle* handle) {
+  const std::unique_lock<std::shared_mutex> hold(mutex_);
+  if (spaces_.count(space) == 0) return Failure(Status::Sealed);
+  const uint32_t slot = takeSlot();
+  if (slot == UINT32_MAX) return Failure(Status::Busy, "the key table is full");
+  Entry& entry = entries_[slot];
+  entry.kind = kind;
+  entry.cell = cell;
+  entry.space = space;
+  entry.state = KeyState::Active;
+  entry.remaining = 0;
+  renew(slot);
+  *handle = handleOf(slot);
+  return Failure();
+}
+
+void KeyTable::release(Handle key) {
+  const std::unique_lock<std::shared_mutex> hold(mutex_);
+  if (entryOf(key) != nullptr) retireLocked(key.slot, Retire::Evicted);
+}
+
+bool KeyTable::spaceOf(Handle key, SpaceId* space) {
+  const std::shared_lock<std::shared_mutex> hold(mutex_);
+  const Entry* const entry = entryOf(key);
+  if (entry != nullptr) *space = entry->space;
+  return entry != nullptr;
+}
+
+void KeyTable::name(uint32_t slot, SpaceId space, std::string_view id) {
+  Entry& entry = entries_[slot];
+  memcpy(entry.id, id.data(), id.size());
+  entry.idLength = static_cast<uint8_t>(id.size());
+  entry.published = true;
+  entry.space = space;
+  entry.lastUse = sweeps_.load();
+  ids_.emplace(IdKey{space, entry.name()}, slot);
+  ++spaces_[space].cached;
+}
+
+// Room for one more cached key, by evicting one where the space is full.
+bool KeyTable::makeRoom(Space& space, SpaceId id) {
+  while (space.cached >= space.cachedKeys) {
+    if (!evictOne(id)) return false;
+  }
+  return true;
+}
+
+Failure KeyTable::publish(SpaceId space, Handle dek, std::string_view id, uint32_t kekVersion, uint64_t uses, Handle* serving) {
+  const std::unique_lock<std::shared_mutex> hold(mutex_);
+  Entry* const entry = entryOf(dek);
+  const auto found = spaces_.find(space);
+  if (found == spaces_.end()) return Failure(Status::Sealed);
+  if (entry == nullptr || entry->kind != Kind::Dek || entry->published || id.empty() || id.size() > kKeyIdBytes) {
+    return Failure(Status::InvalidArgument, "not a loose data key");
+  }
+  const Handle earlier = findLocked(space, id);
+  if (!earlier.none()) {
+    Entry& known = entries_[earlier.slot];
+    if (known.state == KeyState::Active) {
+      retireLocked(dek.slot, Retire::Evicted);
+      known.remaining += static_cast<int64_t>(uses);
+      *serving = earlier;
+      return Failure();
+    }
+    retireLocked(earlier.slot, Retire::Evicted);
+  }
+  if (!makeRoom(found->second, space)) return Failure(Status::Busy, "the key table is full");
+  name(dek.slot, space, id);
+  entry->kekVersion = kekVersion;
+  const auto remaining = static_cast<int64_t>(uses + found->second.rests.take(id));
+  entry->remaining = remaining;
+  entry->askBelow = remaining / 2;
+  entry->asked = false;
+  renew(dek.slot);
+  *serving = handleOf(dek.slot);
+  return Failure();
+}
+
+Handle KeyTable::findLocked(SpaceId space, std::string_view id) const {
+  const auto found = ids_.find(IdKey{space, id});
+  return found == ids_.end() ? Handle{} : handleOf(found->second);
+}
+
+Handle KeyTable::find(SpaceId space, std::string_view id) {
+  const std::shared_lock<std::shared_mutex> hold(mutex_);
+  return findLocked(space, id);
+}
+
+void KeyTable::retire(SpaceId space, std::string_view id, Retire how) {
+  const std::unique_lock<std::shared_mutex> hold(mutex_);
+  const auto found = spaces_.find(space);
+  if (found == spaces_.end()) return;
+  const Handle known = findLocked(space, id);
+  if (!known.none()) {
+    retireLocked(known.slot, how);
+    return;
+  }
+  if (how == Retire::Evicted || id.size() > kKeyIdBytes || !makeRoom(found->second, space)) return;
+  const uint32_t slot = takeSlot();
+  if (slot == UINT32_MAX) return;
+  Entry& entry = entries_[slot];
+  entry.kind = Kind::Dek;
+  entry.cell = Arena::kNone;
+  entry.remaining = 0;
+  entry.state = how == Retire::Disabled ? KeyState::Disabled : KeyState::Destroyed;
+  name(slot, space, id);
+  renew(slot);
+}
+
+// Wipes every thread's context of the key and returns the uses they had not used. Waits for operations under way.
+uint64_t KeyTable::wipeContexts(Handle key) {
+  uint64_t credit = 0;
+  for (ThreadState* const thread : threads_) {
+    for (Context* const context : {thread->contextOf(key.slot), &thread->passing()}) {
+      if (context == nullptr) continue;
+      hold(*context, Hold::Wiper);
+      if (context->key == key) {
+        credit += context->credit;
+        context->credit = 0;
+        context->key = Handle{};
+        context->cipher.forget();
+      }
+      letGo(*context);
+    }
+  }
+  return credit;
+}
+
+void KeyTable::retireLocked(uint32_t slot, Retire how) {
+  Entry& entry = entries_[slot];
+  const Handle dying = handleOf(slot);
+  entry.generation.store(nextGeneration(dying.generation));
+  const uint64_t credit = wipeContexts(dying);
+  const uint64_t rest = credit + static_cast<uint64_t>(std::max<int64_t>(0, entry.remaining.exchange(0)));
+  if (entry.cell != Arena::kNone) Arena::instance().release(entry.cell);
+  entry.cell = Arena::kNone;
+  if (!entry.published) {
+    freeSlot(slot);
+    return;
+  }
+  const auto space = spaces_.find(entry.space);
+  if (space != spaces_.end()) {
+    if (how == Retire::Destroyed) {
+      space->second.rests.take(entry.name());
+    } else {
+      space->second.rests.add(entry.name(), rest);
+    }
+  }
+  if (how == Retire::Evicted) {
+    ids_.erase(IdKey{entry.space, entry.name()});
+    if (space != spaces_.end()) --space->second.cached;
+    freeSlot(slot);
+    return;
+  }
+  entry.state = how == Retire::Disabled ? KeyState::Disabled : KeyState::Destroyed;
+  renew(slot);
+}
+
+// The least lately used of the next few keys after the hand, as a clock would go round.
+bool KeyTable::evictOne(SpaceId id) {
+  const auto found = spaces_.find(id);
+  if (found == spaces_.end() || found->second.cached == 0) return false;
+  Space& space = found->second;
+  const uint32_t now = sweeps_.load(std::memory_order_relaxed);
+  uint32_t victim = UINT32_MAX;
+  uint32_t oldest = 0;
+  int seen = 0;
+  for (uint32_t step = 0; step < fresh_ && seen < kEvictionSample; ++step) {
+    space.hand = space.hand + 1 < fresh_ ? space.hand + 1 : 0;
+    const Entry& entry = entries_[space.hand];
+    if (!entry.published || entry.space != id) continue;
+    ++seen;
+    const uint32_t age = now - entry.lastUse.load(std::memory_order_relaxed);
+    if (victim == UINT32_MAX || age > oldest) {
+      victim = space.hand;
+      oldest = age;
+    }
+  }
+  if (victim == UINT32_MAX) return false;
+  retireLocked(victim, Retire::Evicted);
+  return true;
+}
+
+void KeyTable::grantUses(SpaceId space, std::string_view id, uint64_t uses) {
+  const std::unique_lock<std::shared_mutex> hold(mutex_);
+  const auto found = spaces_.find(space);
+  if (found == spaces_.end()) return;
+  const Handle known = findLocked(space, id);
+  if (known.none() || entries_[known.slot].state != KeyState::Active) {
+    found->second.rests.add(id, uses);
+    return;
+  }
+  Entry& entry = entries_[known.slot];
+  const int64_t remaining = entry.remaining.fetch_add(static_cast<int64_t>(uses)) + static_cast<int64_t>(uses);
+  entry.askBelow = remaining / 2;
+  entry.asked = false;
+}
+
+std::vector<std::string> KeyTable::takeUseRequests(SpaceId space) {
+  const std::lock_guard<std::mutex> hold(useRequestMutex_);
+  std::vector<std::string> taken;
+  const auto mine = std::stable_partition(useRequests_.begin(), useRequests_.end(), [&](const auto& one) { return one.first != space; });
+  for (auto one = mine; one != useRequests_.end(); ++one) taken.push_back(std::move(one->second));
+  useRequests_.erase(mine, useRequests_.end());
+  useRequestCount_ = static_cast<uint32_t>(useRequests_.size());
+  return taken;
+}
+
+std::vector<std::pair<std::string, uint64_t>> KeyTable::takeUnusedUses(SpaceId space) {
+  const std::unique_lock<std::shared_mutex> hold(mutex_);
+  const auto found = spaces_.find(space);
+  if (found == spaces_.end()) return {};
+  for (uint32_t slot = 0; slot < fresh_; ++slot) {
+    Entry& entry = entries_[slot];
+    if (!entry.published || entry.space != space) continue;
+    const uint64_t rest = wipeContexts(handleOf(slot)) + static_cast<uint64_t>(std::max<int64_t>(0, entry.remaining.exchange(0)));
+    found->second.rests.add(entry.name(), rest);
+  }
+  return found->second.rests.takeAll();
+}
+
+uint32_t KeyTable::cachedKeys(SpaceId space) {
+  const std::shared_lock<std::shared_mutex> hold(mutex_);
+  const auto found = spaces_.find(space);
+  return found == spaces_.end() ? 0 : found->second.cached;
+}
+
+uint32_t KeyTable::kekVersionOf(Handle dek) const {
+  return dek.slot < capacity_ ? entries_[dek.slot].kekVersion.load(std::memory_order_relaxed) : 0;
+}
+
+void KeyTable::sweep(uint32_t contextSweeps, uint32_t keySweeps) {
+  const uint32_t now = sweeps_.fetch_add(1) + 1;
+  if (contextSweeps != 0) {
+    const std::shared_lock<std::shared_mutex> shared(mutex_);
+    for (ThreadState* const thread : threads_) {
+      for (uint32_t i = 0; i < thread->contextCount(); ++i) {
+        Context& context = thread->contexts()[i];
+        // One in use is not idle.
+        if (!tryHold(context, Hold::Wiper)) continue;
+        if (!context.key.none() && now - context.lastUse > contextSweeps) unbindLocked(context);
+        letGo(context);
+      }
+    }
+  }
+  if (keySweeps == 0) return;
+  const std::unique_lock<std::shared_mutex> hold(mutex_);
+  for (uint32_t slot = 0; slot < fresh_; ++slot) {
+    Entry& entry = entries_[slot];
+    if (entry.published && now - entry.lastUse.load(std::memory_order_relaxed) > keySweeps) retireLocked(slot, Retire::Evicted);
+  }
+}
+
+// Wipes a context that is held, under either lock, and gives its uses back while the key is still the one it took them from.
+void KeyTable::unbindLocked(Context& context) {
+  if (Entry* const entry = entryOf(context.key)) entry->remaining += context.credit;
+  context.credit = 0;
+  context.key = Handle{};
+  context.cipher.forget();
+}
+
+void KeyTable::ask(ThreadState& thread, Entry& entry) {
+  const std::lock_guard<std::mutex> hold(useRequestMutex_);
+  useRequests_.emplace_back(entry.space, std::string(entry.name()));
+  useRequestCount_ = static_cast<uint32_t>(useRequests_.size());
+  thread.ring();
+}
+
+bool KeyTable::takeUses(ThreadState& thread, Entry& entry, Context& context, uint32_t uses) {
+  if (uses <= context.credit) {
+    context.credit -= uses;
+    return true;
+  }
+  const uint32_t missing = uses - context.credit;
+  int64_t remaining = entry.remaining.load();
+  int64_t taken = 0;
+  do {
+    if (remaining < missing) return false;
+    taken = std::min<int64_t>(remaining, missing + (context.kept ? kSubBlock : 0));
+  } while (!entry.remaining.compare_exchange_weak(remaining, remaining - taken));
+  context.credit = static_cast<uint32_t>(taken) - missing;
+  if (remaining - taken <= entry.askBelow.load(std::memory_order_relaxed) && !entry.asked.exchange(true)) ask(thread, entry);
+  return true;
+}
+
+// The slow way in: under the shared lock, which no retirement can be under, the thread's context is keyed anew.
+HotResult KeyTable::bind(ThreadState& thread, Handle dek, uint32_t uses, Context* context) {
+  const std::shared_lock<std::shared_mutex> shared(mutex_);
+  Entry* const entry = entryOf(dek);
+  if (entry == nullptr) return kNotCached;
+  if (entry->kind != Kind::Dek || !entry->published) return hotFailure(Status::InvalidArgument);
+  const KeyState state = entry->state.load(std::memory_order_relaxed);
+  if (state == KeyState::Disabled) return hotFailure(Status::KeyDisabled);
+  if (state == KeyState::Destroyed) return hotFailure(Status::KeyDestroyed);
+  hold(*context, Hold::Owner);
+  if (!(context->key == dek)) {
+    if (Entry* const before = entryOf(context->key)) before->remaining += context->credit;
+    context->credit = 0;
+    context->key = dek;
+    if (!context->cipher.setKey(Arena::instance().key(entry->cell))) {
+      unbindLocked(*context);
+      letGo(*context);
+      return hotFailure(Status::Internal);
+    }
+  }
+  const uint32_t now = sweeps_.load(std::memory_order_relaxed);
+  context->lastUse = now;
+  entry->lastUse.store(now, std::memory_order_relaxed);
+  if (uses == 0 || takeUses(thread, *entry, *context, uses)) return 0;
+  if (!context->kept) unbindLocked(*context);
+  letGo(*context);
+  return kNeedsUses;
+}
+
+HotResult KeyTable::enter(ThreadState& thread, Handle dek, uint32_t uses, Context** context) {
+  Context* const kept = thread.contextOf(dek.slot);
+  *context = kept != nullptr ? kept : &thread.passing();
+  if (kept != nullptr && tryHold(*kept, Hold::Owner)) {
+    // The generation is read after the hold: see the class comment.
+    Entry* const entry = entryOf(dek);
+    if (entry != nullptr && kept->key == dek) {
+      const uint32_t now = sweeps_.load(std::memory_order_relaxed);
+      kept->lastUse = now;
+      if (entry->lastUse.load(std::memory_order_relaxed) != now) entry->lastUse.store(now, std::memory_order_relaxed);
+      if (uses == 0 || takeUses(thread, *entry, *kept, uses)) return 0;
+      letGo(*kept);
+      return kNeedsUses;
+    }
+    letGo(*kept);
+  }
+  return bind(thread, dek, uses, *context);
+}
+
+HotResult KeyTable::enterById(ThreadState& thread, SpaceId space, std::string_view id, uint32_t uses, Context** context) {
+  if (id.empty() || id.size() > kKeyIdBytes) return kNotCached;
+  const uint64_t hash = IdHash{seed_}(IdKey{space, id});
+  RememberedId& memory = thread.remembered(hash);
+  if (memory.hash == hash && memory.space == space && std::string_view(memory.id, memory.length) == id) {
+    const HotResult result = enter(thread, memory.key, uses, context);
+    if (result != kNotCached) return result;
+  }
+  const Handle key = find(space, id);
+  if (key.none()) return kNotCached;
+  memory.hash = hash;
+  memory.space = space;
+  memory.key = key;
+  memory.length = static_cast<uint8_t>(id.size());
+  memcpy(memory.id, id.data(), id.size());
+  return enter(thread, key, uses, context);
+}
+
+void KeyTable::leave(Context* context) {
+  if (!context->kept) {
+    // Nothing is left of it: uses beyond the operation were not taken.
+    context->key = Handle{};
+    context->cipher.forget();
+  }
+  letGo(*context);
+}
+
+void KeyTable::addThread(ThreadState* thread) {
+  const std::unique_lock<std::shared_mutex> hold(mutex_);
+  threads_.push_back(thread);
+}
+
+void KeyTable::removeThread(ThreadState* thread) {
+  const std::unique_lock<std::shared_mutex> hold(mutex_);
+  for (uint32_t i = 0; i < thread->contextCount(); ++i) unbindLocked(thread->contexts()[i]);
+  threads_.erase(std::remove(threads_.begin(), threads_.end(), thread), threads_.end());
+}
+
+}  // namespace kms

@@ -1,0 +1,197 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <mutex>
+#include <shared_mutex>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "core/arena.h"
+#include "core/thread_state.h"
+#include "core/use_rests.h"
+
+namespace kms {
+
+using SpaceId = uint32_t;
+
+// What a key is for. An operation takes only its kinds, so that a data key cannot be made to unwrap a KEK.
+enum class Kind : uint8_t { Master, SlotKey, Root, Kek, Mac, Dek };
+enum class KeyState : uint8_t { Active, Disabled, Destroyed };
+enum class Retire : uint8_t { Evicted, Disabled, Destroyed };
+
+// All unwrapped keys of the process: slots with generations over the arena, and the map from key ids to the DEKs among
+// them. One for all threads.
+//
+// How a retired key is never used again, without a lock on the hot path: a user takes its thread's context (Free → Owner),
+// then reads the slot's generation; a wiper raises the generation, then takes every thread's context of the slot
+// (Free → Wiper, waiting for an owner to leave). Both steps are sequentially consistent, so either the user sees the new
+// generation and turns away, or the wiper waits until the user is done; only then does the wiper answer. Key bytes are
+// read from the arena only under the shared lock and wiped under the exclusive one. Lock order: table, then context; an
+// owner never takes the table's lock while it holds a context.
+class KeyTable {
+ public:
+  static KeyTable& instance();
+
+  // Once per process, before any key; `keptContexts` per thread.
+  Failure open(size_t arenaBytes, uint32_t keptContexts);
+  uint32_t keptContexts() const { return keptContexts_; }
+
+  SpaceId openSpace(uint32_t cachedKeys);
+  // Wipes all of its keys and forgets its counters.
+  void closeSpace(SpaceId space);
+
+  // Loose keys: known by handle only. `fill` writes the key straight into the arena.
+  template <typename Fill>
+  Failure add(SpaceId space, Kind kind, Fill&& fill, Handle* handle);
+  void release(Handle key);
+  // Runs `use` with the key's bytes under the shared lock. InvalidArgument for a stale handle or another kind.
+  template <typename Use>
+  Status with(Handle key, uint32_t kinds, Use&& use);
+  template <typename Use>
+  Status withTwo(Handle a, uint32_t kindsA, Handle b, uint32_t kindsB, Use&& use);
+  static constexpr uint32_t bit(Kind kind) { return 1u << static_cast<uint32_t>(kind); }
+  bool spaceOf(Handle key, SpaceId* space);
+
+  // DEKs by id.
+  Failure publish(SpaceId space, Handle dek, std::string_view id, uint32_t kekVersion, uint64_t uses, Handle* serving);
+  // The handle of a cached id, none if it is not cached. A disabled or destroyed id has one too: its use says so.
+  Handle find(SpaceId space, std::string_view id);
+  void retire(SpaceId space, std::string_view id, Retire how);
+  void grantUses(SpaceId space, std::string_view id, uint64_t uses);
+  std::vector<std::string> takeUseRequests(SpaceId space);
+  // Takes back what was granted and not used, so that it can be returned to the records.
+  std::vector<std::pair<std::string, uint64_t>> takeUnusedUses(SpaceId space);
+  uint32_t cachedKeys(SpaceId space);
+  uint32_t kekVersionOf(Handle dek) const;
+
+  // Wipes what was not used for that many sweeps; 0 leaves that kind of thing alone.
+  void sweep(uint32_t contextSweeps, uint32_t keySweeps);
+  bool hasUseRequests() const { return useRequestCount_.load(std::memory_order_relaxed) != 0; }
+
+  // A thread's context with the DEK's key in it, held until `leave`. With `uses` > 0 that many encryptions are taken from
+  // the key's reserved uses first. On failure nothing is held: a negative status, kNotCached for a stale handle.
+  HotResult enter(ThreadState& thread, Handle dek, uint32_t uses, Context** context);
+  HotResult enterById(ThreadState& thread, SpaceId space, std::string_view id, uint32_t uses, Context** context);
+  void leave(Context* context);
+
+  // At exit: every key of every space.
+  void wipeAll();
+
+  void addThread(ThreadState* thread);
+  void removeThread(ThreadState* thread);
+
+ private:
+  struct alignas(128) Entry {
+    // Odd while the slot holds a key or a marker.
+    std::atomic<uint32_t> generation{0};
+    std::atomic<uint32_t> lastUse{0};
+    std::atomic<int64_t> remaining{0};
+    std::atomic<int64_t> askBelow{0};
+    std::atomic<bool> asked{false};
+    std::atomic<KeyState> state{KeyState::Active};
+    Kind kind = Kind::Dek;
+    bool published = false;
+    uint8_t idLength = 0;
+    Arena::Cell cell = Arena::kNone;
+    SpaceId space = 0;
+    std::atomic<uint32_t> kekVersion{0};
+    char id[kKeyIdBytes] = {};
+
+    std::string_view name() const { return {id, idLength}; }
+  };
+
+  struct Space {
+    uint32_t cachedKeys = 0;
+    uint32_t cached = 0;
+    uint32_t hand = 0;
+    UseRests rests;
+  };
+
+  struct IdKey {
+    SpaceId space;
+    std::string_view id;
+    bool operator==(const IdKey& other) const { return space == other.space && id == other.id; }
+  };
+  struct IdHash {
+    uint64_t seed;
+    size_t operator()(const IdKey& key) const;
+  };
+
+  KeyTable() = default;
+
+  Entry* entryOf(Handle key);
+  Failure adopt(SpaceId space, Kind kind, Arena::Cell cell, Handle* handle);
+  uint32_t takeSlot();
+  void freeSlot(uint32_t slot);
+  Handle handleOf(uint32_t slot) const;
+  void renew(uint32_t slot);
+  Handle findLocked(SpaceId space, std::string_view id) const;
+  void name(uint32_t slot, SpaceId space, std::string_view id);
+  void retireLocked(uint32_t slot, Retire how);
+  uint64_t wipeContexts(Handle key);
+  bool evictOne(SpaceId space);
+  bool makeRoom(Space& space, SpaceId id);
+  HotResult bind(ThreadState& thread, Handle dek, uint32_t uses, Context* context);
+  bool takeUses(ThreadState& thread, Entry& entry, Context& context, uint32_t uses);
+  void ask(ThreadState& thread, Entry& entry);
+  void unbindLocked(Context& context);
+
+  std::shared_mutex mutex_;
+  Entry* entries_ = nullptr;
+  uint32_t capacity_ = 0;
+  uint32_t fresh_ = 0;
+  std::vector<uint32_t> freeSlots_;
+  std::unordered_map<IdKey, uint32_t, IdHash> ids_{0, IdHash{0}};
+  std::unordered_map<SpaceId, Space> spaces_;
+  SpaceId nextSpace_ = 1;
+  std::vector<ThreadState*> threads_;
+  std::mutex useRequestMutex_;
+  std::vector<std::pair<SpaceId, std::string>> useRequests_;
+  std::atomic<uint32_t> useRequestCount_{0};
+  std::atomic<uint32_t> sweeps_{1};
+  std::atomic<uint32_t> keptContexts_{0};
+  uint64_t seed_ = 0;
+};
+
+template <typename Fill>
+Failure KeyTable::add(SpaceId space, Kind kind, Fill&& fill, Handle* handle) {
+  // Filled in a cell that nobody knows yet; the lock is not held while `fill` reads a file or draws random bytes.
+  Arena& arena = Arena::instance();
+  Arena::Cell cell = arena.allocate();
+  while (cell == Arena::kNone) {
+    {
+      const std::unique_lock<std::shared_mutex> hold(mutex_);
+      if (!evictOne(space)) return Failure(Status::Busy, "the key arena is full");
+    }
+    cell = arena.allocate();
+  }
+  Failure failure = fill(arena.key(cell));
+  if (failure.ok()) failure = adopt(space, kind, cell, handle);
+  if (!failure.ok()) arena.release(cell);
+  return failure;
+}
+
+template <typename Use>
+Status KeyTable::with(Handle key, uint32_t kinds, Use&& use) {
+  const std::shared_lock<std::shared_mutex> hold(mutex_);
+  const Entry* const entry = entryOf(key);
+  if (entry == nullptr || entry->cell == Arena::kNone || (kinds & bit(entry->kind)) == 0) return Status::InvalidArgument;
+  return use(static_cast<const uint8_t*>(Arena::instance().key(entry->cell)));
+}
+
+template <typename Use>
+Status KeyTable::withTwo(Handle a, uint32_t kindsA, Handle b, uint32_t kindsB, Use&& use) {
+  const std::shared_lock<std::shared_mutex> hold(mutex_);
+  const Entry* const first = entryOf(a);
+  const Entry* const second = entryOf(b);
+  if (first == nullptr || first->cell == Arena::kNone || (kindsA & bit(first->kind)) == 0) return Status::InvalidArgument;
+  if (second == nullptr || second->cell == Arena::kNone || (kindsB & bit(second->kind)) == 0) return Status::InvalidArgument;
+  Arena& arena = Arena::instance();
+  return use(static_cast<const uint8_t*>(arena.key(first->cell)), static_cast<const uint8_t*>(arena.key(second->cell)));
+}
+
+}  // namespace kms

@@ -1,0 +1,142 @@
+#include "core/serve_chunk.h"
+
+#include <cstdlib>
+
+namespace kms {
+
+namespace {
+
+uint32_t frameLength(const uint8_t* at) {
+  return uint32_t{at[0]} << 24 | uint32_t{at[1]} << 16 | uint32_t{at[2]} << 8 | at[3];
+}
+
+// Permission and seal come before the request's content: who may not ask learns nothing about it.
+Status refusalOf(uint32_t bits) {
+  if ((bits & kMayUseKeys) == 0) return Status::PermissionDenied;
+  return (bits & kIsSealed) != 0 ? Status::Sealed : Status::Ok;
+}
+
+// One walk over a chunk; the members are what it has to remember between frames.
+class Walk {
+ public:
+  Walk(ThreadState& thread, SpaceId space, uint32_t bits, uint8_t* input, uint8_t* output, size_t capacity, int32_t* report)
+      : thread_(thread), space_(space), bits_(bits), input_(input), output_(output), capacity_(capacity), report_(report) {}
+
+  // False when the walk ends before this frame.
+  bool frame(size_t bodyAt, size_t length) {
+    HotRequest request;
+    switch (readRequest(input_ + bodyAt, length, &request)) {
+      case Reading::Cold: return defer(bodyAt, length, Report::kCold);
+      case Reading::Malformed: return breakOff(Failure(Status::InvalidArgument, "malformed frame"));
+      case Reading::Refused: return refuse(request.id, request.refusal);
+      case Reading::Hot: break;
+    }
+    if (const Status refusal = refusalOf(bits_); refusal != Status::Ok) return refuse(request.id, Failure(refusal));
+    const size_t bound = answerBound(request);
+    if (request.dataBytes > kInlineBytes || bound > capacity_) return defer(bodyAt, length, Report::kLarge);
+    if (bound > capacity_ - written_) return full();
+    return serve(request, bodyAt, length);
+  }
+
+  bool breakOff(const Failure& failure) {
+    if (!refuse(0, failure)) return false;
+    report_[Report::kFlags] |= Report::kProtocolError;
+    return true;
+  }
+
+  size_t written() const { return written_; }
+  int32_t served() const { return served_; }
+  int32_t deferred() const { return deferred_; }
+
+ private:
+  bool serve(const HotRequest& request, size_t bodyAt, size_t length) {
+    bool plaintext = false;
+    const HotResult result = answer(thread_, space_, request, output_ + written_, &plaintext);
+    if (result == kNotCached) return defer(bodyAt, length, Report::kNotCachedKey);
+    if (result == kNeedsUses) return defer(bodyAt, length, Report::kNeedsMoreUses);
+    written_ += static_cast<size_t>(result);
+    ++served_;
+    if (plaintext) report_[Report::kFlags] |= Report::kPlaintextWritten;
+    return true;
+  }
+
+  bool refuse(uint32_t id, const Failure& failure) {
+    if (capacity_ - written_ < kErrorBound) return full();
+    written_ += writeError(id, failure, output_ + written_);
+    ++served_;
+    return true;
+  }
+
+  bool defer(size_t bodyAt, size_t length, Report::Reason reason) {
+    if (deferred_ == Report::kMaxDeferred) return full();
+    int32_t* const entry = report_ + Report::kFirst + deferred_++ * Report::kFields;
+    entry[0] = static_cast<int32_t>(bodyAt);
+    entry[1] = static_cast<int32_t>(length);
+    entry[2] = reason;
+    return true;
+  }
+
+  bool full() {
+    report_[Report::kFlags] |= Report::kOutputFull;
+    return false;
+  }
+
+  ThreadState& thread_;
+  const SpaceId space_;
+  const uint32_t bits_;
+  uint8_t* const input_;
+  uint8_t* const output_;
+  const size_t capacity_;
+  int32_t* const report_;
+  size_t written_ = 0;
+  int32_t served_ = 0;
+  int32_t deferred_ = 0;
+};
+
+}  // namespace
+
+void serveChunk(ThreadState& thread, SpaceId space, uint32_t bits, uint8_t* input, size_t start, size_t end, uint8_t* output,
+                size_t capacity, int32_t* report) {
+  report[Report::kFlags] = 0;
+  Walk walk(thread, space, bits, input, output, capacity, report);
+  size_t at = start;
+  while (end - at >= kFrameHeaderBytes && (report[Report::kFlags] & Report::kProtocolError) == 0) {
+    const uint32_t length = frameLength(input + at);
+    if (length == 0 || length > kMaxFrameBytes) {
+      const bool tooLong = length > kMaxFrameBytes;
+      if (!walk.breakOff(Failure(tooLong ? Status::TooLarge : Status::InvalidArgument, tooLong ? "" : "empty frame"))) break;
+      at = end;
+      break;
+    }
+    if (end - at - kFrameHeaderBytes < length) break;
+    if (!walk.frame(at + kFrameHeaderBytes, length)) break;
+    at += kFrameHeaderBytes + length;
+  }
+  // Nonces live no longer than the chunk they were drawn for.
+  thread.nonces().discard();
+  report[Report::kConsumed] = static_cast<int32_t>(at);
+  report[Report::kWritten] = static_cast<int32_t>(walk.written());
+  report[Report::kDeferred] = walk.deferred();
+  report[Report::kServed] = walk.served();
+}
+
+HotResult serveLarge(ThreadState& thread, SpaceId space, uint32_t bits, uint8_t* body, size_t length, uint8_t** out) {
+  HotRequest request;
+  const Reading reading = readRequest(body, length, &request);
+  if (reading == Reading::Malformed || reading == Reading::Cold) return hotFailure(Status::InvalidArgument);
+  if (reading == Reading::Hot && refusalOf(bits) != Status::Ok) request.refusal = Failure(refusalOf(bits));
+  const bool refused = !request.refusal.ok();
+  const size_t bound = refused ? kErrorBound : answerBound(request);
+  *out = static_cast<uint8_t*>(malloc(bound));
+  if (*out == nullptr) return hotFailure(Status::Internal);
+  bool plaintext = false;
+  const HotResult result =
+      refused ? static_cast<HotResult>(writeError(request.id, request.refusal, *out)) : answer(thread, space, request, *out, &plaintext);
+  thread.nonces().discard();
+  if (result >= 0) return result;
+  free(*out);
+  *out = nullptr;
+  return result;
+}
+
+}  // namespace kms

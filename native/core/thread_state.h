@@ -1,0 +1,95 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "core/cipher.h"
+#include "core/entropy.h"
+
+namespace kms {
+
+// A key's place in the table and which of the place's lives it is: a handle to a wiped key never names its successor.
+struct Handle {
+  uint32_t slot = 0;
+  uint32_t generation = 0;
+
+  bool none() const { return generation == 0; }
+  bool operator==(const Handle& other) const { return slot == other.slot && generation == other.generation; }
+  // Handles cross the boundary as one number below 2^53: 24 bits of slot, 29 of generation.
+  static constexpr uint32_t kSlotBits = 24;
+  static constexpr uint32_t kGenerationMask = (1u << 29) - 1;
+  double number() const { return static_cast<double>(uint64_t{generation} << kSlotBits | slot); }
+  static Handle of(double number);
+};
+
+constexpr size_t kKeyIdBytes = 66;
+
+// Who holds a context. Its thread takes it for one operation, a wiper (destroy, evict, idle sweep) for one wipe.
+enum class Hold : uint32_t { Free, Owner, Wiper };
+
+// A keyed cipher context kept for a hot key. Everything but `hold` is touched only by who holds it.
+struct Context {
+  std::atomic<Hold> hold{Hold::Free};
+  // False: the key is wiped when the operation ends.
+  bool kept = true;
+  Handle key;
+  // Encryptions this thread may do without asking the key's shared counter.
+  uint32_t credit = 0;
+  uint32_t lastUse = 0;
+  Cipher cipher;
+};
+
+// A remembered answer of the id map. It may be stale: the generation in the handle tells.
+struct RememberedId {
+  uint64_t hash = 0;
+  uint32_t space = 0;
+  Handle key;
+  uint8_t length = 0;
+  char id[kKeyIdBytes] = {};
+};
+
+// What a thread has of its own: kept contexts, remembered ids and nonces. Direct-mapped by slot, so that a wiper finds the
+// one context that a key can have here without a search.
+class ThreadState {
+ public:
+  // `keptContexts` is rounded down to a power of two; 0 keeps none.
+  explicit ThreadState(uint32_t keptContexts);
+  ~ThreadState();
+  ThreadState(const ThreadState&) = delete;
+  ThreadState& operator=(const ThreadState&) = delete;
+
+  // The context a slot's key has on this thread; null when none are kept.
+  Context* contextOf(uint32_t slot) { return contextCount_ == 0 ? nullptr : &contexts_[slot & (contextCount_ - 1)]; }
+  Context* contexts() { return contexts_.get(); }
+  uint32_t contextCount() const { return contextCount_; }
+  // For keys whose context is not kept: held only for the one operation, wiped after it.
+  Context& passing() { return passing_; }
+
+  RememberedId& remembered(uint64_t hash);
+  NonceBatch& nonces() { return nonces_; }
+
+  // Where this thread's event loop looks for keys that want more uses; null on pool threads.
+  void setDoorbell(int32_t* doorbell) { doorbell_ = doorbell; }
+  void ring() {
+    if (doorbell_ != nullptr) *doorbell_ = 1;
+  }
+
+ private:
+  static constexpr size_t kRememberedIds = 4096;
+
+  uint32_t contextCount_ = 0;
+  std::unique_ptr<Context[]> contexts_;
+  std::vector<RememberedId> remembered_;
+  Context passing_;
+  NonceBatch nonces_;
+  int32_t* doorbell_ = nullptr;
+};
+
+// The calling thread's own state, made at its first use and wiped when the thread ends.
+ThreadState& thisThread();
+// The same for a thread of a pool, which keeps no context: its messages are large, so that keying costs nothing beside them.
+ThreadState& thisPoolThread();
+
+}  // namespace kms

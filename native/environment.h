@@ -1,0 +1,32 @@
+#pragma once
+
+#include <node_api.h>
+
+#include "core/status.h"
+#include "core/thread_state.h"
+
+namespace kms {
+
+// What the addon keeps for each thread that loaded it.
+struct Environment {
+  napi_ref errorClass = nullptr;
+  napi_ref doorbell = nullptr;
+  int32_t* bell = nullptr;
+  // Null until `initialise`: before it there is no table that a thread could join.
+  ThreadState* thread = nullptr;
+};
+
+// Throws KmsError(code, detail).
+void throwFailure(napi_env env, const Environment& environment, const Failure& failure);
+
+// The bytes of a Uint8Array; false for anything else.
+bool bytesOf(napi_env env, napi_value value, uint8_t** data, size_t* length);
+
+// Hot calls: raw Node-API, because a wrapper costs as much again as the call (measured). One per operation or chunk.
+napi_status defineHotCalls(napi_env env, napi_value exports, Environment* environment);
+// Large messages, on the thread pool.
+napi_status definePoolCalls(napi_env env, napi_value exports, Environment* environment);
+// listenUnix: accepting, peer credentials and the first byte.
+napi_status defineAcceptor(napi_env env, napi_value exports, Environment* environment);
+
+}  // namespace kms

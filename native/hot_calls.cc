@@ -1,0 +1,121 @@
+#include <node_api.h>
+
+#include "core/message.h"
+#include "core/serve_chunk.h"
+#include "environment.h"
+
+namespace kms {
+
+bool bytesOf(napi_env env, napi_value value, uint8_t** data, size_t* length) {
+  napi_typedarray_type type = napi_int8_array;
+  void* at = nullptr;
+  if (napi_get_typedarray_info(env, value, &type, length, &at, nullptr, nullptr) != napi_ok || type != napi_uint8_array) return false;
+  *data = static_cast<uint8_t*>(at);
+  return true;
+}
+
+namespace {
+
+bool absent(napi_env env, napi_value value) {
+  napi_valuetype type = napi_object;
+  return napi_typeof(env, value, &type) == napi_ok && (type == napi_undefined || type == napi_null);
+}
+
+bool overlap(Bytes a, const uint8_t* b, size_t length) { return a.length != 0 && a.data < b + length && b < a.data + a.length; }
+
+napi_value number(napi_env env, HotResult value) {
+  napi_value result = nullptr;
+  napi_create_int32(env, static_cast<int32_t>(value), &result);
+  return result;
+}
+
+// (handle, input, aad | undefined, out, offset) of encryptInto and decryptInto.
+struct IntoArguments {
+  Handle key;
+  Bytes input;
+  Bytes aad;
+  uint8_t* out = nullptr;
+  size_t room = 0;
+
+  bool read(napi_env env, const napi_value* argv) {
+    double handle = 0;
+    uint32_t offset = 0;
+    uint8_t *in = nullptr, *extra = nullptr;
+    size_t inLength = 0, extraLength = 0, outLength = 0;
+    if (napi_get_value_double(env, argv[0], &handle) != napi_ok || !bytesOf(env, argv[1], &in, &inLength) ||
+        !bytesOf(env, argv[3], &out, &outLength) || napi_get_value_uint32(env, argv[4], &offset) != napi_ok || offset > outLength) {
+      return false;
+    }
+    if (!bytesOf(env, argv[2], &extra, &extraLength) && !absent(env, argv[2])) return false;
+    key = Handle::of(handle);
+    input = Bytes{in, inLength};
+    aad = Bytes{extra, extraLength};
+    out += offset;
+    room = outLength - offset;
+    return true;
+  }
+};
+
+// The result must fit and must not run over what is still being read.
+bool fits(const IntoArguments& arguments, size_t result) {
+  return result <= arguments.room && !overlap(arguments.input, arguments.out, result) && !overlap(arguments.aad, arguments.out, result);
+}
+
+template <bool kEncrypt>
+napi_value into(napi_env env, napi_callback_info info) {
+  size_t argc = 5;
+  napi_value argv[5];
+  void* data = nullptr;
+  napi_get_cb_info(env, info, &argc, argv, nullptr, &data);
+  ThreadState* const thread = static_cast<Environment*>(data)->thread;
+  IntoArguments arguments;
+  if (thread == nullptr || !arguments.read(env, argv)) return number(env, hotFailure(Status::InvalidArgument));
+  if (kEncrypt) {
+    if (!fits(arguments, arguments.input.length + kOverheadBytes)) return number(env, hotFailure(Status::InvalidArgument));
+    thread->nonces().expire();
+    return number(env, encryptWith(*thread, arguments.key, arguments.input, arguments.aad, arguments.out));
+  }
+  const size_t result = arguments.input.length < kOverheadBytes ? 0 : arguments.input.length - kOverheadBytes;
+  if (!fits(arguments, result)) return number(env, hotFailure(Status::InvalidArgument));
+  return number(env, decryptWith(*thread, arguments.key, arguments.input, arguments.aad, arguments.out));
+}
+
+// (space, bits, input, start, end, output, report)
+napi_value serve(napi_env env, napi_callback_info info) {
+  size_t argc = 7;
+  napi_value argv[7];
+  void* data = nullptr;
+  napi_get_cb_info(env, info, &argc, argv, nullptr, &data);
+  const Environment* const environment = static_cast<Environment*>(data);
+  uint32_t space = 0, bits = 0, start = 0, end = 0;
+  uint8_t *input = nullptr, *output = nullptr;
+  size_t inputLength = 0, capacity = 0, reportLength = 0;
+  napi_typedarray_type type = napi_uint8_array;
+  void* report = nullptr;
+  const bool good = environment->thread != nullptr && napi_get_value_uint32(env, argv[0], &space) == napi_ok &&
+                    napi_get_value_uint32(env, argv[1], &bits) == napi_ok && bytesOf(env, argv[2], &input, &inputLength) &&
+                    napi_get_value_uint32(env, argv[3], &start) == napi_ok && napi_get_value_uint32(env, argv[4], &end) == napi_ok &&
+                    bytesOf(env, argv[5], &output, &capacity) &&
+                    napi_get_typedarray_info(env, argv[6], &type, &reportLength, &report, nullptr, nullptr) == napi_ok &&
+                    type == napi_int32_array && reportLength >= Report::kLength && start <= end && end <= inputLength &&
+                    inputLength <= INT32_MAX && capacity <= INT32_MAX && !overlap(Bytes{input, inputLength}, output, capacity);
+  if (!good) {
+    throwFailure(env, *environment, Failure(Status::InvalidArgument, "serveChunk"));
+    return nullptr;
+  }
+  serveChunk(*environment->thread, space, bits, input, start, end, output, capacity, static_cast<int32_t*>(report));
+  return nullptr;
+}
+
+}  // namespace
+
+napi_status defineHotCalls(napi_env env, napi_value exports, Environment* environment) {
+  const napi_property_descriptor calls[] = {
+      {"encryptInto", nullptr, into<true>, nullptr, nullptr, nullptr, napi_enumerable, environment},
+      {"decryptInto", nullptr, into<false>, nullptr, nullptr, nullptr, napi_enumerable, environment},
+      {"serveChunk", nullptr, serve, nullptr, nullptr, nullptr, napi_enumerable, environment},
+  };
+  return napi_define_properties(env, exports, sizeof calls / sizeof *calls, calls);
+}
+
+}  // namespace kms
