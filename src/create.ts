@@ -1,0 +1,135 @@
+import { existsSync } from 'node:fs';
+import { KmsError } from './errors.js';
+import { EmbeddedKms } from './kms/embedded.js';
+import {
+  DEFAULT_ARENA_BYTES,
+  DEFAULT_CACHED_KEYS,
+  DEFAULT_CONTEXT_IDLE_MS,
+  DEFAULT_KEPT_CONTEXTS,
+  DEFAULT_KEY_IDLE_MS,
+  SOFT_USES,
+} from './limits.js';
+import { binding } from './native.js';
+import { prepareDirectory } from './store/data-directory.js';
+import { nodeFileSystem } from './store/file-system.js';
+import { openFileStore } from './store/files.js';
+import type { KeyStore } from './store/key-store.js';
+import { openMemoryStore } from './store/memory.js';
+import type { MasterSource } from './vault.js';
+
+export type { EmbeddedKms };
+
+export interface EmbeddedOptions {
+  /** Where keyring and records live; made (0700) if absent. Required unless `memory`. */
+  dataDir?: string;
+  /** 32 bytes as 64 hex digits, base64, or raw; read natively. Required unless `memory` or `masterKeyFd`. */
+  masterKeyFile?: string;
+  /** An open descriptor to read the master key from, once; it cannot be unsealed again. */
+  masterKeyFd?: number;
+  /** The key file may be readable by its group. False unless it is in $CREDENTIALS_DIRECTORY. */
+  keyFileMayBeGroupReadable?: boolean;
+  /** An ephemeral master key and a store that is gone with the process. */
+  memory?: boolean;
+  /** Make a keyring in an empty or absent data directory; true unless told. */
+  initialise?: boolean;
+  /** Refuse to keep keys in memory that cannot be locked. */
+  strict?: boolean;
+  /** No core files, not dumpable, SIGUSR1 ignored: for the whole process. */
+  harden?: boolean;
+  /** Allow `wrapDek` and `unwrapDek`, which pass raw keys through JavaScript. */
+  exposeRawKeys?: boolean;
+  /** Locked memory for keys, 40 bytes each. The first provider of a process decides. */
+  arenaBytes?: number;
+  /** Keyed cipher contexts kept per thread; 0 keeps none. The first provider of a process decides. */
+  keptContexts?: number;
+  /** Milliseconds after which an unused context is wiped; 0 for never. */
+  contextIdleMs?: number;
+  /** Keys kept unwrapped at most. */
+  cachedKeys?: number;
+  /** Milliseconds after which an unused key is wiped; 0 for never. */
+  keyIdleMs?: number;
+  /** Uses after which the default key is succeeded; 2^31 unless told. */
+  defaultKeySoftUses?: number;
+}
+
+interface Ground {
+  store: KeyStore;
+  master: MasterSource;
+  dataDir: string | null;
+  release: () => Promise<void>;
+}
+
+function masterOf(options: EmbeddedOptions): MasterSource {
+  const { masterKeyFile, masterKeyFd } = options;
+  if ((masterKeyFile === undefined) === (masterKeyFd === undefined)) {
+    throw new KmsError('INVALID_ARGUMENT', 'give a master key: masterKeyFile or masterKeyFd');
+  }
+  if (masterKeyFd !== undefined) return { kind: 'descriptor', fd: masterKeyFd };
+  const path = masterKeyFile as string;
+  const credentials = process.env['CREDENTIALS_DIRECTORY'];
+  const isCredential = credentials !== undefined && path.startsWith(`${credentials}/`);
+  return { kind: 'file', path, mayBeGroupReadable: options.keyFileMayBeGroupReadable ?? isCredential };
+}
+
+function memoryGround(): Ground {
+  const store = openMemoryStore();
+  return { store, master: { kind: 'ephemeral' }, dataDir: null, release: () => store.close() };
+}
+
+async function fileGround(options: EmbeddedOptions): Promise<Ground> {
+  const { dataDir } = options;
+  if (dataDir === undefined) throw new KmsError('INVALID_ARGUMENT', 'give a data directory: dataDir');
+  const master = masterOf(options);
+  if (options.initialise === false && !existsSync(dataDir)) throw new KmsError('STORE_UNAVAILABLE', `there is no ${dataDir}`);
+  await prepareDirectory(nodeFileSystem, dataDir);
+  // Before the store touches anything: what looks like a crash's leftovers may be another process's write under way.
+  const lock = binding.lockDirectory(dataDir);
+  try {
+    const store = await openFileStore({ dataDir });
+    const release = async () => {
+      await store.close();
+      binding.unlockDirectory(lock);
+    };
+    return { store, master, dataDir, release };
+  } catch (error) {
+    binding.unlockDirectory(lock);
+    throw error;
+  }
+}
+
+/**
+ * Opens a key service in this process.
+ *
+ * ```js
+ * const kms = await createEmbeddedKms({ dataDir: './kms-data', masterKeyFile: './kms-master.key' });
+ * const { keyId } = await kms.createDekForThread('thread-1');
+ * const { ciphertext } = await kms.encryptWithDek(keyId, Buffer.from('hello'));
+ * ```
+ *
+ * Throws UNAUTHENTICATED if the master key does not open the keyring, STORE_UNAVAILABLE for a keyring that is missing,
+ * foreign, damaged or tampered with, CONFLICT if another process has the data directory, PERMISSION_DENIED for files that
+ * others can reach.
+ */
+export async function createEmbeddedKms(options: EmbeddedOptions): Promise<EmbeddedKms> {
+  if (options.harden) binding.hardenProcess();
+  const ground = options.memory ? memoryGround() : await fileGround(options);
+  try {
+    return await EmbeddedKms.open({
+      ...ground,
+      arena: {
+        arenaBytes: options.arenaBytes ?? DEFAULT_ARENA_BYTES,
+        keptContexts: options.keptContexts ?? DEFAULT_KEPT_CONTEXTS,
+      },
+      cachedKeys: options.cachedKeys ?? DEFAULT_CACHED_KEYS,
+      contextIdleMs: options.contextIdleMs ?? DEFAULT_CONTEXT_IDLE_MS,
+      keyIdleMs: options.keyIdleMs ?? DEFAULT_KEY_IDLE_MS,
+      initialise: options.initialise ?? true,
+      strict: options.strict ?? false,
+      exposeRawKeys: options.exposeRawKeys ?? false,
+      defaultKeySoftUses: options.defaultKeySoftUses ?? SOFT_USES,
+    });
+  } catch (error) {
+    await ground.release();
+    throw error;
+  }
+}

@@ -1,0 +1,7 @@
+export { connectKms, type ConnectOptions, RemoteKms } from './client/index.js';
+export { createEmbeddedKms, type EmbeddedOptions } from './create.js';
+export { ERROR_TABLE, type ErrorCode, KmsError } from './errors.js';
+export type { EmbeddedKms } from './kms/embedded.js';
+export type { Key } from './kms/key.js';
+export { openKms } from './open.js';
+export type * from './provider.js';

@@ -1,0 +1,49 @@
+import { KmsError } from '../errors.js';
+import { KEY_ID_PATTERN, MAX_AAD_BYTES, THREAD_ID_PATTERN } from '../limits.js';
+import type { CallOptions } from '../provider.js';
+
+export function checkKeyId(keyId: unknown): string {
+  if (typeof keyId !== 'string' || !KEY_ID_PATTERN.test(keyId)) throw new KmsError('INVALID_ARGUMENT', 'key id');
+  return keyId;
+}
+
+export function checkThreadId(threadId: unknown): string {
+  if (typeof threadId !== 'string' || !THREAD_ID_PATTERN.test(threadId)) throw new KmsError('INVALID_ARGUMENT', 'thread id');
+  return threadId;
+}
+
+export function checkBytes(bytes: unknown, name: string): asserts bytes is Uint8Array {
+  if (!(bytes instanceof Uint8Array)) throw new KmsError('INVALID_ARGUMENT', `${name} must be a Uint8Array`);
+}
+
+export function checkAad(aad: unknown): asserts aad is Uint8Array | undefined {
+  if (aad === undefined) return;
+  checkBytes(aad, 'aad');
+  if (aad.length > MAX_AAD_BYTES) throw new KmsError('TOO_LARGE', `aad is longer than ${MAX_AAD_BYTES} bytes`);
+}
+
+function aborted(signal: AbortSignal): KmsError {
+  return new KmsError('DEADLINE_EXCEEDED', 'the call was aborted', { cause: signal.reason });
+}
+
+/**
+ * Runs `work` under the call's signal and deadline. Work that is not waited for any longer goes on to its end: a write
+ * under way is not torn.
+ */
+export function within<T>(options: CallOptions | undefined, work: () => Promise<T>): Promise<T> {
+  if (options === undefined || (options.signal === undefined && options.deadlineMs === undefined)) return work();
+  const { signal, deadlineMs } = options;
+  if (signal?.aborted) return Promise.reject(aborted(signal));
+  if (deadlineMs !== undefined && !(deadlineMs > 0)) return Promise.reject(new KmsError('DEADLINE_EXCEEDED'));
+  return new Promise<T>((resolve, reject) => {
+    const onAbort = () => reject(aborted(signal as AbortSignal));
+    const timer = deadlineMs === undefined ? undefined : setTimeout(() => reject(new KmsError('DEADLINE_EXCEEDED')), deadlineMs);
+    signal?.addEventListener('abort', onAbort, { once: true });
+    work()
+      .then(resolve, reject)
+      .finally(() => {
+        clearTimeout(timer);
+        signal?.removeEventListener('abort', onAbort);
+      });
+  });
+}

@@ -1,0 +1,100 @@
+import { KmsError } from '../errors.js';
+import { CIPHERTEXT_OVERHEAD, SEALED_HEADER_BYTES, SOFT_USES } from '../limits.js';
+import { checkAad, checkBytes } from './calls.js';
+import type { Keyring } from './keyring.js';
+import type { Messages } from './messages.js';
+
+/** docs/FORMATS.md: the first byte of a ciphertext that names its own key. */
+const SEALED_VERSION = 1;
+
+function headerOf(keyId: string): Uint8Array {
+  const header = Buffer.alloc(SEALED_HEADER_BYTES);
+  header[0] = SEALED_VERSION;
+  header.write(keyId.slice(2), 1, 'hex');
+  return header;
+}
+
+function keyIdOf(sealed: Uint8Array): string {
+  if (sealed.length < SEALED_HEADER_BYTES + CIPHERTEXT_OVERHEAD || sealed[0] !== SEALED_VERSION) {
+    throw new KmsError('AUTHENTICATION_FAILED');
+  }
+  return `k_${Buffer.from(sealed.subarray(1, SEALED_HEADER_BYTES)).toString('hex')}`;
+}
+
+function withHeader(header: Uint8Array, aad: Uint8Array | undefined): Uint8Array {
+  return aad === undefined || aad.length === 0 ? header : Buffer.concat([header, aad]);
+}
+
+/**
+ * The key for callers that name none. Its id stands before each ciphertext and in its AAD, so that the key can be
+ * succeeded: at its soft limit, or when it was disabled or destroyed. Crash story of a succession: the new key is durable
+ * before the keyring names it; a crash between the two leaves a key that nothing was encrypted with.
+ */
+export class DefaultKey {
+  readonly #keyring: Keyring;
+  readonly #messages: Messages;
+  readonly #create: () => Promise<string>;
+  readonly #softUses: number;
+  #succeeding: Promise<string> | undefined;
+
+  constructor(keyring: Keyring, messages: Messages, create: () => Promise<string>, softUses = SOFT_USES) {
+    this.#keyring = keyring;
+    this.#messages = messages;
+    this.#create = create;
+    this.#softUses = softUses;
+  }
+
+  #succeed(): Promise<string> {
+    this.#succeeding ??= (async () => {
+      const keyId = await this.#create();
+      await this.#keyring.setDefaultKey(keyId);
+      return keyId;
+    })().finally(() => {
+      this.#succeeding = undefined;
+    });
+    return this.#succeeding;
+  }
+
+  /** Told of each reservation: past the soft limit a successor is made in the background. */
+  reserved(keyId: string, usesReserved: number): void {
+    // A succession that fails is tried again with the next reservation, long before the hard limit.
+    if (keyId === this.#keyring.defaultKeyId && usesReserved >= this.#softUses) this.#succeed().catch(() => undefined);
+  }
+
+  async encrypt(plaintext: Uint8Array, aad?: Uint8Array): Promise<Uint8Array> {
+    checkBytes(plaintext, 'plaintext');
+    checkAad(aad);
+    const keyId = this.#keyring.defaultKeyId || (await this.#succeed());
+    try {
+      return await this.#encryptUnder(keyId, plaintext, aad);
+    } catch (error) {
+      const retired = error instanceof KmsError && ['KEY_DISABLED', 'KEY_DESTROYED', 'KEY_EXHAUSTED'].includes(error.code);
+      if (!retired) throw error;
+      const current = this.#keyring.defaultKeyId;
+      return this.#encryptUnder(current === keyId ? await this.#succeed() : current, plaintext, aad);
+    }
+  }
+
+  async #encryptUnder(keyId: string, plaintext: Uint8Array, aad?: Uint8Array): Promise<Uint8Array> {
+    const header = headerOf(keyId);
+    const { ciphertext } = await this.#messages.encrypt(keyId, plaintext, withHeader(header, aad));
+    const sealed = Buffer.allocUnsafeSlow(header.length + ciphertext.length);
+    sealed.set(header);
+    sealed.set(ciphertext, header.length);
+    return sealed;
+  }
+
+  async decrypt(sealed: Uint8Array, aad?: Uint8Array): Promise<Uint8Array> {
+    checkBytes(sealed, 'ciphertext');
+    checkAad(aad);
+    const keyId = keyIdOf(sealed);
+    const header = sealed.subarray(0, SEALED_HEADER_BYTES);
+    try {
+      return await this.#messages.decrypt(keyId, sealed.subarray(SEALED_HEADER_BYTES), withHeader(header, aad));
+    } catch (error) {
+      // The id was read from what is being authenticated: that no such key exists is one more way not to match.
+      if (error instanceof KmsError && error.code === 'KEY_NOT_FOUND') throw new KmsError('AUTHENTICATION_FAILED');
+      throw error;
+    }
+  }
+}

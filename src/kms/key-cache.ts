@@ -1,0 +1,190 @@
+import { KmsError } from '../errors.js';
+import { MAX_USE_BLOCK, MAX_USES, MIN_USE_BLOCK, SOFT_USES } from '../limits.js';
+import { dekAad } from '../store/canonical.js';
+import type { KeyMeta } from '../store/key-store.js';
+import { bellRang, type Handle, type Vault } from '../vault.js';
+import type { Keyring } from './keyring.js';
+import type { Records } from './records.js';
+
+/** A key in the vault as TypeScript knows it. The handle may have become stale: the native call says so. */
+export interface CachedKey {
+  handle: Handle;
+  keyVersion: string;
+}
+
+/** Remembered handles; a plain map that is emptied when full, because the vault itself decides what stays unwrapped. */
+const MOST_REMEMBERED = 65_536;
+/** Records written at once when unused reservations are returned. */
+const RETURNS_AT_ONCE = 32;
+
+/** Blocks double with what a key has used, so that a busy key writes seldom and an idle one wastes little. */
+export function nextBlock(usesReserved: number): number {
+  const doubling = 2 ** Math.floor(Math.log2(Math.max(1, usesReserved)));
+  return Math.min(Math.max(MIN_USE_BLOCK, Math.min(doubling, MAX_USE_BLOCK)), MAX_USES - usesReserved);
+}
+
+/**
+ * Brings keys into the vault and keeps them supplied with reserved uses. Crash story of a reservation: the record's
+ * `uses_reserved` is raised durably before the vault may use the block, so that what was used was always reserved; a crash
+ * between the two loses the block, which only counts as used.
+ */
+export class KeyCache {
+  readonly #vault: Vault;
+  readonly #records: Records;
+  readonly #keyring: Keyring;
+  readonly #onReserved: (keyId: string, usesReserved: number) => void;
+  readonly #remembered = new Map<string, CachedKey>();
+  readonly #fetches = new Map<string, Promise<CachedKey>>();
+  readonly #reservations = new Map<string, Promise<void>>();
+  readonly #nearLimit = new Set<string>();
+  /** Counts state changes: a record read before one must not be put into the vault after it. */
+  #stateChanges = 0;
+
+  constructor(vault: Vault, records: Records, keyring: Keyring, onReserved: (keyId: string, usesReserved: number) => void) {
+    this.#vault = vault;
+    this.#records = records;
+    this.#keyring = keyring;
+    this.#onReserved = onReserved;
+  }
+
+  get nearLimit(): string[] {
+    return [...this.#nearLimit];
+  }
+
+  /** A key that is in the vault as far as is known, undefined if it has to be fetched. */
+  known(keyId: string): CachedKey | undefined {
+    return this.#remembered.get(keyId) ?? this.#found(keyId);
+  }
+
+  #found(keyId: string): CachedKey | undefined {
+    const handle = this.#vault.find(keyId);
+    return handle === 0 ? undefined : this.remember(keyId, handle);
+  }
+
+  remember(keyId: string, handle: Handle): CachedKey {
+    if (this.#remembered.size >= MOST_REMEMBERED) this.#remembered.clear();
+    const key = { handle, keyVersion: this.#vault.kekVersionOf(handle) };
+    this.#remembered.set(keyId, key);
+    return key;
+  }
+
+  forget(keyId: string): void {
+    this.#remembered.delete(keyId);
+  }
+
+  /** Wipes the key, or leaves its new state as the vault's answer; nothing read before can bring it back. */
+  retire(keyId: string, how: 'evicted' | 'disabled' | 'destroyed'): void {
+    this.#stateChanges += 1;
+    this.#remembered.delete(keyId);
+    this.#vault.retire(keyId, how);
+  }
+
+  /** Puts the key of a verified record into the vault, or its state if that is not active. */
+  #install(record: KeyMeta): CachedKey {
+    const { keyId } = record;
+    if (record.state !== 'active') {
+      this.#vault.retire(keyId, record.state);
+      return this.remember(keyId, this.#vault.find(keyId));
+    }
+    let dek: Handle;
+    try {
+      dek = this.#vault.unwrap(this.#keyring.kek(record.kekId), record.wrapped, dekAad(record), 'dek');
+    } catch (error) {
+      if (error instanceof KmsError && error.code === 'AUTHENTICATION_FAILED') throw this.#records.reportUnopenable(keyId);
+      throw error;
+    }
+    try {
+      return this.remember(keyId, this.#vault.publish(dek, keyId, record.kekVersion, 0));
+    } catch (error) {
+      this.#vault.release(dek);
+      throw error;
+    }
+  }
+
+  /** One read for all who want the key at the same time. */
+  fetch(keyId: string): Promise<CachedKey> {
+    const known = this.#fetches.get(keyId);
+    if (known !== undefined) return known;
+    const fetch = this.#fetchNow(keyId).finally(() => this.#fetches.delete(keyId));
+    this.#fetches.set(keyId, fetch);
+    return fetch;
+  }
+
+  async #fetchNow(keyId: string): Promise<CachedKey> {
+    for (;;) {
+      const seen = this.#stateChanges;
+      const record = await this.#records.read(keyId);
+      if (seen === this.#stateChanges) return this.#install(record);
+    }
+  }
+
+  fetchSync(keyId: string): CachedKey {
+    return this.#install(this.#records.readSync(keyId));
+  }
+
+  /** Starts reservations for keys whose uses are half gone; those who run out meanwhile wait for the same promise. */
+  answerDoorbell(): void {
+    if (!bellRang()) return;
+    // What goes wrong here is told to the call that runs out of uses.
+    for (const keyId of this.#vault.takeUseRequests()) this.reserve(keyId).catch(() => undefined);
+  }
+
+  /** Resolves when the key has more uses. KEY_EXHAUSTED at its end. */
+  reserve(keyId: string): Promise<void> {
+    const known = this.#reservations.get(keyId);
+    if (known !== undefined) return known;
+    const reservation = this.#reserveNow(keyId).finally(() => this.#reservations.delete(keyId));
+    this.#reservations.set(keyId, reservation);
+    return reservation;
+  }
+
+  async #reserveNow(keyId: string): Promise<void> {
+    let block = 0;
+    const record = await this.#records.update(keyId, (before) => {
+      block = this.#blockFor(before);
+      return { usesReserved: before.usesReserved + block };
+    });
+    this.#granted(record, block);
+  }
+
+  reserveSync(keyId: string): void {
+    let block = 0;
+    const record = this.#records.updateSync(keyId, (before) => {
+      block = this.#blockFor(before);
+      return { usesReserved: before.usesReserved + block };
+    });
+    this.#granted(record, block);
+  }
+
+  #blockFor(record: KeyMeta): number {
+    if (record.state === 'disabled') throw new KmsError('KEY_DISABLED');
+    if (record.state === 'destroyed') throw new KmsError('KEY_DESTROYED');
+    const block = nextBlock(record.usesReserved);
+    if (block <= 0) throw new KmsError('KEY_EXHAUSTED');
+    return block;
+  }
+
+  #granted(record: KeyMeta, block: number): void {
+    this.#vault.grantUses(record.keyId, block);
+    if (record.usesReserved >= SOFT_USES) this.#nearLimit.add(record.keyId);
+    this.#onReserved(record.keyId, record.usesReserved);
+  }
+
+  /**
+   * Gives reserved and unused uses back to the records, the largest rests first, until the time is up. The vault has
+   * given them up before a record says so; what is not returned stays counted as used.
+   */
+  async returnUnused(milliseconds: number): Promise<void> {
+    const until = Date.now() + milliseconds;
+    const rests = this.#vault.takeUnusedUses().sort((a, b) => b[1] - a[1]);
+    const worker = async (): Promise<void> => {
+      for (let rest = rests.shift(); rest !== undefined && Date.now() < until; rest = rests.shift()) {
+        const [keyId, uses] = rest;
+        await this.#records
+          .update(keyId, (record) => (record.state === 'destroyed' ? undefined : { usesReserved: record.usesReserved - uses }))
+          .catch(() => undefined);
+      }
+    };
+    await Promise.all(Array.from({ length: RETURNS_AT_ONCE }, worker));
+  }
+}

@@ -1,0 +1,189 @@
+import { randomBytes } from 'node:crypto';
+import { KmsError } from '../errors.js';
+import { FIRST_USES, KEY_ID_PATTERN, LIST_SCAN_LIMIT, MAX_LIST_LIMIT } from '../limits.js';
+import type { CreatedKey, KeyDescription, KeyPage, KeyState, ListQuery } from '../provider.js';
+import { dekAad } from '../store/canonical.js';
+import type { KeyMeta, KeyStore } from '../store/key-store.js';
+import type { Handle } from '../vault.js';
+import { checkThreadId } from './calls.js';
+import type { Opened } from './opened.js';
+import type { Change } from './records.js';
+
+const DEFAULT_LIST_LIMIT = 100;
+/** Records read at once for a listing. */
+const READS_AT_ONCE = 32;
+
+function describe(record: KeyMeta): KeyDescription {
+  return {
+    keyId: record.keyId,
+    threadId: record.threadId === '' ? null : record.threadId,
+    alg: record.alg,
+    state: record.state,
+    version: record.version,
+    kekId: record.kekId,
+    kekVersion: String(record.kekVersion),
+    usesReserved: record.usesReserved,
+    createdAt: record.createdAt,
+    updatedAt: record.updatedAt,
+    createdBy: record.createdBy,
+  };
+}
+
+function changeTo(state: KeyState, record: KeyMeta): Change | undefined {
+  if (record.state === state) return undefined;
+  if (record.state === 'destroyed') throw new KmsError('KEY_DESTROYED');
+  if (state !== 'destroyed') return { state };
+  if (record.state !== 'disabled') throw new KmsError('CONFLICT', 'only a disabled key can be destroyed');
+  return { state, wrapped: new Uint8Array(0) };
+}
+
+/** Makes keys, changes their states, lists them: what writes and reads records on purpose. */
+export class Keys {
+  readonly #opened: Opened;
+  readonly #store: KeyStore;
+
+  constructor(opened: Opened, store: KeyStore) {
+    this.#opened = opened;
+    this.#store = store;
+  }
+
+  /**
+   * A new key, durable when it resolves. Crash story: the record, with the first uses already reserved in it, is durable
+   * before the key serves or its id is told; a crash before that leaves nothing, or a record that nobody knows.
+   */
+  async create(threadId: string, createdBy: string, dek = this.#opened.vault.generate('dek')): Promise<CreatedKey> {
+    const { vault, keyring, records, cache } = this.#opened;
+    try {
+      const kek = await keyring.takeWrap();
+      const at = new Date().toISOString();
+      const bound = {
+        storeId: keyring.storeId,
+        keyId: `k_${randomBytes(16).toString('hex')}`,
+        threadId,
+        alg: 'A256GCM' as const,
+        createdAt: at,
+        createdBy,
+        kekId: kek.kekId,
+        kekVersion: kek.kekVersion,
+      };
+      const wrapped = vault.wrap(kek.handle, dek, dekAad(bound));
+      await records.create({ ...bound, format: 1, state: 'active', version: 1, wrapped, usesReserved: FIRST_USES, updatedAt: at });
+      cache.remember(bound.keyId, vault.publish(dek, bound.keyId, kek.kekVersion, FIRST_USES));
+      return { keyId: bound.keyId, wrapped, kekId: kek.kekId, kekVersion: String(kek.kekVersion) };
+    } catch (error) {
+      vault.release(dek);
+      throw error;
+    }
+  }
+
+  async describe(keyId: string): Promise<KeyDescription> {
+    return describe(await this.#opened.records.read(keyId));
+  }
+
+  async wrapped(keyId: string): Promise<Uint8Array> {
+    const record = await this.#opened.records.read(keyId);
+    if (record.state === 'destroyed') throw new KmsError('KEY_DESTROYED');
+    return record.wrapped;
+  }
+
+  /**
+   * Durable first, then wiped: when it resolves, no thread uses the key any more and no restart brings it back. A crash
+   * between the two has the new state on disk and no memory that could hold the key.
+   */
+  async setState(keyId: string, state: KeyState, onlyCreatedBy?: string): Promise<KeyDescription> {
+    const record = await this.#opened.records.update(keyId, (before) => {
+      if (onlyCreatedBy !== undefined && before.createdBy !== onlyCreatedBy) throw new KmsError('PERMISSION_DENIED');
+      return changeTo(state, before);
+    });
+    this.#opened.cache.retire(keyId, state === 'active' ? 'evicted' : state);
+    return describe(record);
+  }
+
+  async list(query: ListQuery): Promise<KeyPage> {
+    const { threadId, cursor, limit = DEFAULT_LIST_LIMIT } = query;
+    if (threadId !== undefined) checkThreadId(threadId);
+    if (cursor !== undefined && !KEY_ID_PATTERN.test(cursor)) throw new KmsError('INVALID_ARGUMENT', 'cursor');
+    if (!Number.isInteger(limit) || limit < 1 || limit > MAX_LIST_LIMIT) {
+      throw new KmsError('INVALID_ARGUMENT', `limit must be from 1 to ${MAX_LIST_LIMIT}`);
+    }
+    const keys: KeyDescription[] = [];
+    let after = cursor;
+    for (let scanned = 0; scanned < LIST_SCAN_LIMIT; ) {
+      const ids = await this.#store.listKeyIds(after, READS_AT_ONCE);
+      for (const record of await this.#readable(ids)) {
+        if (record === undefined || (threadId !== undefined && record.threadId !== threadId)) continue;
+        keys.push(describe(record));
+        if (keys.length === limit) return { keys, next: record.keyId };
+      }
+      if (ids.length < READS_AT_ONCE) return { keys, next: null };
+      scanned += ids.length;
+      after = ids.at(-1);
+    }
+    return { keys, next: after ?? null };
+  }
+
+  /** The records that verify; the others are set aside and show in `health`. */
+  #readable(ids: string[]): Promise<Array<KeyMeta | undefined>> {
+    return Promise.all(
+      ids.map((keyId) =>
+        this.#opened.records.read(keyId).catch((error) => {
+          const passedOver = error instanceof KmsError && ['STORE_UNAVAILABLE', 'KEY_NOT_FOUND'].includes(error.code);
+          if (!passedOver) throw error;
+          return undefined;
+        }),
+      ),
+    );
+  }
+
+  /** Every record in turn, each opened as a use would open it: the reason why it fails, or null. */
+  async *verify(): AsyncGenerator<{ keyId: string; fault: string | null }> {
+    let after: string | undefined;
+    for (;;) {
+      const ids = await this.#store.listKeyIds(after, READS_AT_ONCE);
+      for (const keyId of ids) yield { keyId, fault: await this.#faultOf(keyId) };
+      if (ids.length < READS_AT_ONCE) return;
+      after = ids.at(-1);
+    }
+  }
+
+  async #faultOf(keyId: string): Promise<string | null> {
+    try {
+      const record = await this.#opened.records.read(keyId);
+      if (record.state !== 'destroyed') this.#opened.vault.release(this.#unwrap(record));
+      return null;
+    } catch (error) {
+      return error instanceof KmsError ? error.message : 'cannot be read';
+    }
+  }
+
+  #unwrap(record: KeyMeta): Handle {
+    const { vault, keyring, records } = this.#opened;
+    try {
+      return vault.unwrap(keyring.kek(record.kekId), record.wrapped, dekAad(record), 'dek');
+    } catch (error) {
+      if (error instanceof KmsError && error.code === 'AUTHENTICATION_FAILED') throw records.reportUnopenable(record.keyId);
+      throw error;
+    }
+  }
+
+  /** The raw bytes of the key that `wrapped` belongs to: for `exposeRawKeys` only. KEY_NOT_FOUND if no record holds it. */
+  async unwrapRaw(wrapped: Uint8Array): Promise<Uint8Array> {
+    for (let after: string | undefined; ; ) {
+      const ids = await this.#store.listKeyIds(after, READS_AT_ONCE);
+      const record = (await this.#readable(ids)).find((one) => one !== undefined && Buffer.from(one.wrapped).equals(wrapped));
+      if (record !== undefined) return this.#exported(record);
+      if (ids.length < READS_AT_ONCE) throw new KmsError('KEY_NOT_FOUND');
+      after = ids.at(-1);
+    }
+  }
+
+  #exported(record: KeyMeta): Uint8Array {
+    if (record.state !== 'active') throw new KmsError(record.state === 'disabled' ? 'KEY_DISABLED' : 'KEY_DESTROYED');
+    const dek = this.#unwrap(record);
+    try {
+      return this.#opened.vault.exportDek(dek);
+    } finally {
+      this.#opened.vault.release(dek);
+    }
+  }
+}

@@ -1,0 +1,202 @@
+import { KmsError } from '../errors.js';
+import { CIPHERTEXT_OVERHEAD, INLINE_BYTES, MAX_BATCH_ITEMS, MAX_PLAINTEXT_BYTES } from '../limits.js';
+import type { BatchAad, Encrypted, ItemResult } from '../provider.js';
+import * as vault from '../vault.js';
+import { checkAad, checkBytes, checkKeyId } from './calls.js';
+import type { CachedKey, KeyCache } from './key-cache.js';
+
+/** Fetches and reservations one call may need: blocks double, so that the largest batch is covered long before. */
+const MOST_ROUNDS = 64;
+
+/** The two directions, so that each path below is written once. */
+interface Direction {
+  inline: (key: vault.Handle, input: Uint8Array, aad: Uint8Array | undefined) => Uint8Array | vault.Wanting;
+  large: (key: vault.Handle, input: Uint8Array, aad: Uint8Array | undefined) => Promise<Uint8Array | vault.Wanting>;
+  into: typeof vault.encryptInto;
+  longest: number;
+  name: string;
+}
+
+const ENCRYPT: Direction = {
+  inline: vault.encrypt,
+  large: vault.encryptLarge,
+  into: vault.encryptInto,
+  longest: MAX_PLAINTEXT_BYTES,
+  name: 'plaintext',
+};
+const DECRYPT: Direction = {
+  inline: vault.decrypt,
+  large: vault.decryptLarge,
+  into: vault.decryptInto,
+  longest: MAX_PLAINTEXT_BYTES + CIPHERTEXT_OVERHEAD,
+  name: 'ciphertext',
+};
+
+function check(direction: Direction, input: unknown, aad: unknown): asserts input is Uint8Array {
+  checkBytes(input, direction.name);
+  if (input.length > direction.longest) throw new KmsError('TOO_LARGE', `${direction.name} is longer than ${direction.longest} bytes`);
+  checkAad(aad);
+}
+
+/** What one item may fail of alone; anything else is the key's or the service's and fails the whole batch. */
+function itemError(error: unknown): KmsError {
+  const own = error instanceof KmsError && ['AUTHENTICATION_FAILED', 'TOO_LARGE', 'INVALID_ARGUMENT'].includes(error.code);
+  if (!own) throw error;
+  return error as KmsError;
+}
+
+function aadOf(aad: BatchAad, index: number): Uint8Array | undefined {
+  return Array.isArray(aad) ? aad[index] : (aad as Uint8Array | undefined);
+}
+
+function checkBatch(inputs: readonly Uint8Array[], aad: BatchAad): void {
+  if (!Array.isArray(inputs)) throw new KmsError('INVALID_ARGUMENT', 'a batch is an array of Uint8Array');
+  if (inputs.length > MAX_BATCH_ITEMS) throw new KmsError('TOO_LARGE', `a batch has at most ${MAX_BATCH_ITEMS} items`);
+  if (Array.isArray(aad) && aad.length !== inputs.length) throw new KmsError('INVALID_ARGUMENT', 'one aad per item, or one for all');
+}
+
+const nextTurn = () => new Promise<void>((resolve) => setImmediate(resolve));
+
+/**
+ * Encrypts and decrypts with keys by id: tries the vault, and brings the key or more uses when it says that they are
+ * missing. The first try is the whole call almost always.
+ */
+export class Messages {
+  readonly #cache: KeyCache;
+
+  constructor(cache: KeyCache) {
+    this.#cache = cache;
+  }
+
+  #first(direction: Direction, key: CachedKey | undefined, input: Uint8Array, aad: Uint8Array | undefined) {
+    if (key === undefined) return vault.NOT_CACHED;
+    const result = direction.inline(key.handle, input, aad);
+    this.#cache.answerDoorbell();
+    return result;
+  }
+
+  /** Settles what a try wants; the next try finds it done. */
+  async #provide(keyId: string, wanted: vault.Wanting): Promise<void> {
+    if (wanted === vault.NEEDS_USES) return this.#cache.reserve(keyId);
+    this.#cache.forget(keyId);
+    if (this.#cache.known(keyId) === undefined) await this.#cache.fetch(keyId);
+  }
+
+  #provideSync(keyId: string, wanted: vault.Wanting): void {
+    if (wanted === vault.NEEDS_USES) {
+      this.#cache.reserveSync(keyId);
+      return;
+    }
+    this.#cache.forget(keyId);
+    if (this.#cache.known(keyId) === undefined) this.#cache.fetchSync(keyId);
+  }
+
+  #sync(direction: Direction, keyId: string, input: Uint8Array, aad: Uint8Array | undefined): Uint8Array {
+    check(direction, input, aad);
+    for (let round = 0; round < MOST_ROUNDS; round += 1) {
+      const result = this.#first(direction, this.#cache.known(checkKeyId(keyId)), input, aad);
+      if (typeof result !== 'number') return result;
+      this.#provideSync(keyId, result);
+    }
+    throw new KmsError('BUSY', 'the key is evicted faster than it can be used');
+  }
+
+  encryptSync(keyId: string, plaintext: Uint8Array, aad?: Uint8Array): Uint8Array {
+    return this.#sync(ENCRYPT, keyId, plaintext, aad);
+  }
+
+  decryptSync(keyId: string, ciphertext: Uint8Array, aad?: Uint8Array): Uint8Array {
+    return this.#sync(DECRYPT, keyId, ciphertext, aad);
+  }
+
+  #into(direction: Direction, keyId: string, input: Uint8Array, aad: Uint8Array | undefined, out: Uint8Array, offset: number): number {
+    for (let round = 0; round < MOST_ROUNDS; round += 1) {
+      const key = this.#cache.known(checkKeyId(keyId));
+      const written = key === undefined ? vault.NOT_CACHED : direction.into(key.handle, input, aad, out, offset);
+      this.#cache.answerDoorbell();
+      if (written >= 0) return written;
+      if (written === vault.NOT_CACHED || written === vault.NEEDS_USES) this.#provideSync(keyId, written);
+      else this.#refuseInto(direction, written, input, aad, out);
+    }
+    throw new KmsError('BUSY', 'the key is evicted faster than it can be used');
+  }
+
+  /** The native call has one status for every misuse; here it gets its words. */
+  #refuseInto(direction: Direction, status: number, input: unknown, aad: unknown, out: unknown): never {
+    check(direction, input, aad);
+    checkBytes(out, 'out');
+    const error = vault.errorOfStatus(status);
+    if (error.code !== 'INVALID_ARGUMENT') throw error;
+    throw new KmsError('INVALID_ARGUMENT', 'out is too small for the result at this offset, or overlaps what is read');
+  }
+
+  encryptInto(keyId: string, plaintext: Uint8Array, aad: Uint8Array | undefined, out: Uint8Array, offset: number): number {
+    return this.#into(ENCRYPT, keyId, plaintext, aad, out, offset);
+  }
+
+  decryptInto(keyId: string, ciphertext: Uint8Array, aad: Uint8Array | undefined, out: Uint8Array, offset: number): number {
+    return this.#into(DECRYPT, keyId, ciphertext, aad, out, offset);
+  }
+
+  /** The result and the key that made it. */
+  async #async(direction: Direction, keyId: string, input: Uint8Array, aad: Uint8Array | undefined): Promise<[Uint8Array, CachedKey]> {
+    check(direction, input, aad);
+    const large = vault.isLarge(input);
+    for (let round = 0; round < MOST_ROUNDS; round += 1) {
+      const key = this.#cache.known(checkKeyId(keyId));
+      const result = large && key ? await direction.large(key.handle, input, aad) : this.#first(direction, key, input, aad);
+      if (large) this.#cache.answerDoorbell();
+      if (typeof result !== 'number') return [result, key as CachedKey];
+      await this.#provide(keyId, result);
+    }
+    throw new KmsError('BUSY', 'the key is evicted faster than it can be used');
+  }
+
+  async encrypt(keyId: string, plaintext: Uint8Array, aad?: Uint8Array): Promise<Encrypted> {
+    const [ciphertext, key] = await this.#async(ENCRYPT, keyId, plaintext, aad);
+    return { ciphertext, keyVersion: key.keyVersion };
+  }
+
+  async decrypt(keyId: string, ciphertext: Uint8Array, aad?: Uint8Array): Promise<Uint8Array> {
+    return (await this.#async(DECRYPT, keyId, ciphertext, aad))[0];
+  }
+
+  async #many(direction: Direction, keyId: string, inputs: readonly Uint8Array[], aad: BatchAad): Promise<ItemResult[]> {
+    checkBatch(inputs, aad);
+    // A key that cannot serve fails the batch, even one without items.
+    if (this.#cache.known(checkKeyId(keyId)) === undefined) await this.#cache.fetch(keyId);
+    const results: ItemResult[] = [];
+    let sinceTurn = 0;
+    for (const [index, input] of inputs.entries()) {
+      try {
+        const result = this.#item(direction, keyId, input, aadOf(aad, index));
+        results.push(result instanceof Uint8Array ? result : await result);
+      } catch (error) {
+        results.push(itemError(error));
+      }
+      sinceTurn += input?.length ?? 0;
+      if (sinceTurn < INLINE_BYTES) continue;
+      sinceTurn = 0;
+      await nextTurn();
+    }
+    return results;
+  }
+
+  /** Without a promise where none is needed: a batch of small items is a plain loop. */
+  #item(direction: Direction, keyId: string, input: Uint8Array, aad: Uint8Array | undefined): Uint8Array | Promise<Uint8Array> {
+    check(direction, input, aad);
+    if (!vault.isLarge(input)) {
+      const result = this.#first(direction, this.#cache.known(keyId), input, aad);
+      if (typeof result !== 'number') return result;
+    }
+    return this.#async(direction, keyId, input, aad).then(([result]) => result);
+  }
+
+  encryptMany(keyId: string, plaintexts: readonly Uint8Array[], aad?: BatchAad): Promise<ItemResult[]> {
+    return this.#many(ENCRYPT, keyId, plaintexts, aad);
+  }
+
+  decryptMany(keyId: string, ciphertexts: readonly Uint8Array[], aad?: BatchAad): Promise<ItemResult[]> {
+    return this.#many(DECRYPT, keyId, ciphertexts, aad);
+  }
+}

@@ -1,0 +1,97 @@
+import { KmsError } from '../errors.js';
+import type { KeyMeta, KeyringDocument } from './key-store.js';
+
+const LENGTH_BYTES = 4;
+
+function bytesOf(field: string | number | Uint8Array): Uint8Array {
+  if (typeof field === 'string') return Buffer.from(field, 'utf8');
+  if (typeof field !== 'number') return field;
+  // Beyond this two numbers share one decimal text, and the encoding would no longer tell them apart.
+  if (!Number.isSafeInteger(field)) throw new KmsError('INVALID_ARGUMENT', 'a number to be authenticated is not a safe integer');
+  return Buffer.from(String(field), 'latin1');
+}
+
+/**
+ * The length-prefixed encoding of docs/FORMATS.md: four bytes of big-endian length before each field. What is
+ * authenticated is this, never "the JSON", so that whitespace and member order carry no meaning.
+ */
+export function lp(fields: Array<string | number | Uint8Array>): Uint8Array {
+  const parts = fields.map(bytesOf);
+  const out = Buffer.allocUnsafe(parts.reduce((sum, part) => sum + LENGTH_BYTES + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    at = out.writeUInt32BE(part.length, at);
+    out.set(part, at);
+    at += part.length;
+  }
+  return out;
+}
+
+/** What the `mac` of a record is over. */
+export function canonicalRecord(meta: Omit<KeyMeta, 'mac'>): Uint8Array {
+  return lp([
+    'progressdb-kms/record/v1',
+    meta.format,
+    meta.storeId,
+    meta.keyId,
+    meta.threadId,
+    meta.alg,
+    meta.state,
+    meta.version,
+    meta.wrapped,
+    meta.kekId,
+    meta.kekVersion,
+    meta.usesReserved,
+    meta.createdAt,
+    meta.updatedAt,
+    meta.createdBy,
+  ]);
+}
+
+/** What the `sha256` and the `mac` of a keyring are over. The counts keep a slot's fields from passing for a KEK's. */
+export function canonicalKeyring(document: Omit<KeyringDocument, 'sha256' | 'mac'>): Uint8Array {
+  const { slots, keks } = document;
+  return lp([
+    'progressdb-kms/keyring/v1',
+    document.format,
+    document.storeId,
+    document.generation,
+    slots.length,
+    ...slots.flatMap((slot) => [slot.slotId, slot.salt, slot.root, slot.slotKey, slot.createdAt]),
+    keks.length,
+    ...keks.flatMap((kek) => [kek.kekId, kek.kekVersion, kek.state, kek.wrapped, kek.wrapsReserved, kek.createdAt]),
+    document.defaultKeyId,
+  ]);
+}
+
+/** What a wrapped DEK is bound to: pasted onto another record, or moved under another KEK, it does not unwrap. */
+export type DekBinding = Pick<
+  KeyMeta,
+  'storeId' | 'keyId' | 'threadId' | 'alg' | 'createdAt' | 'createdBy' | 'kekId' | 'kekVersion'
+>;
+
+export function dekAad(meta: DekBinding): Uint8Array {
+  return lp([
+    'progressdb-kms/dek/v1',
+    meta.storeId,
+    meta.keyId,
+    meta.threadId,
+    meta.alg,
+    meta.createdAt,
+    meta.createdBy,
+    meta.kekId,
+    meta.kekVersion,
+  ]);
+}
+
+export function kekAad(storeId: string, kekId: string, kekVersion: number): Uint8Array {
+  return lp(['progressdb-kms/kek/v1', storeId, kekId, kekVersion]);
+}
+
+export function rootAad(storeId: string, slotId: string): Uint8Array {
+  return lp(['progressdb-kms/root/v1', storeId, slotId]);
+}
+
+export function slotKeyAad(storeId: string, slotId: string): Uint8Array {
+  return lp(['progressdb-kms/slot-key/v1', storeId, slotId]);
+}

@@ -1,0 +1,242 @@
+import { errorCodeOfWire, KmsError } from './errors.js';
+import { CIPHERTEXT_OVERHEAD, INLINE_BYTES, KEY_BYTES } from './limits.js';
+import { type ArenaInfo, binding, doorbell, type Handle, type Kind, NEEDS_USES, NOT_CACHED, type Space } from './native.js';
+
+export type { ArenaInfo, Handle, Kind, Space };
+
+/** What a hot call asks for instead of a result: the key is not in the vault, or its reserved uses are gone. */
+export type Wanting = typeof NOT_CACHED | typeof NEEDS_USES;
+export { NEEDS_USES, NOT_CACHED };
+
+const SLAB_BYTES = 256 * 1024;
+/** Results above this get memory of their own: a slab would hold four of them and be pinned by any. */
+const LARGEST_FROM_SLAB = SLAB_BYTES / 4;
+const ALIGNMENT = 8;
+
+/** Fresh results as views of a slab: an allocation of its own costs several times the encryption (measured). */
+class Slab {
+  #bytes = new Uint8Array(SLAB_BYTES);
+  #at = 0;
+
+  /** The slab and the place in it where `length` bytes may be written; `taken` makes them the caller's. */
+  place(length: number): Uint8Array {
+    if (this.#at + length > SLAB_BYTES) {
+      this.#bytes = new Uint8Array(SLAB_BYTES);
+      this.#at = 0;
+    }
+    return this.#bytes;
+  }
+
+  get at(): number {
+    return this.#at;
+  }
+
+  taken(length: number): Uint8Array {
+    const view = new Uint8Array(this.#bytes.buffer, this.#at, length);
+    this.#at = (this.#at + length + ALIGNMENT - 1) & -ALIGNMENT;
+    return view;
+  }
+}
+
+// Two of them: who is given a ciphertext is not given a view of somebody's plaintext beside it.
+const ciphertexts = new Slab();
+const plaintexts = new Slab();
+
+/** The KmsError behind a negative status of a hot call. */
+export function errorOfStatus(status: number): KmsError {
+  return new KmsError(errorCodeOfWire(-status));
+}
+
+function settle(status: number): Wanting {
+  if (status === NOT_CACHED || status === NEEDS_USES) return status;
+  throw errorOfStatus(status);
+}
+
+function fresh(into: typeof binding.encryptInto, slab: Slab, key: Handle, input: Uint8Array, aad: Uint8Array | undefined, length: number) {
+  if (length > LARGEST_FROM_SLAB) {
+    const out = Buffer.allocUnsafeSlow(length);
+    const written = into(key, input, aad, out, 0);
+    return written < 0 ? settle(written) : new Uint8Array(out.buffer, out.byteOffset, length);
+  }
+  const out = slab.place(length);
+  const written = into(key, input, aad, out, slab.at);
+  return written < 0 ? settle(written) : slab.taken(written);
+}
+
+/** nonce ‖ ciphertext ‖ tag in fresh memory, or what the call wants first. Throws the other failures. */
+export function encrypt(key: Handle, plaintext: Uint8Array, aad: Uint8Array | undefined): Uint8Array | Wanting {
+  return fresh(binding.encryptInto, ciphertexts, key, plaintext, aad, plaintext.length + CIPHERTEXT_OVERHEAD);
+}
+
+export function decrypt(key: Handle, ciphertext: Uint8Array, aad: Uint8Array | undefined): Uint8Array | Wanting {
+  const length = Math.max(0, ciphertext.length - CIPHERTEXT_OVERHEAD);
+  return fresh(binding.decryptInto, plaintexts, key, ciphertext, aad, length);
+}
+
+/** Large messages go to the thread pool, so that the event loop does not stand still for them. */
+export function isLarge(input: Uint8Array): boolean {
+  return input.length > INLINE_BYTES;
+}
+
+export async function encryptLarge(key: Handle, plaintext: Uint8Array, aad: Uint8Array | undefined): Promise<Uint8Array | Wanting> {
+  const result = await binding.encryptOnPool(key, plaintext, aad);
+  return typeof result === 'number' ? settle(result) : result;
+}
+
+export async function decryptLarge(key: Handle, ciphertext: Uint8Array, aad: Uint8Array | undefined): Promise<Uint8Array | Wanting> {
+  const result = await binding.decryptOnPool(key, ciphertext, aad);
+  if (typeof result !== 'number') return result;
+  return result === 0 ? new Uint8Array(0) : settle(result);
+}
+
+/** Into the caller's buffer, with nothing between it and the native call: bytes written, or a negative status. */
+export const { encryptInto, decryptInto } = binding;
+export { doorbell };
+
+/** True once after keys of this thread have used half of what was reserved for them. */
+export function bellRang(): boolean {
+  if (doorbell[0] === 0) return false;
+  doorbell[0] = 0;
+  return true;
+}
+
+/** Where a master key comes from; read natively, at the opening and at every unseal. */
+export type MasterSource =
+  | { kind: 'file'; path: string; mayBeGroupReadable: boolean }
+  | { kind: 'descriptor'; fd: number }
+  | { kind: 'ephemeral' };
+
+export interface ArenaOptions {
+  arenaBytes: number;
+  keptContexts: number;
+}
+
+/**
+ * One namespace of unwrapped keys. It exists from `Vault.open` to `close`, which wipes them all and answers after the
+ * last one; every call afterwards throws SEALED.
+ */
+export class Vault {
+  readonly space: Space;
+  #open = true;
+
+  /** Makes the process's arena (once) and a namespace in it. */
+  static open(arena: ArenaOptions, cachedKeys: number): Vault {
+    binding.initialise(arena.arenaBytes, arena.keptContexts);
+    return new Vault(binding.openSpace(cachedKeys));
+  }
+
+  private constructor(space: Space) {
+    this.space = space;
+  }
+
+  get isOpen(): boolean {
+    return this.#open;
+  }
+
+  close(): void {
+    if (!this.#open) return;
+    this.#open = false;
+    binding.closeSpace(this.space);
+  }
+
+  #use(): Space {
+    if (!this.#open) throw new KmsError('SEALED');
+    return this.space;
+  }
+
+  readMaster(source: MasterSource): Handle {
+    const space = this.#use();
+    if (source.kind === 'file') return binding.readKeyFile(space, source.path, source.mayBeGroupReadable);
+    if (source.kind === 'descriptor') return binding.readKeyDescriptor(space, source.fd);
+    return binding.generateKey(space, 'master');
+  }
+
+  generate(kind: Kind): Handle {
+    return binding.generateKey(this.#use(), kind);
+  }
+
+  /** Takes a raw data key over; `raw` is wiped. */
+  importDek(raw: Uint8Array): Handle {
+    if (raw.length !== KEY_BYTES) throw new KmsError('INVALID_ARGUMENT', 'a data key has 32 bytes');
+    return binding.importKey(this.#use(), 'dek', raw);
+  }
+
+  derive(from: Handle, salt: Uint8Array, info: string, kind: Kind): Handle {
+    this.#use();
+    return binding.deriveKey(from, salt, Buffer.from(info, 'utf8'), kind);
+  }
+
+  wrap(under: Handle, key: Handle, aad: Uint8Array): Uint8Array {
+    this.#use();
+    return binding.wrapKey(under, key, aad);
+  }
+
+  /** AUTHENTICATION_FAILED unless `wrapped` was made under this key with this AAD. */
+  unwrap(under: Handle, wrapped: Uint8Array, aad: Uint8Array, kind: Kind): Handle {
+    this.#use();
+    return binding.unwrapKey(under, wrapped, aad, kind);
+  }
+
+  mac(key: Handle, data: Uint8Array): Uint8Array {
+    this.#use();
+    return binding.hmac(key, data);
+  }
+
+  macMatches(key: Handle, data: Uint8Array, mac: Uint8Array): boolean {
+    this.#use();
+    return binding.verifyHmac(key, data, mac);
+  }
+
+  release(key: Handle): void {
+    if (this.#open) binding.releaseKey(key);
+  }
+
+  exportDek(dek: Handle): Uint8Array {
+    this.#use();
+    return binding.exportKey(dek);
+  }
+
+  publish(dek: Handle, keyId: string, kekVersion: number, uses: number): Handle {
+    return binding.publishKey(this.#use(), dek, keyId, kekVersion, uses);
+  }
+
+  /** 0 if the key is not in the vault. */
+  find(keyId: string): Handle {
+    return binding.findKey(this.#use(), keyId);
+  }
+
+  kekVersionOf(dek: Handle): string {
+    return String(binding.kekVersionOf(dek));
+  }
+
+  /** Wipes a key wherever it is; `disabled` and `destroyed` stay as answers. */
+  retire(keyId: string, how: 'evicted' | 'disabled' | 'destroyed'): void {
+    if (this.#open) binding.retireKey(this.space, keyId, how);
+  }
+
+  grantUses(keyId: string, uses: number): void {
+    if (this.#open) binding.grantUses(this.space, keyId, uses);
+  }
+
+  takeUseRequests(): string[] {
+    return this.#open ? binding.takeUseRequests(this.space) : [];
+  }
+
+  takeUnusedUses(): Array<[keyId: string, uses: number]> {
+    return this.#open ? binding.takeUnusedUses(this.space) : [];
+  }
+
+  get cachedKeys(): number {
+    return this.#open ? binding.cachedKeys(this.space) : 0;
+  }
+}
+
+export function arenaInfo(): ArenaInfo {
+  return binding.arenaInfo();
+}
+
+/** One look for what was not used for that many looks: contexts, keys. One sweeper per process is enough. */
+export function sweep(contextSweeps: number, keySweeps: number): void {
+  binding.sweep(contextSweeps, keySweeps);
+}
+

@@ -1,0 +1,30 @@
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { ExecutionContext } from 'ava';
+import { type FileSystem, nodeFileSystem } from '../../dist/store/file-system.js';
+import { openFileStore } from '../../dist/store/files.js';
+import type { KeyStore } from '../../dist/store/key-store.js';
+
+/** An empty data directory (0700) that goes with the test. */
+export function newDataDir(t: ExecutionContext): string {
+  const path = mkdtempSync(join(tmpdir(), 'kms-store-'));
+  t.teardown(() => rmSync(path, { recursive: true, force: true }));
+  return path;
+}
+
+export async function openedStore(
+  t: ExecutionContext,
+  dataDir: string,
+  fileSystem: FileSystem = nodeFileSystem,
+): Promise<KeyStore> {
+  const store = await openFileStore({ dataDir, fileSystem });
+  t.teardown(() => store.close().catch(() => {}));
+  return store;
+}
+
+/** Temporary files that lie in the data directory. */
+export function temporaries(dataDir: string): string[] {
+  const all = [...readdirSync(dataDir), ...readdirSync(join(dataDir, 'kms-deks'))];
+  return all.filter((name) => name.startsWith('.'));
+}
