@@ -1,0 +1,40 @@
+#include "core/directory_lock.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <string>
+
+#include "core/descriptor.h"
+#include "core/os_error.h"
+
+namespace kms {
+
+Failure lockDirectory(const char* directory, int* lock) {
+  *lock = -1;
+  const std::string path = std::string(directory) + "/lock";
+  Descriptor file(open(path.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, S_IRUSR | S_IWUSR));
+  if (file.fd() < 0) {
+    const Status status = errno == EACCES || errno == EPERM ? Status::PermissionDenied : Status::StoreUnavailable;
+    return Failure(status, path + " cannot be opened: " + osError(errno));
+  }
+  struct stat status {};
+  if (fstat(file.fd(), &status) != 0 || !S_ISREG(status.st_mode)) {
+    return Failure(Status::StoreUnavailable, path + " is not a regular file");
+  }
+  while (flock(file.fd(), LOCK_EX | LOCK_NB) != 0) {
+    if (errno == EWOULDBLOCK) return Failure(Status::Conflict, std::string(directory) + " is in use by another process");
+    if (errno != EINTR) return Failure(Status::StoreUnavailable, path + " cannot be locked: " + osError(errno));
+  }
+  *lock = file.release();
+  return Failure();
+}
+
+void unlockDirectory(int lock) {
+  if (lock >= 0) close(lock);
+}
+
+}  // namespace kms

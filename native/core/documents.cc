@@ -1,0 +1,268 @@
+#include "core/documents.h"
+
+#include "core/cipher.h"
+#include "core/encoding.h"
+#include "core/json.h"
+#include "core/kdf.h"
+
+namespace kms {
+namespace {
+
+constexpr uint64_t kDocumentFormat = 1;
+constexpr size_t kMaxRecordBytes = 4096;
+constexpr size_t kMaxKeyringBytes = 1 << 20;
+constexpr size_t kMaxSlots = 64;
+constexpr size_t kMaxKeks = 1024;
+constexpr size_t kSaltBytes = 32;
+constexpr size_t kShaBytes = 32;
+constexpr uint64_t kMaxInteger = (uint64_t{1} << 53) - 1;
+constexpr uint64_t kMaxVersion = (uint64_t{1} << 32) - 1;
+constexpr uint64_t kMaxUses = uint64_t{1} << 32;
+constexpr size_t kMaxActor = 64;
+
+bool isDigit(char c) { return c >= '0' && c <= '9'; }
+bool isLower(char c) { return c >= 'a' && c <= 'z'; }
+bool isHex(char c) { return isDigit(c) || (c >= 'a' && c <= 'f'); }
+bool isName(char c) {
+  return isDigit(c) || isLower(c) || (c >= 'A' && c <= 'Z') || c == '.' || c == '_' || c == ':' || c == '@' || c == '/' ||
+         c == '-';
+}
+
+bool all(std::string_view text, bool (*rule)(char), size_t least, size_t most) {
+  if (text.size() < least || text.size() > most) return false;
+  for (const char c : text) {
+    if (!rule(c)) return false;
+  }
+  return true;
+}
+
+bool prefixed(std::string_view text, std::string_view prefix, bool (*rule)(char), size_t least, size_t most) {
+  return text.substr(0, prefix.size()) == prefix && all(text.substr(prefix.size()), rule, least, most);
+}
+
+bool isStoreId(std::string_view text) { return all(text, isHex, 32, 32); }
+bool isKekId(std::string_view text) { return prefixed(text, "kek_", isHex, 32, 32); }
+bool isSlotId(std::string_view text) { return prefixed(text, "s_", isHex, 32, 32); }
+bool isActor(std::string_view text) { return all(text, isName, 1, kMaxActor); }
+bool isThreadIdOrEmpty(std::string_view text) { return text.empty() || isThreadId(text); }
+bool isKeyIdOrEmpty(std::string_view text) { return text.empty() || isKeyId(text); }
+bool isAlg(std::string_view text) { return text == "A256GCM"; }
+bool isKeyState(std::string_view text) { return text == "active" || text == "disabled" || text == "destroyed"; }
+bool isKekState(std::string_view text) { return text == "active" || text == "decrypt-only"; }
+
+int decimal(std::string_view digits) {
+  int value = 0;
+  for (const char c : digits) value = value * 10 + (c - '0');
+  return value;
+}
+
+// `2026-01-31T12:00:00.000Z`, a day that exists; no leap seconds, which the service never writes.
+bool isTime(std::string_view text) {
+  constexpr std::string_view kShape = "0000-00-00T00:00:00.000Z";
+  if (text.size() != kShape.size()) return false;
+  for (size_t i = 0; i < kShape.size(); i++) {
+    if (kShape[i] == '0' ? !isDigit(text[i]) : text[i] != kShape[i]) return false;
+  }
+  const int year = decimal(text.substr(0, 4));
+  const int month = decimal(text.substr(5, 2));
+  const int day = decimal(text.substr(8, 2));
+  if (month < 1 || month > 12) return false;
+  const bool leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
+  const int days = month == 2 ? (leap ? 29 : 28) : (month == 4 || month == 6 || month == 9 || month == 11) ? 30 : 31;
+  return day >= 1 && day <= days && decimal(text.substr(11, 2)) < 24 && decimal(text.substr(14, 2)) < 60 &&
+         decimal(text.substr(17, 2)) < 60;
+}
+
+// A document being read: where it is, and what is wrong with it once something is.
+struct Reading {
+  JsonReader json;
+  std::string detail;
+};
+
+bool text(Reading& in, std::string* value, bool (*rule)(std::string_view)) {
+  return in.json.readString(value) && rule(*value);
+}
+
+bool number(Reading& in, uint64_t* value, uint64_t least, uint64_t most) {
+  return in.json.readInteger(value) && *value >= least && *value <= most;
+}
+
+const uint8_t* bytesOf(const std::string& value) { return reinterpret_cast<const uint8_t*>(value.data()); }
+
+bool base64(Reading& in, std::vector<uint8_t>* value, size_t length) {
+  std::string encoded;
+  if (!in.json.readString(&encoded) || encoded.size() != base64Length(length)) return false;
+  value->resize(length);
+  return decodeBase64(bytesOf(encoded), encoded.size(), value->data(), length);
+}
+
+bool base64OrEmpty(Reading& in, std::vector<uint8_t>* value, size_t length) {
+  std::string encoded;
+  if (!in.json.readString(&encoded)) return false;
+  if (encoded.empty()) return true;
+  if (encoded.size() != base64Length(length)) return false;
+  value->resize(length);
+  return decodeBase64(bytesOf(encoded), encoded.size(), value->data(), length);
+}
+
+bool lowerHex(Reading& in, std::vector<uint8_t>* value, size_t length) {
+  std::string encoded;
+  if (!in.json.readString(&encoded) || !all(encoded, isHex, 2 * length, 2 * length)) return false;
+  value->resize(length);
+  return decodeHex(bytesOf(encoded), encoded.size(), value->data(), length);
+}
+
+// One row of a document's table.
+template <typename Document>
+struct Member {
+  const char* name;
+  bool (*read)(Reading& in, Document& out);
+};
+
+template <typename Document, size_t N>
+bool readMembers(Reading& in, const Member<Document> (&members)[N], Document* out) {
+  static_assert(N <= 32, "one bit per member");
+  if (!in.json.openObject()) return false;
+  uint32_t seen = 0;
+  std::string name;
+  while (in.json.nextMember(&name)) {
+    size_t i = 0;
+    while (i < N && name != members[i].name) i++;
+    if (i == N) {
+      in.detail = "has an unknown member";  // its name is content
+      return false;
+    }
+    if ((seen & 1u << i) != 0) {
+      in.detail = name + " stands twice";
+      return false;
+    }
+    seen |= 1u << i;
+    if (!members[i].read(in, *out)) {
+      if (in.detail.empty()) in.detail = name + " does not follow its rule";
+      return false;
+    }
+  }
+  for (size_t i = 0; i < N && !in.json.failed(); i++) {
+    if ((seen & 1u << i) != 0) continue;
+    in.detail = std::string(members[i].name) + " is missing";
+    return false;
+  }
+  return !in.json.failed();
+}
+
+template <typename Item, size_t N>
+bool readList(Reading& in, const char* name, const Member<Item> (&members)[N], size_t most, std::vector<Item>* items) {
+  if (!in.json.openArray()) return false;
+  while (in.json.nextElement()) {
+    if (items->size() == most) return false;
+    const size_t index = items->size();
+    if (!readMembers(in, members, &items->emplace_back())) {
+      in.detail = std::string(name) + "[" + std::to_string(index) + "]" +
+                  (in.detail.empty() ? " is not valid" : ": " + in.detail);
+      return false;
+    }
+  }
+  return !in.json.failed() && !items->empty();
+}
+
+const Member<Record> kRecordMembers[] = {
+    {"format", [](Reading& in, Record& r) { return number(in, &r.format, kDocumentFormat, kDocumentFormat); }},
+    {"store_id", [](Reading& in, Record& r) { return text(in, &r.storeId, isStoreId); }},
+    {"key_id", [](Reading& in, Record& r) { return text(in, &r.keyId, isKeyId); }},
+    {"thread_id", [](Reading& in, Record& r) { return text(in, &r.threadId, isThreadIdOrEmpty); }},
+    {"alg", [](Reading& in, Record& r) { return text(in, &r.alg, isAlg); }},
+    {"state", [](Reading& in, Record& r) { return text(in, &r.state, isKeyState); }},
+    {"version", [](Reading& in, Record& r) { return number(in, &r.version, 1, kMaxInteger); }},
+    {"wrapped", [](Reading& in, Record& r) { return base64OrEmpty(in, &r.wrapped, kWrappedBytes); }},
+    {"kek_id", [](Reading& in, Record& r) { return text(in, &r.kekId, isKekId); }},
+    {"kek_version", [](Reading& in, Record& r) { return number(in, &r.kekVersion, 1, kMaxVersion); }},
+    {"uses_reserved", [](Reading& in, Record& r) { return number(in, &r.usesReserved, 0, kMaxUses); }},
+    {"created_at", [](Reading& in, Record& r) { return text(in, &r.createdAt, isTime); }},
+    {"updated_at", [](Reading& in, Record& r) { return text(in, &r.updatedAt, isTime); }},
+    {"created_by", [](Reading& in, Record& r) { return text(in, &r.createdBy, isActor); }},
+    {"mac", [](Reading& in, Record& r) { return base64(in, &r.mac, kMacBytes); }},
+};
+
+const Member<KeyringSlot> kSlotMembers[] = {
+    {"slot_id", [](Reading& in, KeyringSlot& s) { return text(in, &s.slotId, isSlotId); }},
+    {"salt", [](Reading& in, KeyringSlot& s) { return base64(in, &s.salt, kSaltBytes); }},
+    {"root", [](Reading& in, KeyringSlot& s) { return base64(in, &s.root, kWrappedBytes); }},
+    {"slot_key", [](Reading& in, KeyringSlot& s) { return base64(in, &s.slotKey, kWrappedBytes); }},
+    {"created_at", [](Reading& in, KeyringSlot& s) { return text(in, &s.createdAt, isTime); }},
+};
+
+const Member<KeyringKek> kKekMembers[] = {
+    {"kek_id", [](Reading& in, KeyringKek& k) { return text(in, &k.kekId, isKekId); }},
+    {"kek_version", [](Reading& in, KeyringKek& k) { return number(in, &k.kekVersion, 1, kMaxVersion); }},
+    {"state", [](Reading& in, KeyringKek& k) { return text(in, &k.state, isKekState); }},
+    {"wrapped", [](Reading& in, KeyringKek& k) { return base64(in, &k.wrapped, kWrappedBytes); }},
+    {"wraps_reserved", [](Reading& in, KeyringKek& k) { return number(in, &k.wrapsReserved, 0, kMaxUses); }},
+    {"created_at", [](Reading& in, KeyringKek& k) { return text(in, &k.createdAt, isTime); }},
+};
+
+const Member<Keyring> kKeyringMembers[] = {
+    {"format", [](Reading& in, Keyring& k) { return number(in, &k.format, kDocumentFormat, kDocumentFormat); }},
+    {"store_id", [](Reading& in, Keyring& k) { return text(in, &k.storeId, isStoreId); }},
+    {"generation", [](Reading& in, Keyring& k) { return number(in, &k.generation, 1, kMaxInteger); }},
+    {"slots", [](Reading& in, Keyring& k) { return readList(in, "slots", kSlotMembers, kMaxSlots, &k.slots); }},
+    {"keks", [](Reading& in, Keyring& k) { return readList(in, "keks", kKekMembers, kMaxKeks, &k.keks); }},
+    {"default_key_id", [](Reading& in, Keyring& k) { return text(in, &k.defaultKeyId, isKeyIdOrEmpty); }},
+    {"sha256", [](Reading& in, Keyring& k) { return lowerHex(in, &k.sha256, kShaBytes); }},
+    {"mac", [](Reading& in, Keyring& k) { return base64(in, &k.mac, kMacBytes); }},
+};
+
+// The format a refused document claims, 0 if it claims none: a newer one may have any members of any shape.
+uint64_t claimedFormat(const uint8_t* json, size_t length) {
+  JsonReader in(json, length);
+  std::string name;
+  if (!in.openObject()) return 0;
+  while (in.nextMember(&name)) {
+    uint64_t format = 0;
+    if (name == "format") return in.readInteger(&format) ? format : 0;
+    if (!in.skipValue()) return 0;
+  }
+  return 0;
+}
+
+template <typename Document, size_t N>
+Failure readDocument(const char* what, const uint8_t* json, size_t length, size_t most, const Member<Document> (&members)[N],
+                     Document* out) {
+  *out = Document();
+  Reading in{JsonReader(json, length), ""};
+  if (length > most) {
+    in.detail = "is too long";
+  } else if (readMembers(in, members, out)) {
+    if (in.json.finish()) return Failure();
+    in.detail = "goes on after its end";
+  }
+  *out = Document();
+  const uint64_t format = claimedFormat(json, length);
+  if (format > kDocumentFormat) {
+    return Failure{Status::Unsupported, "format " + std::to_string(format) + " is newer than this version knows"};
+  }
+  return Failure{Status::StoreUnavailable, std::string(what) + ": " + (in.detail.empty() ? "is not valid JSON" : in.detail)};
+}
+
+}  // namespace
+
+bool isKeyId(std::string_view id) {
+  return prefixed(id, "k_", [](char c) { return isDigit(c) || isLower(c); }, 1, 64);
+}
+
+bool isThreadId(std::string_view id) { return all(id, isName, 1, 256); }
+
+Failure readRecord(const uint8_t* json, size_t length, Record* out) {
+  const Failure failure = readDocument("record", json, length, kMaxRecordBytes, kRecordMembers, out);
+  if (!failure.ok()) return failure;
+  if (out->wrapped.empty() != (out->state == "destroyed")) {
+    *out = Record();
+    return Failure{Status::StoreUnavailable, "record: wrapped must be empty exactly when destroyed"};
+  }
+  return failure;
+}
+
+Failure readKeyring(const uint8_t* json, size_t length, Keyring* out) {
+  return readDocument("keyring", json, length, kMaxKeyringBytes, kKeyringMembers, out);
+}
+
+}  // namespace kms

@@ -1,0 +1,52 @@
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <vector>
+
+#include "core/serve_chunk.h"
+
+namespace {
+
+constexpr size_t kCapacity = 4096;
+constexpr kms::SpaceId kNoSpace = 0;
+
+// A space with one key, so that well-formed frames of the corpus reach the cipher.
+kms::SpaceId spaceWithKey() {
+  kms::KeyTable& table = kms::KeyTable::instance();
+  if (!table.open(64 * 1024, 4).ok()) abort();
+  const kms::SpaceId space = table.openSpace(4);
+  kms::Handle dek, serving;
+  const auto zeros = [](uint8_t*) { return kms::Failure(); };
+  if (!table.add(space, kms::Kind::Dek, zeros, &dek).ok() || !table.publish(space, dek, "k_1", 1, 1u << 30, &serving).ok()) abort();
+  return space;
+}
+
+}  // namespace
+
+// The walk stays inside its buffers (the sanitizers see to that), consumes whole frames only, and answers are whole frames.
+extern "C" __attribute__((visibility("default"))) int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  static const kms::SpaceId space = spaceWithKey();
+  if (size == 0) return 0;
+  std::vector<uint8_t> input(data + 1, data + size);
+  // Exactly as large as the walk is told, so that one byte beyond is seen.
+  std::vector<uint8_t> output((data[0] & 4) != 0 ? kCapacity : 400);
+  int32_t report[kms::Report::kLength];
+  const uint32_t bits = data[0] & 3;
+  kms::serveChunk(kms::thisThread(), (data[0] & 8) != 0 ? kNoSpace : space, bits, input.data(), 0, input.size(), output.data(),
+                  output.size(), report);
+  const auto consumed = static_cast<size_t>(report[kms::Report::kConsumed]);
+  const auto written = static_cast<size_t>(report[kms::Report::kWritten]);
+  if (consumed > input.size() || written > output.size() || report[kms::Report::kDeferred] > kms::Report::kMaxDeferred) abort();
+  size_t at = 0;
+  while (at < written) {
+    const size_t length = size_t{output[at]} << 24 | size_t{output[at + 1]} << 16 | size_t{output[at + 2]} << 8 | output[at + 3];
+    at += kms::kFrameHeaderBytes + length;
+  }
+  if (at != written) abort();
+  // The same bytes as one large frame's body.
+  uint8_t* answer = nullptr;
+  const kms::HotResult result = kms::serveLarge(kms::thisPoolThread(), space, bits, input.data(), input.size(), &answer);
+  if ((result > 0) != (answer != nullptr)) abort();
+  free(answer);
+  return 0;
+}

@@ -1,0 +1,166 @@
+#include <signal.h>
+
+#include "check.h"
+#include "keys.h"
+
+using namespace kms;
+
+namespace {
+
+KeyTable& table() {
+  KeyTable& instance = KeyTable::instance();
+  static const bool open = instance.open(256 * 1024, 16).ok();
+  if (!open) abort();
+  return instance;
+}
+
+HotResult status(Status one) { return hotFailure(one); }
+
+}  // namespace
+
+// The first case: a child sees no arena that its parent made (MADV_DONTFORK), so it has to be the one that makes it.
+TEST("damage behind a key ends the process, and only that") {
+  const auto releaseAfter = [](uint8_t damage) {
+    return check::inChild([damage] {
+      const SpaceId space = table().openSpace(8);
+      const Handle key = keys::loose(space);
+      table().with(key, ~0u, [damage](const uint8_t* bytes) {
+        const_cast<uint8_t*>(bytes)[kKeyBytes] ^= damage;
+        return Status::Ok;
+      });
+      table().release(key);
+      return 0;
+    });
+  };
+  CHECK_EQUAL(releaseAfter(0), 0);
+  CHECK_EQUAL(releaseAfter(1), 128 + SIGABRT);
+}
+
+TEST("a published key encrypts and decrypts") {
+  const SpaceId space = table().openSpace(10);
+  const Handle key = keys::published(space, "k_1", 5);
+  HotResult result = 0;
+  std::string text;
+  const std::vector<uint8_t> ciphertext = keys::sealed(key, "hello", &result);
+  CHECK_EQUAL(result, HotResult{5 + 28});
+  CHECK_EQUAL(keys::opened(key, ciphertext, &text), HotResult{5});
+  CHECK_EQUAL(text, "hello");
+  table().closeSpace(space);
+}
+
+TEST("a handle of a wiped key is refused even after its slot is used again") {
+  const SpaceId space = table().openSpace(10);
+  const Handle key = keys::published(space, "k_1", 5);
+  table().retire(space, "k_1", Retire::Evicted);
+  const Handle next = keys::published(space, "k_2", 5);
+  CHECK_EQUAL(next.slot, key.slot);
+  HotResult result = 0;
+  keys::sealed(key, "hello", &result);
+  CHECK_EQUAL(result, kNotCached);
+  keys::sealed(next, "hello", &result);
+  CHECK(result > 0);
+  table().closeSpace(space);
+  keys::sealed(next, "hello", &result);
+  CHECK_EQUAL(result, kNotCached);
+}
+
+TEST("disabled and destroyed keys answer with their state") {
+  const SpaceId space = table().openSpace(10);
+  const Handle before = keys::published(space, "k_1", 5);
+  table().retire(space, "k_1", Retire::Disabled);
+  table().retire(space, "k_2", Retire::Destroyed);
+  HotResult result = 0;
+  keys::sealed(before, "hello", &result);
+  CHECK_EQUAL(result, kNotCached);
+  keys::sealed(table().find(space, "k_1"), "hello", &result);
+  CHECK_EQUAL(result, status(Status::KeyDisabled));
+  keys::sealed(table().find(space, "k_2"), "hello", &result);
+  CHECK_EQUAL(result, status(Status::KeyDestroyed));
+  table().closeSpace(space);
+}
+
+TEST("uses run out are asked for at half and survive an eviction") {
+  const SpaceId space = table().openSpace(10);
+  int32_t bell = 0;
+  thisThread().setDoorbell(&bell);
+  const Handle key = keys::published(space, "k_0123456789abcdef0123456789abcdef", 1000);
+  HotResult result = 0;
+  for (int i = 0; i < 400; ++i) keys::sealed(key, "x", &result);
+  CHECK_EQUAL(bell, 0);
+  for (int i = 0; i < 200; ++i) keys::sealed(key, "x", &result);
+  CHECK_EQUAL(bell, 1);
+  CHECK_EQUAL(table().takeUseRequests(space).size(), size_t{1});
+  CHECK_EQUAL(table().takeUseRequests(space).size(), size_t{0});
+  table().retire(space, "k_0123456789abcdef0123456789abcdef", Retire::Evicted);
+  const Handle again = keys::published(space, "k_0123456789abcdef0123456789abcdef", 0);
+  int done = 0;
+  while (keys::sealed(again, "x", &result).size() > 0) ++done;
+  CHECK_EQUAL(done, 400);
+  CHECK_EQUAL(result, kNeedsUses);
+  table().grantUses(space, "k_0123456789abcdef0123456789abcdef", 3);
+  while (keys::sealed(again, "x", &result).size() > 0) ++done;
+  CHECK_EQUAL(done, 403);
+  thisThread().setDoorbell(nullptr);
+  table().closeSpace(space);
+}
+
+TEST("unused uses come back exactly") {
+  const SpaceId space = table().openSpace(2);
+  HotResult result = 0;
+  const std::string ids[] = {"k_00000000000000000000000000000001", "k_0000000000000000000000000000000f", "k_imported"};
+  for (const std::string& id : ids) {
+    const Handle key = keys::published(space, id, 100);
+    for (int i = 0; i < 30; ++i) keys::sealed(key, "x", &result);
+  }
+  uint64_t total = 0;
+  for (const auto& [id, uses] : table().takeUnusedUses(space)) {
+    CHECK_EQUAL(uses, uint64_t{70});
+    total += uses;
+  }
+  CHECK_EQUAL(total, uint64_t{210});
+  keys::sealed(table().find(space, "k_imported"), "x", &result);
+  CHECK_EQUAL(result, kNeedsUses);
+  table().closeSpace(space);
+}
+
+TEST("a full space evicts and a closed one gives every cell back") {
+  const uint32_t before = Arena::instance().used();
+  const SpaceId space = table().openSpace(8);
+  for (int i = 0; i < 100; ++i) keys::published(space, "k_" + std::to_string(i), 1);
+  CHECK_EQUAL(table().cachedKeys(space), 8u);
+  CHECK_EQUAL(Arena::instance().used(), before + 8);
+  table().closeSpace(space);
+  CHECK_EQUAL(Arena::instance().used(), before);
+}
+
+TEST("an idle sweep wipes what was not used") {
+  const SpaceId space = table().openSpace(8);
+  const Handle idle = keys::published(space, "k_idle", 10);
+  const Handle busy = keys::published(space, "k_busy", 10);
+  HotResult result = 0;
+  for (int i = 0; i < 4; ++i) {
+    keys::sealed(busy, "x", &result);
+    table().sweep(1, 2);
+  }
+  keys::sealed(idle, "x", &result);
+  CHECK_EQUAL(result, kNotCached);
+  keys::sealed(busy, "x", &result);
+  CHECK(result > 0);
+  table().closeSpace(space);
+}
+
+TEST("a key serves only what its kind is for") {
+  const SpaceId space = table().openSpace(8);
+  const Handle root = keys::loose(space, Kind::Root);
+  HotResult result = 0;
+  keys::sealed(root, "x", &result);
+  CHECK_EQUAL(result, status(Status::InvalidArgument));
+  Handle serving;
+  CHECK_FAILURE(table().publish(space, root, "k_1", 1, 1, &serving), Status::InvalidArgument, "");
+  CHECK_EQUAL(table().with(root, KeyTable::bit(Kind::Kek), [](const uint8_t*) { return Status::Ok; }), Status::InvalidArgument);
+  table().closeSpace(space);
+}
+
+TEST("the cipher passes its self test") { CHECK(selfTest().ok()); }
+
+MAIN
