@@ -35,7 +35,8 @@ void useKeys(unsigned seed) {
   while (!stop) {
     seed = seed * 1664525 + 1013904223;
     Shared& slot = slots[(seed >> 16) % kKeys];
-    const uint64_t bits = slot.handle.load();
+    // Every other time on purpose a handle that was retired last.
+    const uint64_t bits = (seed & 0x8000) != 0 ? slot.handle.load() : slot.retired.load();
     // Read before the operation: if this very handle was retired by then, the operation must not succeed.
     const bool dead = slot.retired.load() == bits;
     HotResult result = 0;
