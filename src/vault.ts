@@ -15,25 +15,20 @@ const ALIGNMENT = 8;
 
 /** Fresh results as views of a slab: an allocation of its own costs several times the encryption (measured). */
 class Slab {
-  #bytes = new Uint8Array(SLAB_BYTES);
-  #at = 0;
+  bytes = new Uint8Array(SLAB_BYTES);
+  at = 0;
 
-  /** The slab and the place in it where `length` bytes may be written; `taken` makes them the caller's. */
-  place(length: number): Uint8Array {
-    if (this.#at + length > SLAB_BYTES) {
-      this.#bytes = new Uint8Array(SLAB_BYTES);
-      this.#at = 0;
-    }
-    return this.#bytes;
+  /** Afterwards `length` bytes may be written to `bytes` at `at`. */
+  makeRoom(length: number): void {
+    if (this.at + length <= SLAB_BYTES) return;
+    this.bytes = new Uint8Array(SLAB_BYTES);
+    this.at = 0;
   }
 
-  get at(): number {
-    return this.#at;
-  }
-
-  taken(length: number): Uint8Array {
-    const view = new Uint8Array(this.#bytes.buffer, this.#at, length);
-    this.#at = (this.#at + length + ALIGNMENT - 1) & -ALIGNMENT;
+  /** The bytes just written, as the caller's. */
+  take(length: number): Uint8Array {
+    const view = new Uint8Array(this.bytes.buffer, this.at, length);
+    this.at = (this.at + length + ALIGNMENT - 1) & -ALIGNMENT;
     return view;
   }
 }
@@ -52,25 +47,27 @@ function settle(status: number): Wanting {
   throw errorOfStatus(status);
 }
 
-function fresh(into: typeof binding.encryptInto, slab: Slab, key: Handle, input: Uint8Array, aad: Uint8Array | undefined, length: number) {
-  if (length > LARGEST_FROM_SLAB) {
-    const out = Buffer.allocUnsafeSlow(length);
-    const written = into(key, input, aad, out, 0);
-    return written < 0 ? settle(written) : new Uint8Array(out.buffer, out.byteOffset, length);
-  }
-  const out = slab.place(length);
-  const written = into(key, input, aad, out, slab.at);
-  return written < 0 ? settle(written) : slab.taken(written);
-}
-
 /** nonce ‖ ciphertext ‖ tag in fresh memory, or what the call wants first. Throws the other failures. */
 export function encrypt(key: Handle, plaintext: Uint8Array, aad: Uint8Array | undefined): Uint8Array | Wanting {
-  return fresh(binding.encryptInto, ciphertexts, key, plaintext, aad, plaintext.length + CIPHERTEXT_OVERHEAD);
+  const length = plaintext.length + CIPHERTEXT_OVERHEAD;
+  if (length > LARGEST_FROM_SLAB) return alone(binding.encryptInto, key, plaintext, aad, length);
+  ciphertexts.makeRoom(length);
+  const written = binding.encryptInto(key, plaintext, aad, ciphertexts.bytes, ciphertexts.at);
+  return written < 0 ? settle(written) : ciphertexts.take(written);
 }
 
 export function decrypt(key: Handle, ciphertext: Uint8Array, aad: Uint8Array | undefined): Uint8Array | Wanting {
   const length = Math.max(0, ciphertext.length - CIPHERTEXT_OVERHEAD);
-  return fresh(binding.decryptInto, plaintexts, key, ciphertext, aad, length);
+  if (length > LARGEST_FROM_SLAB) return alone(binding.decryptInto, key, ciphertext, aad, length);
+  plaintexts.makeRoom(length);
+  const written = binding.decryptInto(key, ciphertext, aad, plaintexts.bytes, plaintexts.at);
+  return written < 0 ? settle(written) : plaintexts.take(written);
+}
+
+function alone(into: typeof binding.encryptInto, key: Handle, input: Uint8Array, aad: Uint8Array | undefined, length: number) {
+  const out = Buffer.allocUnsafeSlow(length);
+  const written = into(key, input, aad, out, 0);
+  return written < 0 ? settle(written) : new Uint8Array(out.buffer, out.byteOffset, length);
 }
 
 /** Large messages go to the thread pool, so that the event loop does not stand still for them. */

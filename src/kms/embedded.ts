@@ -244,7 +244,7 @@ export class EmbeddedKms implements Provider {
   /** The key as an object with the same verbs: the fastest way to use one key often. */
   async key(keyId: string): Promise<Key> {
     const { cache } = this.#use().opened;
-    const { handle } = cache.known(checkKeyId(keyId)) ?? (await cache.fetch(keyId));
+    const { handle } = cache.known(keyId) ?? (await cache.fetch(keyId));
     return new Key(keyId, this.#use().messages, cache, handle);
   }
 

@@ -2,6 +2,7 @@ import { KmsError } from '../errors.js';
 import { MAX_USE_BLOCK, MAX_USES, MIN_USE_BLOCK, SOFT_USES } from '../limits.js';
 import { dekAad } from '../store/canonical.js';
 import type { KeyMeta } from '../store/key-store.js';
+import { checkKeyId } from './calls.js';
 import { bellRang, type Handle, type Vault } from '../vault.js';
 import type { Keyring } from './keyring.js';
 import type { Records } from './records.js';
@@ -51,13 +52,13 @@ export class KeyCache {
     return [...this.#nearLimit];
   }
 
-  /** A key that is in the vault as far as is known, undefined if it has to be fetched. */
+  /** A key that is in the vault as far as is known, undefined if it has to be fetched. INVALID_ARGUMENT for what is no key id. */
   known(keyId: string): CachedKey | undefined {
     return this.#remembered.get(keyId) ?? this.#found(keyId);
   }
 
   #found(keyId: string): CachedKey | undefined {
-    const handle = this.#vault.find(keyId);
+    const handle = this.#vault.find(checkKeyId(keyId));
     return handle === 0 ? undefined : this.remember(keyId, handle);
   }
 
@@ -93,6 +94,8 @@ export class KeyCache {
       if (error instanceof KmsError && error.code === 'AUTHENTICATION_FAILED') throw this.#records.reportUnopenable(keyId);
       throw error;
     }
+    // Also a key that was used up before this process came has been met.
+    if (record.usesReserved >= SOFT_USES) this.#nearLimit.add(keyId);
     try {
       return this.remember(keyId, this.#vault.publish(dek, keyId, record.kekVersion, 0));
     } catch (error) {
@@ -176,6 +179,8 @@ export class KeyCache {
    */
   async returnUnused(milliseconds: number): Promise<void> {
     const until = Date.now() + milliseconds;
+    // A block on its way to its record would come too late to be given back.
+    await Promise.allSettled(this.#reservations.values());
     const rests = this.#vault.takeUnusedUses().sort((a, b) => b[1] - a[1]);
     const worker = async (): Promise<void> => {
       for (let rest = rests.shift(); rest !== undefined && Date.now() < until; rest = rests.shift()) {

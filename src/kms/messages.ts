@@ -2,7 +2,7 @@ import { KmsError } from '../errors.js';
 import { CIPHERTEXT_OVERHEAD, INLINE_BYTES, MAX_BATCH_ITEMS, MAX_PLAINTEXT_BYTES } from '../limits.js';
 import type { BatchAad, Encrypted, ItemResult } from '../provider.js';
 import * as vault from '../vault.js';
-import { checkAad, checkBytes, checkKeyId } from './calls.js';
+import { checkAad, checkBytes } from './calls.js';
 import type { CachedKey, KeyCache } from './key-cache.js';
 
 /** Fetches and reservations one call may need: blocks double, so that the largest batch is covered long before. */
@@ -94,7 +94,7 @@ export class Messages {
   #sync(direction: Direction, keyId: string, input: Uint8Array, aad: Uint8Array | undefined): Uint8Array {
     check(direction, input, aad);
     for (let round = 0; round < MOST_ROUNDS; round += 1) {
-      const result = this.#first(direction, this.#cache.known(checkKeyId(keyId)), input, aad);
+      const result = this.#first(direction, this.#cache.known(keyId), input, aad);
       if (typeof result !== 'number') return result;
       this.#provideSync(keyId, result);
     }
@@ -111,7 +111,7 @@ export class Messages {
 
   #into(direction: Direction, keyId: string, input: Uint8Array, aad: Uint8Array | undefined, out: Uint8Array, offset: number): number {
     for (let round = 0; round < MOST_ROUNDS; round += 1) {
-      const key = this.#cache.known(checkKeyId(keyId));
+      const key = this.#cache.known(keyId);
       const written = key === undefined ? vault.NOT_CACHED : direction.into(key.handle, input, aad, out, offset);
       this.#cache.answerDoorbell();
       if (written >= 0) return written;
@@ -143,7 +143,7 @@ export class Messages {
     check(direction, input, aad);
     const large = vault.isLarge(input);
     for (let round = 0; round < MOST_ROUNDS; round += 1) {
-      const key = this.#cache.known(checkKeyId(keyId));
+      const key = this.#cache.known(keyId);
       const result = large && key ? await direction.large(key.handle, input, aad) : this.#first(direction, key, input, aad);
       if (large) this.#cache.answerDoorbell();
       if (typeof result !== 'number') return [result, key as CachedKey];
@@ -164,7 +164,7 @@ export class Messages {
   async #many(direction: Direction, keyId: string, inputs: readonly Uint8Array[], aad: BatchAad): Promise<ItemResult[]> {
     checkBatch(inputs, aad);
     // A key that cannot serve fails the batch, even one without items.
-    if (this.#cache.known(checkKeyId(keyId)) === undefined) await this.#cache.fetch(keyId);
+    if (this.#cache.known(keyId) === undefined) await this.#cache.fetch(keyId);
     const results: ItemResult[] = [];
     let sinceTurn = 0;
     for (const [index, input] of inputs.entries()) {
