@@ -1,0 +1,182 @@
+import { KmsError } from '../errors.js';
+import {
+  CIPHERTEXT_OVERHEAD,
+  KEY_ID_PATTERN,
+  MAX_AAD_BYTES,
+  MAX_BATCH_ITEMS,
+  MAX_LIST_LIMIT,
+  MAX_PLAINTEXT_BYTES,
+  SEALED_HEADER_BYTES,
+  THREAD_ID_PATTERN,
+} from '../limits.js';
+import type { BatchAad, KeyState, ListQuery } from '../provider.js';
+import { OP, OPERATIONS } from './frames.js';
+
+/** What an argument of a ciphertext may measure: the largest plaintext in the longer of the two forms. */
+export const MAX_CIPHERTEXT_BYTES = MAX_PLAINTEXT_BYTES + CIPHERTEXT_OVERHEAD + SEALED_HEADER_BYTES;
+
+/** A request whose arguments have been checked. Binaries are views of the request's body. */
+export type Call =
+  | { op: typeof OP.hello; version: number; token: string | undefined }
+  | { op: typeof OP.createDekForThread; threadId: string }
+  | { op: typeof OP.encrypt | typeof OP.decrypt; keyId: string | undefined; data: Uint8Array; aad: Uint8Array | undefined }
+  | { op: typeof OP.encryptMany | typeof OP.decryptMany; keyId: string; items: Uint8Array[]; aad: BatchAad }
+  | { op: typeof OP.getWrapped | typeof OP.describeKey; keyId: string }
+  | { op: typeof OP.rewrap; keyId: string; newKekHex: string | undefined }
+  | { op: typeof OP.rotateKek; options: Record<string, unknown> }
+  | { op: typeof OP.rotationStatus | typeof OP.status | typeof OP.seal | typeof OP.unseal }
+  | { op: typeof OP.createDek; label: string | undefined }
+  | { op: typeof OP.listKeys; query: ListQuery }
+  | { op: typeof OP.setKeyState; keyId: string; state: KeyState }
+  | { op: typeof OP.openDatabase; secret: Uint8Array | undefined };
+
+/**
+ * The arguments of operation `op` as typed values. Throws INVALID_ARGUMENT that names the argument (never its value),
+ * TOO_LARGE for a binary above its limit, UNSUPPORTED for an operation this version does not know.
+ */
+export function parseArguments(op: number, args: readonly unknown[]): Call {
+  switch (op) {
+    case OP.hello:
+      count(args, 2);
+      return { op, version: uint('protocol_version', args[0], 0xffff_ffff), token: optional('token', args[1], string) };
+    case OP.createDekForThread:
+      count(args, 1);
+      return { op, threadId: threadId('thread_id', args[0]) };
+    case OP.encrypt:
+    case OP.decrypt:
+      count(args, 3);
+      return { op, keyId: optional('key_id', args[0], keyId), data: message(op, args[1]), aad: optional('aad', args[2], aad) };
+    case OP.encryptMany:
+    case OP.decryptMany: {
+      count(args, 3);
+      const items = list(op === OP.encryptMany ? 'plaintexts' : 'ciphertexts', args[1]).map((item) => message(op, item));
+      return { op, keyId: keyId('key_id', args[0]), items, aad: batchAad(args[2], items.length) };
+    }
+    case OP.getWrapped:
+    case OP.describeKey:
+      count(args, 1);
+      return { op, keyId: keyId('key_id', args[0]) };
+    case OP.rewrap:
+      count(args, 2);
+      return { op, keyId: keyId('key_id', args[0]), newKekHex: optional('new_kek_hex', args[1], string) };
+    case OP.rotateKek:
+      count(args, 1);
+      return { op, options: map('options', args[0]) };
+    case OP.rotationStatus:
+    case OP.status:
+    case OP.seal:
+    case OP.unseal:
+      count(args, 0);
+      return { op };
+    case OP.createDek:
+      count(args, 1);
+      return { op, label: optional('label', args[0], threadId) };
+    case OP.listKeys:
+      count(args, 1);
+      return { op, query: listQuery(map('query', args[0])) };
+    case OP.setKeyState:
+      count(args, 2);
+      return { op, keyId: keyId('key_id', args[0]), state: keyState(args[1]) };
+    case OP.openDatabase:
+      count(args, 1);
+      return { op, secret: optional('secret', args[0], binary) };
+    default:
+      if (op >= OPERATIONS.length) throw new KmsError('UNSUPPORTED', `operation ${op}`);
+      throw new KmsError('INVALID_ARGUMENT', 'op: an operation number was expected');
+  }
+}
+
+function refuse(name: string, rule: string): KmsError {
+  return new KmsError('INVALID_ARGUMENT', `${name}: ${rule}`);
+}
+
+function count(args: readonly unknown[], expected: number): void {
+  if (args.length !== expected) throw refuse('arguments', `${expected} expected, ${args.length} given`);
+}
+
+function optional<T>(name: string, value: unknown, check: (name: string, value: unknown) => T): T | undefined {
+  return value === null ? undefined : check(name, value);
+}
+
+function string(name: string, value: unknown): string {
+  if (typeof value !== 'string') throw refuse(name, 'a string was expected');
+  return value;
+}
+
+function binary(name: string, value: unknown): Uint8Array {
+  if (!(value instanceof Uint8Array)) throw refuse(name, 'a binary was expected');
+  return value;
+}
+
+function uint(name: string, value: unknown, largest: number): number {
+  if (typeof value !== 'number' || !Number.isInteger(value) || value < 0 || value > largest) {
+    throw refuse(name, `an unsigned integer up to ${largest} was expected`);
+  }
+  return value;
+}
+
+function list(name: string, value: unknown): unknown[] {
+  if (!Array.isArray(value)) throw refuse(name, 'an array was expected');
+  if (value.length > MAX_BATCH_ITEMS) throw new KmsError('TOO_LARGE', `${name}: more than ${MAX_BATCH_ITEMS} items`);
+  return value;
+}
+
+function map(name: string, value: unknown): Record<string, unknown> {
+  if (typeof value !== 'object' || value === null || Array.isArray(value) || value instanceof Uint8Array) {
+    throw refuse(name, 'a map was expected');
+  }
+  return value as Record<string, unknown>;
+}
+
+/** Throws INVALID_ARGUMENT unless `value` is a key id. */
+export function keyId(name: string, value: unknown): string {
+  if (typeof value !== 'string' || !KEY_ID_PATTERN.test(value)) throw refuse(name, `must match ${KEY_ID_PATTERN.source}`);
+  return value;
+}
+
+/** Throws INVALID_ARGUMENT unless `value` is a thread id, or a label, which follows the same rule. */
+export function threadId(name: string, value: unknown): string {
+  if (typeof value !== 'string' || !THREAD_ID_PATTERN.test(value)) throw refuse(name, `must match ${THREAD_ID_PATTERN.source}`);
+  return value;
+}
+
+function bounded(name: string, value: unknown, limit: number): Uint8Array {
+  const bytes = binary(name, value);
+  if (bytes.length > limit) throw new KmsError('TOO_LARGE', `${name}: more than ${limit} bytes`);
+  return bytes;
+}
+
+function message(op: number, value: unknown): Uint8Array {
+  const seals = op === OP.encrypt || op === OP.encryptMany;
+  return seals ? bounded('plaintext', value, MAX_PLAINTEXT_BYTES) : bounded('ciphertext', value, MAX_CIPHERTEXT_BYTES);
+}
+
+function aad(name: string, value: unknown): Uint8Array {
+  return bounded(name, value, MAX_AAD_BYTES);
+}
+
+function batchAad(value: unknown, items: number): BatchAad {
+  if (!Array.isArray(value)) return optional('aad', value, aad);
+  if (value.length !== items) throw refuse('aad', 'one per item was expected');
+  return value.map((item) => optional('aad', item, aad));
+}
+
+function keyState(value: unknown): KeyState {
+  if (value !== 'active' && value !== 'disabled' && value !== 'destroyed') {
+    throw refuse('state', 'active, disabled or destroyed was expected');
+  }
+  return value;
+}
+
+function listQuery(members: Record<string, unknown>): ListQuery {
+  const query: ListQuery = {};
+  for (const [name, value] of Object.entries(members)) {
+    if (name === 'thread_id') query.threadId = threadId(name, value);
+    else if (name === 'cursor') query.cursor = string(name, value);
+    else if (name === 'limit') query.limit = uint(name, value, MAX_LIST_LIMIT);
+    // The name is the peer's text: it is not repeated.
+    else throw refuse('query', 'only thread_id, cursor and limit are known');
+  }
+  if (query.limit === 0) throw refuse('limit', 'at least 1 was expected');
+  return query;
+}
