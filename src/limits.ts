@@ -33,6 +33,8 @@ export const MAX_BATCH_ITEMS = 65_536;
 export const MAX_COLD_IN_FLIGHT = 1024;
 /** Bytes that cold requests of one connection may hold at once: two frames of the largest size. */
 export const MAX_COLD_BYTES = 2 * (MAX_FRAME_BYTES + 1);
+/** The same for all connections together, with the frames still coming in: what one uid could hold otherwise is gigabytes. */
+export const MAX_HELD_BYTES = 256 * MIB;
 /** Connections of one daemon, and of one uid: below the usual file limit of 1,024 with room for the store. */
 export const MAX_CONNECTIONS = 768;
 export const MAX_CONNECTIONS_PER_UID = 512;
@@ -85,6 +87,7 @@ export function assertLimits(): void {
     [RESPONSE_BUFFER_BYTES > INLINE_BYTES + CIPHERTEXT_OVERHEAD + 64, 'a response buffer takes an inline answer'],
     [MAX_PLAINTEXT_BYTES + MAX_AAD_BYTES + KIB < MAX_FRAME_BYTES, 'the largest plaintext fits into a frame'],
     [FIRST_USES >= 2 && MIN_USE_BLOCK <= MAX_USE_BLOCK && SOFT_USES < MAX_USES, 'use blocks grow towards the limit'],
+    [MAX_HELD_BYTES >= 2 * MAX_COLD_BYTES, 'one connection cannot hold all that connections may hold'],
     [MAX_FRAME_BYTES < 2 ** 24, 'the first byte of a frame is zero'],
     [MAX_CONNECTIONS_PER_UID <= MAX_CONNECTIONS, 'one uid may hold no more than all connections'],
   ];

@@ -1,0 +1,254 @@
+import { type ConnectOpts, Socket, type SocketConstructorOpts } from 'node:net';
+import { asKmsError, type KmsError } from '../errors.js';
+import { SWEEP_INTERVAL_MS } from '../limits.js';
+import { BIT, binding, DEFERRED_FIELDS, doorbell, FLAG, REPORT, REPORT_LENGTH } from '../native.js';
+import { FRAME_HEADER_BYTES, NO_REQUEST } from '../wire/frames.js';
+import { encodeError } from '../wire/messages.js';
+import { PartialFrame, type SharedBuffers } from './buffers.js';
+import { type Identity, may } from './identity.js';
+import { errorFields } from './log.js';
+import type { Service } from './operations.js';
+import { Outlet } from './outlet.js';
+import { Requests } from './requests.js';
+
+/**
+ * How long a connection that we end goes on reading, to throw away: a peer still sending would otherwise get an error for its
+ * write and might drop the answers it has not read yet.
+ */
+const LINGER_MS = 500;
+
+/** One report for all connections of the thread: it is read before anything else can run. */
+const report = new Int32Array(REPORT_LENGTH);
+
+/** One peer on the binary protocol. */
+export class Connection {
+  private readonly socket: Socket;
+  private readonly outlet: Outlet;
+  private readonly requests: Requests;
+  private readonly partial: PartialFrame;
+  private readonly roleBits: number;
+  /** Sweeps since the unfinished frame began or, while reading was paused, could go on. */
+  private partialSweeps = 0;
+  /** No more requests are taken; the answers under way still go out. */
+  private finishing = false;
+  private ended = false;
+
+  /** Owns `fd` once it returns; throws before that if the descriptor cannot be used. */
+  constructor(
+    fd: number,
+    private readonly service: Service,
+    private readonly buffers: SharedBuffers,
+    private readonly identity: Identity,
+    private readonly onClose: (connection: Connection) => void,
+  ) {
+    this.partial = new PartialFrame(buffers.held);
+    this.roleBits = may(identity, 'client') ? BIT.client : 0;
+    const options: SocketConstructorOpts & ConnectOpts = {
+      fd,
+      readable: true,
+      writable: true,
+      // A peer that has said all may close its half and still get its answers.
+      allowHalfOpen: true,
+      onread: { buffer: buffers.readable, callback: (bytes) => this.onBytes(bytes) },
+    };
+    this.socket = new Socket(options);
+    this.outlet = new Outlet(
+      this.socket,
+      buffers,
+      service.timeouts.writeStallMs,
+      () => this.socket.pause(),
+      () => this.onDrained(),
+    );
+    this.requests = new Requests(service, identity, this.outlet, buffers.held, () => this.bits, {
+      serveAgain: (frame) => this.serveAgain(frame),
+      onMalformed: (error) => this.breakOff(error),
+      onDone: () => this.endIfDone(),
+    });
+    this.socket.on('error', (error) =>
+      service.log('debug', 'connection_error', { actor: identity.actor, message: error.message }),
+    );
+    this.socket.on('end', () => this.finish());
+    this.socket.on('timeout', () => {
+      service.log('warn', 'peer_does_not_read', { actor: identity.actor });
+      this.socket.destroy();
+    });
+    this.socket.on('close', () => this.closed());
+  }
+
+  /** Takes no more requests, answers those under way, then closes. */
+  finish(): void {
+    if (this.finishing) return;
+    this.finishing = true;
+    this.partial.clear();
+    this.endIfDone();
+  }
+
+  destroy(): void {
+    this.socket.destroy();
+  }
+
+  /** Called every SWEEP_INTERVAL_MS. */
+  sweep(): void {
+    if (this.partial.length === 0 || this.outlet.stalled) {
+      this.partialSweeps = 0;
+    } else if (++this.partialSweeps * SWEEP_INTERVAL_MS > this.service.timeouts.frameMs) {
+      this.service.log('warn', 'frame_not_finished', { actor: this.identity.actor });
+      this.socket.destroy();
+    }
+  }
+
+  private get bits(): number {
+    return this.service.kms.sealed ? this.roleBits | BIT.sealed : this.roleBits;
+  }
+
+  private onBytes(bytes: number): boolean {
+    const { input, readStart } = this.buffers;
+    const end = readStart + bytes;
+    try {
+      if (this.finishing) input.fill(0, readStart, end);
+      else this.takeChunk(input, readStart, end);
+    } catch (error) {
+      input.fill(0);
+      // Nothing a peer sends may end the process; what went wrong here is a defect, and the log names it.
+      this.service.log('error', 'connection_failed', { actor: this.identity.actor, ...errorFields(error) });
+      this.socket.destroy();
+    }
+    return true;
+  }
+
+  /** `input[start, end)` was read. Whatever was unfinished before is put together with it. */
+  private takeChunk(input: Buffer, start: number, end: number): void {
+    const { partial } = this;
+    const missing = partial.frameBytes - partial.length;
+    if (missing > end - start) {
+      // Only kept: looking at a frame each time a piece of it comes would cost its length squared.
+      this.keep(input, start, end);
+      input.fill(0, start, end);
+      return;
+    }
+    this.partialSweeps = 0;
+    let from = start;
+    if (partial.frameBytes > this.buffers.readStart) {
+      from = start + missing;
+      if (this.keep(input, start, from)) {
+        const whole = partial.release();
+        this.serve(whole, 0, whole.length, true);
+      }
+      input.fill(0, start, from);
+    } else if (partial.length > 0) {
+      from = partial.moveBefore(input, start);
+    }
+    if (!this.finishing) {
+      const consumed = this.serve(input, from, end, false);
+      if (!this.finishing && consumed < end) this.keep(input, consumed, end);
+      from = consumed;
+    }
+    input.fill(0, from, end);
+    this.outlet.flush();
+  }
+
+  private keep(input: Buffer, start: number, end: number): boolean {
+    try {
+      this.partial.append(input, start, end);
+      return true;
+    } catch (error) {
+      this.breakOff(asKmsError(error));
+      return false;
+    }
+  }
+
+  /**
+   * Serves the frames of `input[start, end)`: one native call unless the answers, or the frames it leaves to us, overflow.
+   * Returns where the unfinished frame begins. An `owned` input is one frame of its own, which needs no copy.
+   */
+  private serve(input: Buffer, start: number, end: number, owned: boolean): number {
+    let at = start;
+    for (;;) {
+      const flags = this.walk(input, at, end);
+      const next = report[REPORT.consumed]!;
+      const deferred = report[REPORT.deferred]!;
+      if (deferred > 0) this.defer(input, deferred, owned);
+      // The native core wipes the plaintext it serves; what it turns away unread is still there.
+      if (owned ? deferred === 0 : this.bits !== BIT.client) input.fill(0, at, next);
+      if ((flags & FLAG.protocolError) !== 0) this.finish();
+      if (this.finishing) {
+        input.fill(0, next, end);
+        return next;
+      }
+      if ((flags & FLAG.outputFull) === 0) return next;
+      if (next === at) throw new Error('the native core makes no progress');
+      at = next;
+      this.outlet.flush();
+    }
+  }
+
+  /** One native call; its findings are in `report`, of which the flags are returned. */
+  private walk(input: Buffer, start: number, end: number): number {
+    const { kms } = this.service;
+    binding.serveChunk(kms.space, this.bits, input, start, end, this.outlet.room(), report);
+    const flags = report[REPORT.flags]!;
+    this.outlet.advance(report[REPORT.written]!, (flags & FLAG.plaintextWritten) !== 0);
+    if (doorbell[0] !== 0) kms.answerDoorbell();
+    return flags;
+  }
+
+  /** Takes the frames that the report names out of the shared buffer, before anything else can read into it or report. */
+  private defer(input: Buffer, count: number, owned: boolean): void {
+    const taken: Array<[frame: Buffer, why: number]> = [];
+    for (let index = 0; index < count; index++) {
+      const field = REPORT.first + index * DEFERRED_FIELDS;
+      const start = report[field]! - FRAME_HEADER_BYTES;
+      const size = report[field + 1]! + FRAME_HEADER_BYTES;
+      taken.push([owned ? input : takeOut(input, start, size), report[field + 2]!]);
+    }
+    for (const [frame, why] of taken) {
+      // One of them may have been so broken that nothing after it counts.
+      if (this.finishing) frame.fill(0);
+      else this.requests.take(frame, why);
+    }
+  }
+
+  /** Serves a frame again that waited for its key or its uses. Returns why it could not be served now either, or undefined. */
+  private serveAgain(frame: Buffer): number | undefined {
+    while ((this.walk(frame, 0, frame.length) & FLAG.outputFull) !== 0) this.outlet.flush();
+    if (report[REPORT.deferred]! > 0) return report[REPORT.first + 2]!;
+    this.outlet.flushSoon();
+    return undefined;
+  }
+
+  /** Tells the peer that its stream makes no sense, and ends the connection. */
+  private breakOff(error: KmsError): void {
+    this.outlet.append(encodeError(NO_REQUEST, error), false);
+    this.finish();
+  }
+
+  private onDrained(): void {
+    this.partialSweeps = 0;
+    if (!this.socket.destroyed) this.socket.resume();
+  }
+
+  private endIfDone(): void {
+    if (!this.finishing || this.ended || this.requests.underWay > 0) return;
+    this.ended = true;
+    this.outlet.flush();
+    // Bounds the wait for a peer that never reads the last answers.
+    this.socket.setTimeout(this.service.timeouts.writeStallMs);
+    this.socket.end(() => setTimeout(() => this.socket.destroy(), LINGER_MS).unref());
+  }
+
+  private closed(): void {
+    this.finishing = true;
+    this.ended = true;
+    this.partial.clear();
+    this.outlet.discard();
+    this.onClose(this);
+  }
+}
+
+/** A copy of its own of what is wiped in the shared buffer. */
+function takeOut(input: Buffer, start: number, size: number): Buffer {
+  const frame = Buffer.allocUnsafeSlow(size);
+  input.copy(frame, 0, start, start + size);
+  input.fill(0, start, start + size);
+  return frame;
+}

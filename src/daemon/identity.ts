@@ -1,0 +1,48 @@
+import type { Role } from '../wire/frames.js';
+
+/** Who may call, by uid. */
+export interface Access {
+  /** May create keys, encrypt and decrypt. */
+  allowedUids: readonly number[];
+  /** May do everything. */
+  adminUids: readonly number[];
+  /** May read states and lists; neither data nor keys. */
+  auditorUids: readonly number[];
+}
+
+/** A caller the daemon knows. */
+export interface Identity {
+  uid: number;
+  /** How records and logs name it. */
+  actor: string;
+  roles: ReadonlySet<Role>;
+}
+
+/** The overflow uid: what a uid of another user namespace looks like, so it is everybody and nobody. */
+export const OVERFLOW_UID = 65534;
+/** (uid_t)-1: "no uid" in every system call that takes one. */
+export const NO_UID = 0xffffffff;
+
+/**
+ * The identity of a peer's uid, undefined for one that is refused. The daemon's own uid is admin and client, unless roles are
+ * configured and name it: then the lists decide. `allowedUids` alone takes nothing from it, since installations that know
+ * only that list name their own uid there.
+ */
+export function identify(uid: number, ownUid: number, access: Access): Identity | undefined {
+  if (uid === OVERFLOW_UID || uid === NO_UID || !Number.isInteger(uid) || uid < 0) return undefined;
+  const roles = new Set<Role>();
+  if (access.allowedUids.includes(uid)) roles.add('client');
+  if (access.adminUids.includes(uid)) roles.add('admin');
+  if (access.auditorUids.includes(uid)) roles.add('auditor');
+  const rolesConfigured = access.adminUids.length + access.auditorUids.length > 0;
+  if (uid === ownUid && !(rolesConfigured && roles.size > 0)) {
+    roles.add('client');
+    roles.add('admin');
+  }
+  return roles.size === 0 ? undefined : { uid, actor: `uid:${uid}`, roles };
+}
+
+/** Whether the identity may do what needs `least`; admin may everything, client and auditor do not include each other. */
+export function may(identity: Identity, least: Role): boolean {
+  return identity.roles.has('admin') || identity.roles.has(least);
+}

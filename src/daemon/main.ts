@@ -1,0 +1,144 @@
+import { readFileSync } from 'node:fs';
+import { url as inspectorUrl } from 'node:inspector';
+import { createEmbeddedKms, type EmbeddedOptions } from '../create.js';
+import { KmsError } from '../errors.js';
+import type { EmbeddedKms } from '../kms/embedded.js';
+import { STOP_GRACE_MS } from '../limits.js';
+import { binding } from '../native.js';
+import { type DaemonConfig, DEFAULT_SOCKET } from './config.js';
+import { OVERFLOW_UID } from './identity.js';
+import { Listener } from './listener.js';
+import { Burst, errorFields, type Log } from './log.js';
+import type { Service } from './operations.js';
+import { Turnstile } from './turnstile.js';
+
+const RECOMMENDED_SOCKET = '/run/progressdb-kms/kms.sock';
+
+export interface Daemon {
+  readonly kms: EmbeddedKms;
+  readonly socket: string;
+  /** Accepts no more, finishes what is under way, wipes all keys, removes the socket. May be called again. */
+  stop(): Promise<void>;
+}
+
+/** Composes and starts the daemon. Throws a KmsError of one line if it must not or cannot run. */
+export async function startDaemon(config: DaemonConfig, log: Log): Promise<Daemon> {
+  refuseUnsafeProcess(config.strict);
+  binding.hardenProcess();
+  const kms = await createEmbeddedKms(optionsOf(config));
+  const service: Service = {
+    kms,
+    log,
+    failures: new Burst(log, 'error', 'request_failed'),
+    turnstile: new Turnstile(),
+    timeouts: config.timeouts,
+    version: versionOfPackage(),
+    startedAt: performance.now(),
+    connections: () => listener.size,
+  };
+  const listener = new Listener(service, config.access);
+  try {
+    listener.start(config);
+  } catch (error) {
+    await kms.close();
+    throw error;
+  }
+  announce(config, service);
+  let stopped: Promise<void> | undefined;
+  const stop = async () => {
+    log('info', 'stopping', { connections: listener.size });
+    await listener.stop(STOP_GRACE_MS);
+    await kms.close();
+    log('info', 'stopped');
+  };
+  return {
+    kms,
+    socket: config.socket,
+    stop: () => {
+      stopped ??= stop();
+      return stopped;
+    },
+  };
+}
+
+/** Runs the daemon until SIGTERM or SIGINT and resolves to the exit code. A second signal does not wait. */
+export async function runDaemon(config: DaemonConfig, log: Log): Promise<number> {
+  const signalled = new Promise<NodeJS.Signals>((resolve) => {
+    let first = true;
+    const onSignal = (signal: NodeJS.Signals) => {
+      if (!first) {
+        log('error', 'stopped_at_once', { signal });
+        process.exit(1);
+      }
+      first = false;
+      resolve(signal);
+    };
+    process.on('SIGTERM', onSignal);
+    process.on('SIGINT', onSignal);
+  });
+  const daemon = await startDaemon(config, log);
+  log('info', 'signal', { signal: await signalled });
+  try {
+    await daemon.stop();
+    return 0;
+  } catch (error) {
+    log('error', 'stop_failed', errorFields(error));
+    return 1;
+  }
+}
+
+/** What would let others read our memory, or make us somebody everyone can be. */
+function refuseUnsafeProcess(strict: boolean): void {
+  if (process.geteuid?.() === OVERFLOW_UID) {
+    throw new KmsError('PERMISSION_DENIED', `refuses to run as uid ${OVERFLOW_UID} (nobody): other services run as it too`);
+  }
+  const options = [...process.execArgv, ...(process.env['NODE_OPTIONS'] ?? '').split(/\s+/)];
+  const inspecting = options.find((option) => /^--(inspect|debug)/.test(option));
+  if (strict && (inspecting !== undefined || inspectorUrl() !== undefined)) {
+    throw new KmsError('PERMISSION_DENIED', `refuses to run with an inspector (${inspecting ?? 'open'}), which reads all memory`);
+  }
+}
+
+function optionsOf(config: DaemonConfig): EmbeddedOptions {
+  return {
+    ...(config.dataDir === undefined ? {} : { dataDir: config.dataDir }),
+    ...(config.masterKeyFile === undefined ? {} : { masterKeyFile: config.masterKeyFile }),
+    memory: config.dev,
+    initialise: config.initialise,
+    strict: config.strict,
+    arenaBytes: config.arenaBytes,
+    keptContexts: config.keptContexts,
+    contextIdleMs: config.contextIdleMs,
+    cachedKeys: config.cachedKeys,
+    keyIdleMs: config.keyIdleMs,
+  };
+}
+
+function announce(config: DaemonConfig, { kms, log, version }: Service): void {
+  const { protection, arenaBytes } = binding.arenaInfo();
+  if (config.socket === DEFAULT_SOCKET) {
+    log('warn', 'default_socket', {
+      socket: config.socket,
+      advice: `anyone may squat a name in /tmp; use --socket ${RECOMMENDED_SOCKET}`,
+    });
+  }
+  if (config.dev)
+    log('warn', 'dev_mode', { advice: 'the master key is ephemeral and nothing is stored: all keys end with this process' });
+  if (protection === 'none') log('warn', 'memory_not_locked', { advice: 'raise RLIMIT_MEMLOCK: keys may reach the swap' });
+  log('info', 'listening', {
+    socket: config.socket,
+    data_dir: kms.dataDir,
+    version,
+    pid: process.pid,
+    uid: process.geteuid?.(),
+    protection,
+    arena_bytes: arenaBytes,
+  });
+}
+
+function versionOfPackage(): string {
+  const document: unknown = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
+  if (typeof document !== 'object' || document === null || !('version' in document))
+    throw new Error('package.json has no version');
+  return String(document.version);
+}

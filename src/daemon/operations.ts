@@ -1,0 +1,138 @@
+import { KmsError } from '../errors.js';
+import type { EmbeddedKms } from '../kms/embedded.js';
+import { SEALED_HEADER_BYTES } from '../limits.js';
+import { binding } from '../native.js';
+import { OP, OPERATIONS, PROTOCOL_VERSION } from '../wire/frames.js';
+import {
+  batchOfItems,
+  type Call,
+  keyMapOf,
+  parseArguments,
+  resultsOfCreated,
+  resultsOfPage,
+  statusMapOf,
+} from '../wire/messages.js';
+import type { Timeouts } from './config.js';
+import { type Identity, may } from './identity.js';
+import type { Burst, Log } from './log.js';
+import type { Turnstile } from './turnstile.js';
+
+/** What the operations work on. */
+export interface Service {
+  readonly kms: EmbeddedKms;
+  readonly log: Log;
+  /** Requests that failed for a reason of ours. */
+  readonly failures: Burst;
+  /** Where requests queue that could not be served beside the others. */
+  readonly turnstile: Turnstile;
+  readonly timeouts: Timeouts;
+  readonly version: string;
+  /** Of `performance.now()`. */
+  readonly startedAt: number;
+  connections(): number;
+}
+
+/** Carries out one operation that the native core does not answer by itself. Returns the answer's results. */
+export async function perform(service: Service, caller: Identity, op: number, args: readonly unknown[]): Promise<unknown[]> {
+  const operation = OPERATIONS[op];
+  if (operation !== undefined) {
+    const allowed = operation.role === 'any' || may(caller, operation.role) || (operation.ownKeys && may(caller, 'client'));
+    if (!allowed) throw new KmsError('PERMISSION_DENIED', `${operation.name} needs the role ${operation.role}`);
+  }
+  return carryOut(service, caller, parseArguments(op, args));
+}
+
+async function carryOut(service: Service, caller: Identity, call: Call): Promise<unknown[]> {
+  const { kms } = service;
+  switch (call.op) {
+    case OP.hello:
+      return hello(service, call.version, call.token);
+    case OP.createDekForThread:
+      return resultsOfCreated(await kms.createDekForThread(call.threadId, { actor: caller.actor }));
+    case OP.createDek:
+      return resultsOfCreated(await kms.createDek(call.label, { actor: caller.actor }));
+    case OP.encrypt:
+      return encrypt(kms, call.keyId, call.data, call.aad);
+    case OP.decrypt:
+      if (call.keyId === undefined) return [await kms.decrypt(call.data, call.aad)];
+      return [await kms.decryptWithDek(call.keyId, call.data, call.aad)];
+    case OP.encryptMany:
+      return [batchOfItems(await kms.encryptMany(call.keyId, call.items, call.aad))];
+    case OP.decryptMany:
+      return [batchOfItems(await kms.decryptMany(call.keyId, call.items, call.aad))];
+    case OP.getWrapped:
+      return [await kms.getWrapped(call.keyId)];
+    case OP.rewrap:
+      if (call.newKekHex !== undefined) throw new KmsError('UNSUPPORTED', 'rewrap with a new key');
+      return resultsOfRewrap(await kms.rewrapDek(call.keyId));
+    case OP.rotateKek:
+      return [await kms.rotateKek()];
+    case OP.rotationStatus:
+      return [await kms.rotationStatus()];
+    case OP.status:
+      return [await status(service)];
+    case OP.listKeys:
+      return resultsOfPage(await kms.listKeys(call.query));
+    case OP.describeKey:
+      return [keyMapOf(await kms.describeKey(call.keyId))];
+    case OP.setKeyState: {
+      const scope = may(caller, 'admin') ? {} : { onlyCreatedBy: caller.actor };
+      const key = await kms.setKeyState(call.keyId, call.state, { actor: caller.actor, ...scope });
+      service.log('info', 'key_state', { actor: caller.actor, key_id: call.keyId, state: call.state });
+      return [keyMapOf(key)];
+    }
+    case OP.openDatabase:
+      throw new KmsError('UNSUPPORTED', 'open_database');
+    case OP.seal:
+      await kms.seal();
+      service.log('warn', 'sealed', { actor: caller.actor });
+      return [];
+    case OP.unseal:
+      await kms.unseal();
+      service.log('warn', 'unsealed', { actor: caller.actor });
+      return [];
+  }
+}
+
+function hello(service: Service, version: number, token: string | undefined): unknown[] {
+  if (version !== PROTOCOL_VERSION) throw new KmsError('UNSUPPORTED', `protocol version ${version}; this is ${PROTOCOL_VERSION}`);
+  if (token !== undefined) throw new KmsError('UNSUPPORTED', 'tokens; the uid of the peer is the identity');
+  return [PROTOCOL_VERSION, `progressdb-kms/${service.version}`, binding.arenaInfo().protection, service.kms.sealed];
+}
+
+async function encrypt(
+  kms: EmbeddedKms,
+  keyId: string | undefined,
+  data: Uint8Array,
+  aad: Uint8Array | undefined,
+): Promise<unknown[]> {
+  if (keyId !== undefined) {
+    const { ciphertext, keyVersion } = await kms.encryptWithDek(keyId, data, aad);
+    return [ciphertext, keyVersion];
+  }
+  const sealed = await kms.encrypt(data, aad);
+  return [sealed, await keyVersionOf(kms, sealed)];
+}
+
+/** The KEK version of the default key that sealed it, which names itself in the header. It has just been used: it is cached. */
+async function keyVersionOf(kms: EmbeddedKms, sealed: Uint8Array): Promise<string> {
+  const keyId = `k_${Buffer.from(sealed.buffer, sealed.byteOffset + 1, SEALED_HEADER_BYTES - 1).toString('hex')}`;
+  const dek = binding.findKey(kms.space, keyId);
+  return dek === 0 ? (await kms.describeKey(keyId)).kekVersion : String(binding.kekVersionOf(dek));
+}
+
+function resultsOfRewrap(key: { wrapped: Uint8Array; kekId: string; kekVersion: string }): unknown[] {
+  return [key.wrapped, key.kekId, key.kekVersion];
+}
+
+async function status(service: Service): Promise<unknown> {
+  const { kms } = service;
+  return statusMapOf(await kms.health(), {
+    version: service.version,
+    pid: process.pid,
+    uptimeMs: performance.now() - service.startedAt,
+    connections: service.connections(),
+    cachedKeys: kms.cachedKeys,
+    dataDir: kms.dataDir ?? '',
+  });
+}

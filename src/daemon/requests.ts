@@ -1,0 +1,149 @@
+import { asKmsError, KmsError } from '../errors.js';
+import { MAX_COLD_BYTES, MAX_COLD_IN_FLIGHT } from '../limits.js';
+import { binding, DEFERRED, doorbell, NEEDS_USES, NOT_CACHED } from '../native.js';
+import { FRAME_HEADER_BYTES, OP } from '../wire/frames.js';
+import { decodeRequest, encodeAnswer, encodeError, keyId, type Request } from '../wire/messages.js';
+import { Reader } from '../wire/reader.js';
+import type { HeldBytes } from './buffers.js';
+import type { Identity } from './identity.js';
+import { errorFields } from './log.js';
+import { perform, type Service } from './operations.js';
+import type { Outlet } from './outlet.js';
+
+/**
+ * How often a frame whose key was fetched, or granted uses, is served again. More than one is needed when the key is evicted or
+ * its uses are taken by others in between; a frame that never gets its turn is told that it is too much.
+ */
+const MAX_ROUNDS = 16;
+/**
+ * After that many rounds beside all others, the rest go one by one: where more keys are wanted at once than may be cached, each
+ * fetch would evict what the one before it brought, and nobody would get on.
+ */
+const MAX_CROWDED_ROUNDS = 2;
+
+const reader = new Reader();
+
+/** What the connection does for its requests. */
+export interface Returns {
+  /** Serves the frame natively; says why it could not be served, undefined if it was. */
+  serveAgain(frame: Buffer): number | undefined;
+  onMalformed(error: KmsError): void;
+  /** One less is under way. */
+  onDone(): void;
+}
+
+/**
+ * The requests of one connection that cannot be answered at once: they wait for the disk, the pool, or other work. Bounded
+ * by number and bytes; their frames belong to this, and are wiped by it.
+ */
+export class Requests {
+  underWay = 0;
+  private heldBytes = 0;
+
+  constructor(
+    private readonly service: Service,
+    private readonly caller: Identity,
+    private readonly outlet: Outlet,
+    private readonly held: HeldBytes,
+    private readonly bits: () => number,
+    private readonly returns: Returns,
+  ) {}
+
+  /** `frame`, header included, belongs to this from now. `why` is one of `DEFERRED`. */
+  take(frame: Buffer, why: number): void {
+    let request: Request;
+    try {
+      const body = frame.subarray(FRAME_HEADER_BYTES);
+      request = why === DEFERRED.cold ? decodeRequest(body) : hotRequest(body);
+    } catch (error) {
+      frame.fill(0);
+      this.returns.onMalformed(asKmsError(error));
+      return;
+    }
+    const tooMuch = this.underWay >= MAX_COLD_IN_FLIGHT || this.heldBytes + frame.length > MAX_COLD_BYTES;
+    if (tooMuch || !this.held.take(frame.length)) {
+      frame.fill(0);
+      this.outlet.append(encodeError(request.id, new KmsError('BUSY')), false);
+      return;
+    }
+    this.underWay++;
+    this.heldBytes += frame.length;
+    void this.answer(frame, request, why);
+  }
+
+  /** Never rejects. */
+  private async answer(frame: Buffer, request: Request, why: number): Promise<void> {
+    try {
+      if (why === DEFERRED.cold) await this.perform(request);
+      else await this.serve(frame, request, why);
+    } catch (error) {
+      this.refuse(request, asKmsError(error));
+    } finally {
+      frame.fill(0);
+      this.underWay--;
+      this.heldBytes -= frame.length;
+      this.held.give(frame.length);
+      this.returns.onDone();
+    }
+  }
+
+  private async perform({ id, op, args }: Request): Promise<void> {
+    const results = await perform(this.service, this.caller, op, args);
+    const opened = op === OP.decrypt || op === OP.decryptMany;
+    this.outlet.append(encodeAnswer(id, results), opened);
+    if (opened) for (const result of results.flat()) if (result instanceof Uint8Array) result.fill(0);
+  }
+
+  /** Brings what the native core lacked, and lets it serve the frame again, until it did. */
+  private async serve(frame: Buffer, request: Request, first: number): Promise<void> {
+    let why: number | undefined = first;
+    for (let round = 0; round < MAX_ROUNDS && why !== undefined; round++) {
+      const attempt = (): Promise<number | undefined> => this.attempt(frame, request, why!);
+      why = await (round < MAX_CROWDED_ROUNDS ? attempt() : this.service.turnstile.pass(attempt));
+    }
+    if (why !== undefined) throw new KmsError('BUSY');
+  }
+
+  /** One round: why it could not be served, undefined if it was or nobody is there any more. */
+  private async attempt(frame: Buffer, request: Request, why: number): Promise<number | undefined> {
+    if (why === DEFERRED.large) return this.serveOnPool(frame);
+    const { kms } = this.service;
+    if (why === DEFERRED.needsUses) await kms.reserveUses(keyIdOf(request));
+    else await kms.fetchKey(keyIdOf(request));
+    if (this.outlet.closed) return undefined;
+    const again = this.returns.serveAgain(frame);
+    return again === DEFERRED.large ? this.serveOnPool(frame) : again;
+  }
+
+  private async serveOnPool(frame: Buffer): Promise<number | undefined> {
+    const { kms } = this.service;
+    const answer = await binding.serveOnPool(kms.space, this.bits(), frame.subarray(FRAME_HEADER_BYTES));
+    if (doorbell[0] !== 0) kms.answerDoorbell();
+    if (answer === NOT_CACHED) return DEFERRED.notCached;
+    if (answer === NEEDS_USES) return DEFERRED.needsUses;
+    if (typeof answer === 'number') throw new Error(`the pool returned ${answer}`);
+    this.outlet.append(answer, true);
+    return undefined;
+  }
+
+  private refuse({ id, op }: Request, error: KmsError): void {
+    if (error.code === 'INTERNAL' || error.code === 'STORE_UNAVAILABLE') {
+      this.service.failures.note(() => ({ op, actor: this.caller.actor, ...errorFields(error) }));
+    }
+    this.outlet.append(encodeError(id, error.code === 'INTERNAL' ? new KmsError('INTERNAL') : error), false);
+  }
+}
+
+/**
+ * What serving a request of ops 2 to 5 again needs: not its data, of which a batch has up to 65,536 items. The native core
+ * has read it through.
+ */
+function hotRequest(body: Buffer): Request {
+  reader.open(body, 0, body.length).arrayLength();
+  return { id: reader.uint(), op: reader.uint(), args: [reader.string()] };
+}
+
+/** The key id of ops 2 to 5. The native core looked it up as it came; from here it may become the name of a file. */
+function keyIdOf(request: Request): string {
+  return keyId('key_id', request.args[0]);
+}
