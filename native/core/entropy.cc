@@ -32,25 +32,28 @@ int64_t milliseconds() {
 bool fillRandom(void* out, size_t length) {
   auto* at = static_cast<uint8_t*>(out);
   while (length > 0) {
-    // getentropy is the portable face of getrandom(2): at most 256 bytes a call, never short.
+#if defined(__linux__)
+    // Any length in one call; a signal may cut one short that is longer than 256 bytes.
+    const ssize_t got = getrandom(at, length, 0);
+#else
     const size_t part = std::min<size_t>(length, 256);
-    if (getentropy(at, part) != 0) {
-      if (errno == EINTR) continue;
-      return false;
-    }
-    at += part;
-    length -= part;
+    const ssize_t got = getentropy(at, part) == 0 ? static_cast<ssize_t>(part) : -1;
+#endif
+    if (got < 0 && errno != EINTR) return false;
+    if (got <= 0) continue;
+    at += got;
+    length -= static_cast<size_t>(got);
   }
   return true;
 }
 
 NonceBatch::~NonceBatch() { wipe(bytes_, sizeof bytes_); }
 
-// A batch that was used up is followed by one four times as large: a single message draws four nonces, a full chunk few batches.
 bool NonceBatch::draw() {
+  // A batch that was used up is followed by one four times as large.
+  if (taken_ != 0) size_ = std::min(size_ * 4, kLargest);
   if (!fillRandom(bytes_, size_t{size_} * kNonceBytes)) return false;
   left_ = size_;
-  size_ = std::min(size_ * 4, kLargest);
   drawnAt_ = milliseconds();
   return true;
 }
@@ -58,6 +61,7 @@ bool NonceBatch::draw() {
 bool NonceBatch::next(uint8_t nonce[kNonceBytes]) {
   if (left_ == 0 && !draw()) return false;
   --left_;
+  ++taken_;
   memcpy(nonce, bytes_ + size_t{left_} * kNonceBytes, kNonceBytes);
   return true;
 }
@@ -68,7 +72,9 @@ void NonceBatch::expire() {
 
 void NonceBatch::discard() {
   left_ = 0;
-  size_ = kSmallest;
+  // The next chunk will probably want as many as this one.
+  size_ = std::clamp(taken_, kSmallest, kLargest);
+  taken_ = 0;
 }
 
 }  // namespace kms

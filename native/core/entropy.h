@@ -31,6 +31,7 @@ class NonceBatch {
   uint8_t bytes_[kLargest * kNonceBytes];
   uint32_t left_ = 0;
   uint32_t size_ = kSmallest;
+  uint32_t taken_ = 0;
   int64_t drawnAt_ = 0;
 };
 
