@@ -15,19 +15,22 @@ const ALIGNMENT = 8;
 
 /** Fresh results as views of a slab: an allocation of its own costs several times the encryption (measured). */
 class Slab {
-  bytes = new Uint8Array(SLAB_BYTES);
+  // Zeroed, though it costs: through a view's `buffer` its holder sees the rest of the slab.
+  buffer = new ArrayBuffer(SLAB_BYTES);
+  bytes = new Uint8Array(this.buffer);
   at = 0;
 
   /** Afterwards `length` bytes may be written to `bytes` at `at`. */
   makeRoom(length: number): void {
     if (this.at + length <= SLAB_BYTES) return;
-    this.bytes = new Uint8Array(SLAB_BYTES);
+    this.buffer = new ArrayBuffer(SLAB_BYTES);
+    this.bytes = new Uint8Array(this.buffer);
     this.at = 0;
   }
 
   /** The bytes just written, as the caller's. */
   take(length: number): Uint8Array {
-    const view = new Uint8Array(this.bytes.buffer, this.at, length);
+    const view = new Uint8Array(this.buffer, this.at, length);
     this.at = (this.at + length + ALIGNMENT - 1) & -ALIGNMENT;
     return view;
   }

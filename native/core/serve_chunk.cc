@@ -28,10 +28,12 @@ class Walk {
     switch (readRequest(input_ + bodyAt, length, &request)) {
       case Reading::Cold: return defer(bodyAt, length, Report::kCold);
       case Reading::Malformed: return breakOff(Failure(Status::InvalidArgument, "malformed frame"));
-      case Reading::Refused: return refuse(request.id, request.refusal);
+      case Reading::Refused: return turnAway(request.id, request.refusal, bodyAt, length);
       case Reading::Hot: break;
     }
-    if (const Status refusal = refusalOf(bits_); refusal != Status::Ok) return refuse(request.id, Failure(refusal));
+    if (const Status refusal = refusalOf(bits_); refusal != Status::Ok) {
+      return turnAway(request.id, Failure(refusal), bodyAt, length);
+    }
     const size_t bound = answerBound(request);
     if (request.dataBytes > kInlineBytes || bound > capacity_) return defer(bodyAt, length, Report::kLarge);
     if (bound > capacity_ - written_) return full();
@@ -57,6 +59,13 @@ class Walk {
     written_ += static_cast<size_t>(result);
     ++served_;
     if (plaintext) report_[Report::kFlags] |= Report::kPlaintextWritten;
+    return true;
+  }
+
+  // What is refused unserved may hold plaintext all the same.
+  bool turnAway(uint32_t id, const Failure& failure, size_t bodyAt, size_t length) {
+    if (!refuse(id, failure)) return false;
+    wipe(input_ + bodyAt, length);
     return true;
   }
 

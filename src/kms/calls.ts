@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { KmsError } from '../errors.js';
 import { KEY_ID_PATTERN, MAX_AAD_BYTES, THREAD_ID_PATTERN } from '../limits.js';
 import type { CallOptions } from '../provider.js';
@@ -22,6 +23,9 @@ export function checkAad(aad: unknown): asserts aad is Uint8Array | undefined {
   if (aad.length > MAX_AAD_BYTES) throw new KmsError('TOO_LARGE', `aad is longer than ${MAX_AAD_BYTES} bytes`);
 }
 
+/** The furthest a timer of Node reaches; a deadline beyond it is none. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
+
 function aborted(signal: AbortSignal): KmsError {
   return new KmsError('DEADLINE_EXCEEDED', 'the call was aborted', { cause: signal.reason });
 }
@@ -34,10 +38,16 @@ export function within<T>(options: CallOptions | undefined, work: () => Promise<
   if (options === undefined || (options.signal === undefined && options.deadlineMs === undefined)) return work();
   const { signal, deadlineMs } = options;
   if (signal?.aborted) return Promise.reject(aborted(signal));
-  if (deadlineMs !== undefined && !(deadlineMs > 0)) return Promise.reject(new KmsError('DEADLINE_EXCEEDED'));
+  if (deadlineMs !== undefined && (typeof deadlineMs !== 'number' || Number.isNaN(deadlineMs))) {
+    return Promise.reject(new KmsError('INVALID_ARGUMENT', 'deadlineMs: a number of milliseconds was expected'));
+  }
+  if (deadlineMs !== undefined && deadlineMs <= 0) return Promise.reject(new KmsError('DEADLINE_EXCEEDED'));
   return new Promise<T>((resolve, reject) => {
     const onAbort = () => reject(aborted(signal as AbortSignal));
-    const timer = deadlineMs === undefined ? undefined : setTimeout(() => reject(new KmsError('DEADLINE_EXCEEDED')), deadlineMs);
+    const late = () => reject(new KmsError('DEADLINE_EXCEEDED'));
+    const timer = deadlineMs === undefined || deadlineMs > MAX_TIMER_MS ? undefined : setTimeout(late, deadlineMs);
+    // One signal for many calls at once is no leak of listeners, which Node would warn of.
+    if (signal !== undefined) setMaxListeners(0, signal);
     signal?.addEventListener('abort', onAbort, { once: true });
     work()
       .then(resolve, reject)

@@ -272,7 +272,11 @@ export class EmbeddedKms implements Provider {
 
   // The whole
 
-  async health(_options?: CallOptions): Promise<Health> {
+  async health(options?: CallOptions): Promise<Health> {
+    return within(options, async () => this.#health());
+  }
+
+  #health(): Health {
     const storeFault = this.#settings.store.fault();
     const damagedRecords = this.#session?.opened.records.damaged ?? [];
     const degraded = storeFault !== null || damagedRecords.length > 0;

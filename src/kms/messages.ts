@@ -7,6 +7,9 @@ import type { CachedKey, KeyCache } from './key-cache.js';
 
 /** Fetches and reservations one call may need: blocks double, so that the largest batch is covered long before. */
 const MOST_ROUNDS = 64;
+/** How many of them an asynchronous call makes beside all others. */
+const CROWDED_ROUNDS = 8;
+const NOTHING = new Uint8Array(0);
 
 /** The two directions, so that each path below is written once. */
 interface Direction {
@@ -49,10 +52,12 @@ function aadOf(aad: BatchAad, index: number): Uint8Array | undefined {
   return Array.isArray(aad) ? aad[index] : (aad as Uint8Array | undefined);
 }
 
-function checkBatch(inputs: readonly Uint8Array[], aad: BatchAad): void {
+/** A batch with an item that is no message at all is refused as a whole, before any work, as it would be on the wire. */
+function checkBatch(direction: Direction, inputs: readonly Uint8Array[], aad: BatchAad): void {
   if (!Array.isArray(inputs)) throw new KmsError('INVALID_ARGUMENT', 'a batch is an array of Uint8Array');
   if (inputs.length > MAX_BATCH_ITEMS) throw new KmsError('TOO_LARGE', `a batch has at most ${MAX_BATCH_ITEMS} items`);
-  if (Array.isArray(aad) && aad.length !== inputs.length) throw new KmsError('INVALID_ARGUMENT', 'one aad per item, or one for all');
+  if (Array.isArray(aad) && aad.length !== inputs.length) throw new KmsError('INVALID_ARGUMENT', 'aad: one per item, or one for all');
+  for (const [index, input] of inputs.entries()) check(direction, input, aadOf(aad, index));
 }
 
 const nextTurn = () => new Promise<void>((resolve) => setImmediate(resolve));
@@ -142,14 +147,16 @@ export class Messages {
   async #async(direction: Direction, keyId: string, input: Uint8Array, aad: Uint8Array | undefined): Promise<[Uint8Array, CachedKey]> {
     check(direction, input, aad);
     const large = vault.isLarge(input);
-    for (let round = 0; round < MOST_ROUNDS; round += 1) {
+    for (let round = 0; round < CROWDED_ROUNDS; round += 1) {
       const key = this.#cache.known(keyId);
       const result = large && key ? await direction.large(key.handle, input, aad) : this.#first(direction, key, input, aad);
       if (large) this.#cache.answerDoorbell();
       if (typeof result !== 'number') return [result, key as CachedKey];
       await this.#provide(keyId, result);
     }
-    throw new KmsError('BUSY', 'the key is evicted faster than it can be used');
+    // Where more keys are wanted at once than are kept, each fetch evicts what another one brought, and nobody would get
+    // on. What is done in one blocking step has nothing come between.
+    return [this.#sync(direction, keyId, input, aad), this.#cache.known(keyId) as CachedKey];
   }
 
   async encrypt(keyId: string, plaintext: Uint8Array, aad?: Uint8Array): Promise<Encrypted> {
@@ -162,8 +169,9 @@ export class Messages {
   }
 
   async #many(direction: Direction, keyId: string, inputs: readonly Uint8Array[], aad: BatchAad): Promise<ItemResult[]> {
-    checkBatch(inputs, aad);
-    // A key that cannot serve fails the batch, even one without items.
+    checkBatch(direction, inputs, aad);
+    // A key that cannot serve fails the batch, even one without items: opening nothing tells.
+    if (inputs.length === 0) await this.#async(DECRYPT, keyId, NOTHING, undefined).catch(itemError);
     if (this.#cache.known(keyId) === undefined) await this.#cache.fetch(keyId);
     const results: ItemResult[] = [];
     let sinceTurn = 0;

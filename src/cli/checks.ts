@@ -1,0 +1,135 @@
+import { lstatSync, readdirSync, readFileSync, type Stats, statSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+
+/** One thing `doctor` looked at. Only `fail` makes it exit with 1. */
+export interface Finding {
+  check: string;
+  verdict: 'ok' | 'advice' | 'fail';
+  message: string;
+  /** The command that mends it. */
+  mend: string | null;
+}
+
+export const ok = (check: string, message: string): Finding => ({ check, verdict: 'ok', message, mend: null });
+export const advice = (check: string, message: string, mend: string): Finding => ({ check, verdict: 'advice', message, mend });
+export const fail = (check: string, message: string, mend: string): Finding => ({ check, verdict: 'fail', message, mend });
+
+/** As a shell reads it back unchanged. */
+export function quoted(path: string): string {
+  return /^[\w@%+=:,./-]+$/.test(path) ? path : `'${path.replaceAll("'", "'\\''")}'`;
+}
+
+const octal = (stats: Stats) => (stats.mode & 0o7777).toString(8).padStart(4, '0');
+
+/** The directory, its folders and every file in them: ours, and closed to everybody else. */
+export function checkDataDir(dataDir: string, uid: number): Finding[] {
+  const stats = statSync(dataDir, { throwIfNoEntry: false });
+  if (stats === undefined) {
+    const mend = `progressdb-kms init --data-dir ${quoted(dataDir)} --master-key-file FILE`;
+    return [fail('data-dir', `${dataDir} does not exist`, mend)];
+  }
+  const foreign: string[] = [];
+  const open: string[] = [];
+  for (const path of [dataDir, ...entriesOf(dataDir)]) {
+    const entry = lstatSync(path, { throwIfNoEntry: false });
+    if (entry === undefined) continue;
+    if (entry.uid !== uid) foreign.push(path);
+    if ((entry.mode & 0o077) !== 0 && !entry.isSymbolicLink()) open.push(`${path} (${octal(entry)})`);
+  }
+  const found: Finding[] = [];
+  if (foreign.length > 0) {
+    const message = `${some(foreign)} belongs to another user than the one who runs this`;
+    found.push(fail('data-dir', message, `chown -R ${uid} ${quoted(dataDir)}`));
+  }
+  if (open.length > 0) {
+    found.push(fail('data-dir', `${some(open)} is open to other users`, `chmod -R u=rwX,go= ${quoted(dataDir)}`));
+  }
+  return found.length > 0 ? found : [ok('data-dir', `${dataDir} is closed to other users`)];
+}
+
+function entriesOf(dataDir: string): string[] {
+  const deks = join(dataDir, 'kms-deks');
+  const list = (folder: string) => (statSync(folder, { throwIfNoEntry: false })?.isDirectory() ? readdirSync(folder) : []);
+  return [...list(dataDir).map((name) => join(dataDir, name)), ...list(deks).map((name) => join(deks, name))];
+}
+
+function some(paths: string[]): string {
+  return paths.length === 1 ? (paths[0] as string) : `${paths[0]} and ${paths.length - 1} more`;
+}
+
+/** The rules the native reader enforces, said before it refuses. */
+export function checkKeyFile(path: string, dataDir: string, uid: number, credentialsDir: string | undefined): Finding[] {
+  const stats = statSync(path, { throwIfNoEntry: false });
+  if (stats === undefined) return [fail('key-file', `${path} does not exist`, `cp BACKUP ${quoted(path)}`)];
+  const found: Finding[] = [];
+  if (stats.uid !== uid && stats.uid !== 0) {
+    found.push(fail('key-file', `${path} belongs to uid ${stats.uid}`, `chown ${uid} ${quoted(path)}`));
+  }
+  const mayBeGroupReadable = credentialsDir !== undefined && path.startsWith(`${credentialsDir}/`);
+  if ((stats.mode & (mayBeGroupReadable ? 0o037 : 0o077)) !== 0) {
+    found.push(fail('key-file', `${path} is open to other users (${octal(stats)})`, `chmod 600 ${quoted(path)}`));
+  }
+  if (path.startsWith(`${dataDir}/`)) {
+    const message = `${path} is inside the data directory: a copy of that holds its own key`;
+    found.push(fail('key-file', message, `mv ${quoted(path)} ${quoted(`${dataDir}.key`)}`));
+  }
+  return found.length > 0 ? found : [ok('key-file', `${path} is closed to other users`)];
+}
+
+/** The socket file by itself; whether it answers, and who, is asked through it. */
+export function checkSocketFile(path: string): Finding[] {
+  const stats = lstatSync(path, { throwIfNoEntry: false });
+  if (stats === undefined) return [];
+  if (!stats.isSocket()) return [fail('socket', `${path} is not a socket`, `rm ${quoted(path)}`)];
+  const found: Finding[] = [];
+  if ((stats.mode & 0o007) !== 0) {
+    found.push(fail('socket', `${path} is open to all users (${octal(stats)})`, `chmod 600 ${quoted(path)}`));
+  }
+  if ((statSync(dirname(path)).mode & 0o002) !== 0) {
+    const message = `${path} is in a folder where any user may take the name while no daemon runs`;
+    found.push(advice('socket', message, 'progressdb-kms serve --socket /run/progressdb-kms/kms.sock'));
+  }
+  return found;
+}
+
+/** What the system may do with memory that is not in the locked arena: plaintexts pass through it. */
+export function checkSystem(): Finding[] {
+  if (process.platform !== 'linux') return [];
+  const found: Finding[] = [];
+  const swaps = readFileSync('/proc/swaps', 'utf8').trim().split('\n').slice(1);
+  if (swaps.length > 0) {
+    found.push(advice('swap', 'swap is on: keys are locked, but plaintexts in transit can reach the disk', 'swapoff -a'));
+  } else found.push(ok('swap', 'swap is off'));
+  if (softCoreLimit() !== '0') {
+    const message = 'core files are on: the daemon turns them off for itself, a process that embeds the service must';
+    found.push(advice('core', message, 'ulimit -c 0'));
+  } else found.push(ok('core', 'core files are off'));
+  return found;
+}
+
+function softCoreLimit(): string | undefined {
+  return /^Max core file size\s+(\S+)/m.exec(readFileSync('/proc/self/limits', 'utf8'))?.[1];
+}
+
+const MIB = 1024 * 1024;
+
+/** Where keys live, and how many bytes of it the limit allows. */
+export function checkMemory(protection: string, memlockLimit: number, arenaBytes: number): Finding[] {
+  const limit = memlockLimit === Number.POSITIVE_INFINITY ? 'unlimited' : `${(memlockLimit / MIB).toFixed(1)} MiB`;
+  const mend = `ulimit -l ${Math.ceil(arenaBytes / 1024)}`;
+  const found: Finding[] = [];
+  if (protection === 'none') found.push(fail('memory', 'keys would lie in memory that can be swapped', mend));
+  else found.push(ok('memory', `protection ${protection}`));
+  if (memlockLimit < arenaBytes) found.push(advice('memlock', `the limit of ${limit} is less than the arena wants`, mend));
+  else found.push(ok('memlock', `limit ${limit}`));
+  return found;
+}
+
+/** Records carry the time of their last write: a clock before it is wrong, or the data directory came from elsewhere. */
+export function checkClock(now: number, newest: string | undefined): Finding {
+  const mend = 'timedatectl set-ntp true';
+  if (newest !== undefined && now < Date.parse(newest)) {
+    return fail('clock', `the clock says ${new Date(now).toISOString()}, the newest record ${newest}`, mend);
+  }
+  return ok('clock', 'not before the newest record');
+}

@@ -1,0 +1,48 @@
+import type { Failure } from './failure.js';
+
+/** Data goes to stdout, everything said about it to stderr. */
+export class Output {
+  readonly json: boolean;
+  readonly verbose: boolean;
+
+  constructor(json: boolean, verbose: boolean) {
+    this.json = json;
+    this.verbose = verbose;
+  }
+
+  /** One result: its JSON form on one line, or its text, nothing if that is empty. */
+  result(json: unknown, text: string): void {
+    if (this.json) process.stdout.write(`${JSON.stringify(json)}\n`);
+    else if (text !== '') process.stdout.write(`${text}\n`);
+  }
+
+  /** For people: neither data nor an error. */
+  note(line: string): void {
+    if (!this.json) process.stderr.write(`progressdb-kms: ${line}\n`);
+  }
+
+  detail(line: string): void {
+    if (this.verbose) process.stderr.write(`progressdb-kms: ${line}\n`);
+  }
+
+  failure({ code, message, hint, exit }: Failure): void {
+    if (this.json) process.stderr.write(`${JSON.stringify({ error: { code, message, hint, exit } })}\n`);
+    else process.stderr.write(`progressdb-kms: ${message}\n${hint === undefined ? '' : `hint: ${hint}\n`}`);
+  }
+}
+
+/** `name: value` lines with the values in one column. */
+export function columns(rows: Array<[name: string, value: string]>): string {
+  const width = Math.max(...rows.map(([name]) => name.length)) + 2;
+  return rows.map(([name, value]) => `${`${name}:`.padEnd(width)}${value}`).join('\n');
+}
+
+/** The members under the names that docs/PROTOCOL.md gives them: `storeFault` becomes `store_fault`, lists too. */
+export function wireNames(map: object): Record<string, unknown> {
+  return Object.fromEntries(
+    Object.entries(map).map(([name, value]) => [
+      name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`),
+      Array.isArray(value) ? value.map((item) => (item !== null && typeof item === 'object' ? wireNames(item) : item)) : value,
+    ]),
+  );
+}

@@ -1,0 +1,205 @@
+import { readFileSync } from 'node:fs';
+import { Command, CommanderError, InvalidArgumentError } from 'commander';
+import type { DaemonFlags } from '../daemon/config.js';
+import { EXIT_USAGE, Failure, failureOf } from './failure.js';
+import { Output } from './output.js';
+import { type CommonFlags, type Settings, settingsOf } from './settings.js';
+
+type Result = Promise<number | undefined> | Promise<void>;
+
+/** Runs one command line (without node and script) and resolves with the exit code. */
+export async function run(args: string[]): Promise<number> {
+  let exit = 0;
+  const output = new Output(args.includes('--json'), args.includes('--verbose'));
+  const program = buildProgram(output, (code) => {
+    exit = code;
+  });
+  try {
+    const unknown = unknownCommand(program, args);
+    if (unknown !== undefined) throw new Failure('USAGE', `unknown command '${unknown}'`, '`progressdb-kms --help` lists all');
+    await program.parseAsync(args, { from: 'user' });
+    return exit;
+  } catch (error) {
+    if (error instanceof CommanderError) return usageExit(error, output);
+    const failure = failureOf(error);
+    output.failure(failure);
+    return failure.exit;
+  }
+}
+
+function buildProgram(output: Output, setExit: (code: number) => void): Command {
+  const program = new Command('progressdb-kms')
+    .description('A local, hardened key-management service. Without a command it serves.')
+    .version(version(), '--version', 'print the version')
+    .option('--socket <path>', 'Unix socket of the daemon (PROGRESSDB_KMS_SOCKET)')
+    .option('--data-dir <dir>', 'data directory (PROGRESSDB_KMS_DATA_DIR)')
+    .option('--master-key-file <file>', 'master key file (PROGRESSDB_KMS_MASTER_KEY_FILE)')
+    .option('--server-uids <uids>', 'users the daemon may run as, beside yours and root', uids)
+    .option('--json', 'print one JSON document')
+    .option('--verbose', 'say on stderr what is done')
+    .configureHelp({ showGlobalOptions: true })
+    // Errors are said by `run`, in the form of all others.
+    .configureOutput({ outputError: () => {} })
+    .exitOverride();
+
+  /** Adds an action that gets the command's own options, the settings, and its arguments. */
+  function act<Options>(command: Command, work: (options: Options, settings: Settings, args: string[]) => Result): void {
+    command.action(async (...given: unknown[]) => {
+      const own = given.at(-1) as Command;
+      const settings = settingsOf(own.optsWithGlobals<CommonFlags>(), process.env);
+      setExit((await work(own.optsWithGlobals<Options & CommonFlags>(), settings, own.args)) ?? 0);
+    });
+  }
+
+  addService(program, act, output);
+  addData(program, act, output);
+  addKeys(program, act, output);
+  return program;
+}
+
+type Act = <Options>(command: Command, work: (options: Options, settings: Settings, args: string[]) => Result) => void;
+
+function addService(program: Command, act: Act, output: Output): void {
+  act(
+    program.command('init').description('make a key store, and its master key file unless that exists'),
+    async (_, settings) => {
+      const { initialise, reportInitialised } = await import('./commands/init.js');
+      if (settings.masterKeyFile === undefined) {
+        throw new Failure('USAGE', 'no master key file is given', 'name the file to make or use with --master-key-file FILE');
+      }
+      reportInitialised(await initialise(settings.dataDir.value, settings.masterKeyFile), output);
+    },
+  );
+  const serve = program
+    .command('serve', { isDefault: true })
+    .description('run the daemon until SIGTERM or SIGINT')
+    .option('--dev', 'with an ephemeral master key and no data directory')
+    .option('--no-init', 'refuse an empty data directory instead of making a store')
+    .option('--allowed-uids <uids>', 'users who may encrypt and decrypt, separated by commas')
+    .option('--admin-uids <uids>', 'users who may do everything')
+    .option('--auditor-uids <uids>', 'users who may read states and lists')
+    .option('--group <group>', 'group that may connect to the socket')
+    .option('--cached-keys <n>', 'data keys kept unwrapped')
+    .option('--key-idle-ms <ms>', 'time after which an unused one is wiped, 0 is never')
+    .option('--kept-contexts <n>', 'keyed cipher contexts kept per thread, 0 is none')
+    .option('--context-idle-ms <ms>', 'time after which an unused one is wiped, 0 is never')
+    .option('--arena-bytes <n>', 'locked memory for keys');
+  act<DaemonFlags>(serve, async (flags) => {
+    const { serveCommand } = await import('./commands/serve.js');
+    return await serveCommand(flags, process.env, output);
+  });
+  act(program.command('status').description('show the state of the service'), async (_, settings) => {
+    const { statusCommand } = await import('./commands/status.js');
+    return await statusCommand(settings, output);
+  });
+  for (const [verb, text] of [
+    ['seal', 'wipe all keys of the running daemon'],
+    ['unseal', 'let the running daemon read its master key again'],
+  ] as const) {
+    act(program.command(verb).description(text), async (_, settings) => {
+      const { sealCommand } = await import('./commands/status.js');
+      await sealCommand(verb, settings, output);
+    });
+  }
+  act(program.command('doctor').description('look for what is wrong and name what mends it'), async (_, settings) => {
+    const { doctorCommand } = await import('./commands/doctor.js');
+    return await doctorCommand(settings, output);
+  });
+}
+
+function addData(program: Command, act: Act, output: Output): void {
+  const encrypt = program
+    .command('encrypt [file]')
+    .description('encrypt a file or standard input')
+    .option('-o, --output <file>', 'write to a file, which appears when it is complete')
+    .option('--key <key-id>', 'under this key instead of the default one');
+  act<{ output?: string; key?: string }>(encrypt, async (options, settings, [file]) => {
+    const { encryptCommand } = await import('./commands/crypt.js');
+    await encryptCommand({ file, output: options.output, key: options.key }, settings, output);
+  });
+  const decrypt = program
+    .command('decrypt [file]')
+    .description('decrypt a file or standard input')
+    .option('-o, --output <file>', 'write to a file, which appears when it is complete and genuine');
+  act<{ output?: string }>(decrypt, async (options, settings, [file]) => {
+    const { decryptCommand } = await import('./commands/crypt.js');
+    await decryptCommand({ file, output: options.output }, settings, output);
+  });
+}
+
+function addKeys(program: Command, act: Act, output: Output): void {
+  const createDek = program
+    .command('create-dek')
+    .description('make a data key and print its id')
+    .option('--thread <id>', 'for this thread')
+    .option('--label <label>', 'for no thread, under this label');
+  act<{ thread?: string; label?: string }>(createDek, async (options, settings) => {
+    const { createDekCommand } = await import('./commands/create-dek.js');
+    await createDekCommand(options, settings, output);
+  });
+  const keys = program.command('keys').description('list and change data keys');
+  const list = keys
+    .command('list')
+    .description('list keys: id, state, when made, thread')
+    .option('--thread <id>', 'of this thread only')
+    .option('--limit <n>', 'at most so many', atLeastOne);
+  act<{ thread?: string; limit?: number }>(list, async (options, settings) => {
+    const { listCommand } = await import('./commands/keys.js');
+    await listCommand(options, settings, output);
+  });
+  act(keys.command('show <key-id>').description('show what is known about a key'), async (_, settings, [keyId]) => {
+    const { showCommand } = await import('./commands/keys.js');
+    await showCommand(keyId as string, settings, output);
+  });
+  for (const [verb, text] of [
+    ['disable', 'refuse a key until it is enabled again'],
+    ['enable', 'allow a disabled key again'],
+    ['destroy', 'destroy a disabled key: its data can never be read again'],
+  ] as const) {
+    const command = keys.command(`${verb} <key-id>`).description(text);
+    if (verb === 'destroy') command.option('--yes', 'that is meant');
+    act<{ yes?: boolean }>(command, async ({ yes }, settings, [keyId]) => {
+      const { stateCommand } = await import('./commands/keys.js');
+      await stateCommand(verb, keyId as string, yes === true, settings, output);
+    });
+  }
+}
+
+function uids(text: string): number[] {
+  if (!/^\d{1,10}(,\d{1,10})*$/.test(text)) throw new InvalidArgumentError('It must be user ids, separated by commas.');
+  return text.split(',').map(Number);
+}
+
+function atLeastOne(text: string): number {
+  if (!/^[1-9]\d{0,14}$/.test(text)) throw new InvalidArgumentError('It must be a whole number from 1.');
+  return Number(text);
+}
+
+/** The first word that is no option, if it is no command: `serve` is the default one and would take it for an argument. */
+function unknownCommand(program: Command, args: string[]): string | undefined {
+  const { operands } = program.parseOptions(args);
+  const [first] = operands;
+  const known = first === undefined || first === 'help' || program.commands.some((command) => command.name() === first);
+  return known ? undefined : first;
+}
+
+/** Commander's own words in our form: no capitals, no full stop, suggestions as a hint. */
+function usageExit(error: CommanderError, output: Output): number {
+  if (error.exitCode === 0) return 0;
+  // The help was asked for by leaving a word out, and is on stderr already.
+  if (error.code === 'commander.help') return EXIT_USAGE;
+  const [message = '', suggestion] = error.message.replace(/^error: /, '').split('\n');
+  const joined = (_: string, word: string) => `: ${word.toLowerCase()}`;
+  const plain = (text: string) =>
+    text
+      .replace(/\. (It|Expected)/, joined)
+      .replace(/[.)]+$/, '')
+      .replace(/^\(D/, 'd');
+  output.failure(new Failure('USAGE', plain(message), suggestion === undefined ? undefined : plain(suggestion)));
+  return EXIT_USAGE;
+}
+
+function version(): string {
+  const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
+  return String(version);
+}
