@@ -27,12 +27,11 @@ export async function doctorCommand(settings: Settings, output: Output): Promise
   const socket = socketPathOf(settings.address.value);
   const findings: Finding[] = [];
   const reached = await reachDaemon(settings, socket, findings);
-  const dataDir = reached === undefined ? settings.dataDir.value : await servedDirectory(reached, settings);
-  findings.push(...checkDataDir(dataDir, uid));
-  if (settings.masterKeyFile !== undefined) {
-    findings.push(...checkKeyFile(settings.masterKeyFile, dataDir, uid, process.env['CREDENTIALS_DIRECTORY']));
-  }
   try {
+    const dataDir = reached === undefined ? settings.dataDir.value : await servedDirectory(reached);
+    if (dataDir === undefined)
+      findings.push(advice('data-dir', 'the daemon keeps nothing: it runs with --dev', 'progressdb-kms serve'));
+    else checkFiles(settings, dataDir, uid, findings);
     if (reached !== undefined) await checkDaemon(reached, findings);
     else await checkOffline(settings, findings);
   } finally {
@@ -40,6 +39,12 @@ export async function doctorCommand(settings: Settings, output: Output): Promise
   }
   findings.push(...checkSystem());
   return report(findings, output);
+}
+
+function checkFiles({ masterKeyFile }: Settings, dataDir: string, uid: number, findings: Finding[]): void {
+  findings.push(...checkDataDir(dataDir, uid));
+  if (masterKeyFile === undefined) return;
+  findings.push(...checkKeyFile(masterKeyFile, dataDir, uid, process.env['CREDENTIALS_DIRECTORY']));
 }
 
 async function reachDaemon(
@@ -63,9 +68,9 @@ async function reachDaemon(
   }
 }
 
-async function servedDirectory({ kms }: Access & { kind: 'daemon' }, settings: Settings): Promise<string> {
+async function servedDirectory({ kms }: Access & { kind: 'daemon' }): Promise<string | undefined> {
   const { data_dir: served } = wireNames(await kms.status());
-  return typeof served === 'string' && served !== '' ? served : settings.dataDir.value;
+  return typeof served === 'string' && served !== '' ? served : undefined;
 }
 
 async function checkDaemon({ kms }: Access & { kind: 'daemon' }, findings: Finding[]): Promise<void> {

@@ -1,0 +1,65 @@
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import test from 'ava';
+import { checkClock, checkDataDir, checkKeyFile, checkMemory, checkSocketFile, quoted } from '../../dist/cli/checks.js';
+
+const MIB = 2 ** 20;
+const uid = process.getuid?.() ?? 0;
+const dir = mkdtempSync(join(tmpdir(), 'pkms-checks-'));
+test.after.always(() => rmSync(dir, { recursive: true, force: true }));
+
+const verdicts = (findings: Array<{ verdict: string }>) => findings.map(({ verdict }) => verdict);
+
+test('a clock before the newest record is found, one after it is not', (t) => {
+  const newest = '2026-01-31T12:00:00.000Z';
+  t.is(checkClock(Date.parse(newest) - 1, newest).verdict, 'fail');
+  t.is(checkClock(Date.parse(newest), newest).verdict, 'ok');
+  t.is(checkClock(0, undefined).verdict, 'ok');
+});
+
+test('memory that is not locked fails, a limit below the arena is advice', (t) => {
+  t.deepEqual(verdicts(checkMemory('none', 0, 4 * MIB)), ['fail', 'advice']);
+  t.deepEqual(verdicts(checkMemory('mlock', MIB, 4 * MIB)), ['ok', 'advice']);
+  t.deepEqual(verdicts(checkMemory('secretmem', Number.POSITIVE_INFINITY, 4 * MIB)), ['ok', 'ok']);
+  t.is(checkMemory('none', 0, 4 * MIB)[0]?.mend, 'ulimit -l 4096');
+});
+
+test('a data directory is looked through to its records', (t) => {
+  const dataDir = join(dir, 'data');
+  mkdirSync(join(dataDir, 'kms-deks'), { recursive: true, mode: 0o700 });
+  chmodSync(dataDir, 0o700);
+  const record = join(dataDir, 'kms-deks', 'k_1.json');
+  writeFileSync(record, '{}', { mode: 0o600 });
+  t.deepEqual(verdicts(checkDataDir(dataDir, uid)), ['ok']);
+  chmodSync(record, 0o640);
+  const [finding] = checkDataDir(dataDir, uid);
+  t.is(finding?.verdict, 'fail');
+  t.regex(finding?.message ?? '', /k_1\.json \(0640\) is open/);
+  t.is(finding?.mend, `chmod -R u=rwX,go= ${dataDir}`);
+  t.true(checkDataDir(dataDir, uid + 1).some(({ mend }) => mend === `chown -R ${uid + 1} ${dataDir}`));
+});
+
+test('a key file for a group is allowed among credentials only, one in the data directory never', (t) => {
+  const key = join(dir, 'master.key');
+  writeFileSync(key, '');
+  chmodSync(key, 0o640);
+  t.deepEqual(verdicts(checkKeyFile(key, join(dir, 'elsewhere'), uid, dir)), ['ok']);
+  t.deepEqual(verdicts(checkKeyFile(key, join(dir, 'elsewhere'), uid, undefined)), ['fail']);
+  t.deepEqual(verdicts(checkKeyFile(key, dir, uid, dir)), ['fail']);
+  const link = join(dir, 'link.key');
+  symlinkSync(key, link);
+  t.deepEqual(verdicts(checkKeyFile(link, join(dir, 'elsewhere'), uid, undefined)), ['fail'], 'the target is what counts');
+});
+
+test('something else under the name of the socket is found', (t) => {
+  const path = join(dir, 'kms.sock');
+  t.deepEqual(checkSocketFile(path), []);
+  writeFileSync(path, '');
+  t.is(checkSocketFile(path)[0]?.mend, `rm ${path}`);
+});
+
+test('a path in a command is read back by the shell as it is', (t) => {
+  t.is(quoted('/var/lib/kms-1.x'), '/var/lib/kms-1.x');
+  t.is(quoted("/it's here"), "'/it'\\''s here'");
+});
