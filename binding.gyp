@@ -5,6 +5,7 @@
       "sources": [
         "native/addon.cc",
         "native/acceptor.cc",
+        "native/document_calls.cc",
         "native/hot_calls.cc",
         "native/pool_calls.cc",
         "<!@(node -p \"require('fs').readdirSync('native/core').filter((f) => f.endsWith('.cc')).map((f) => 'native/core/' + f).join(' ')\")"

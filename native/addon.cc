@@ -5,8 +5,10 @@
 #include <unistd.h>
 
 #include <cmath>
-#include <optional>
 #include <string>
+#include <tuple>
+#include <type_traits>
+#include <utility>
 
 #include "core/directory_lock.h"
 #include "core/documents.h"
@@ -109,8 +111,33 @@ class Arguments {
   bool good_ = true;
 };
 
+template <typename T>
+T read(Arguments& arguments) {
+  if constexpr (std::is_same_v<T, uint32_t>) return arguments.uint32();
+  if constexpr (std::is_same_v<T, uint64_t>) return arguments.uint64();
+  if constexpr (std::is_same_v<T, Handle>) return arguments.handle();
+  if constexpr (std::is_same_v<T, bool>) return arguments.boolean();
+  if constexpr (std::is_same_v<T, std::string>) return arguments.text();
+  if constexpr (std::is_same_v<T, Bytes>) return arguments.bytes();
+  if constexpr (std::is_same_v<T, Kind>) return arguments.kind();
+}
+
+// Makes a function of typed parameters one that JavaScript may call: each argument is read and checked by its type.
+template <auto kFunction>
+struct Call;
+
+template <typename... Parameters, Value (*kFunction)(const Info&, Parameters...)>
+struct Call<kFunction> {
+  static Value invoke(const Info& info) {
+    Arguments arguments(info);
+    // Braces: the arguments are read from left to right.
+    const std::tuple<std::decay_t<Parameters>...> values{read<std::decay_t<Parameters>>(arguments)...};
+    if (!arguments.good()) return arguments.refuse();
+    return std::apply([&](const auto&... each) { return kFunction(info, each...); }, values);
+  }
+};
+
 Value bytesValue(Napi::Env env, const uint8_t* data, size_t length) { return Napi::Buffer<uint8_t>::Copy(env, data, length); }
-Value bytesValue(Napi::Env env, const std::vector<uint8_t>& bytes) { return bytesValue(env, bytes.data(), bytes.size()); }
 Value handleValue(const Info& info, Handle handle) { return Napi::Number::New(info.Env(), handle.none() ? 0 : handle.number()); }
 
 // ---- Process
@@ -128,11 +155,8 @@ Value arenaInfo(const Info& info) {
   return result;
 }
 
-Value initialise(const Info& info) {
-  Arguments arguments(info);
-  const uint64_t arenaBytes = arguments.uint64();
-  const uint32_t keptContexts = arguments.uint32();
-  if (!arguments.good() || keptContexts > (1u << 20)) return arguments.refuse();
+Value initialise(const Info& info, uint64_t arenaBytes, uint32_t keptContexts) {
+  if (keptContexts > (1u << 20)) return fail(info, Status::InvalidArgument);
   if (const Failure failure = table().open(arenaBytes, keptContexts); !failure.ok()) return fail(info, failure);
   Environment& environment = environmentOf(info);
   environment.thread = &thisThread();
@@ -145,27 +169,18 @@ Value harden(const Info& info) {
   return failure.ok() ? info.Env().Undefined() : fail(info, failure);
 }
 
-Value lockDirectoryCall(const Info& info) {
-  Arguments arguments(info);
-  const std::string path = arguments.text();
-  if (!arguments.good()) return arguments.refuse();
+Value lockDirectoryCall(const Info& info, const std::string& path) {
   int lock = -1;
   const Failure failure = lockDirectory(path.c_str(), &lock);
   return failure.ok() ? Napi::Number::New(info.Env(), lock) : fail(info, failure);
 }
 
-Value unlockDirectoryCall(const Info& info) {
-  Arguments arguments(info);
-  const uint32_t lock = arguments.uint32();
-  if (!arguments.good()) return arguments.refuse();
+Value unlockDirectoryCall(const Info& info, uint32_t lock) {
   unlockDirectory(static_cast<int>(lock));
   return info.Env().Undefined();
 }
 
-Value peerOfCall(const Info& info) {
-  Arguments arguments(info);
-  const uint32_t fd = arguments.uint32();
-  if (!arguments.good()) return arguments.refuse();
+Value peerOfCall(const Info& info, uint32_t fd) {
   Peer peer;
   if (const Failure failure = peerOf(static_cast<int>(fd), &peer); !failure.ok()) return fail(info, failure);
   Napi::Object result = Napi::Object::New(info.Env());
@@ -175,28 +190,19 @@ Value peerOfCall(const Info& info) {
   return result;
 }
 
-Value closeFd(const Info& info) {
-  Arguments arguments(info);
-  const uint32_t fd = arguments.uint32();
-  if (!arguments.good()) return arguments.refuse();
+Value closeFd(const Info& info, uint32_t fd) {
   close(static_cast<int>(fd));
   return info.Env().Undefined();
 }
 
 // ---- Keys
 
-Value openSpace(const Info& info) {
-  Arguments arguments(info);
-  const uint32_t cachedKeys = arguments.uint32();
-  if (!arguments.good()) return arguments.refuse();
+Value openSpace(const Info& info, uint32_t cachedKeys) {
   if (!Arena::instance().isOpen()) return fail(info, Failure(Status::Internal, "the arena is not open"));
   return Napi::Number::New(info.Env(), table().openSpace(cachedKeys));
 }
 
-Value closeSpace(const Info& info) {
-  Arguments arguments(info);
-  const uint32_t space = arguments.uint32();
-  if (!arguments.good()) return arguments.refuse();
+Value closeSpace(const Info& info, uint32_t space) {
   table().closeSpace(space);
   return info.Env().Undefined();
 }
@@ -208,53 +214,32 @@ Value add(const Info& info, SpaceId space, Kind kind, Fill&& fill) {
   return failure.ok() ? handleValue(info, handle) : fail(info, failure);
 }
 
-Value generateKey(const Info& info) {
-  Arguments arguments(info);
-  const SpaceId space = arguments.uint32();
-  const Kind kind = arguments.kind();
-  if (!arguments.good()) return arguments.refuse();
+Value generateKey(const Info& info, uint32_t space, Kind kind) {
   return add(info, space, kind, [](uint8_t* key) {
     return fillRandom(key, kKeyBytes) ? Failure() : Failure(Status::Internal, "the operating system gives no random bytes");
   });
 }
 
-Value readKeyFileCall(const Info& info) {
-  Arguments arguments(info);
-  const SpaceId space = arguments.uint32();
-  const std::string path = arguments.text();
-  const bool mayBeGroupReadable = arguments.boolean();
-  if (!arguments.good()) return arguments.refuse();
+Value readKeyFileCall(const Info& info, uint32_t space, const std::string& path, bool mayBeGroupReadable) {
   return add(info, space, Kind::Master, [&](uint8_t* key) {
     Arena::Scratch scratch(Arena::instance());
     return readKeyFile(path.c_str(), mayBeGroupReadable, scratch.data(), scratch.size(), key);
   });
 }
 
-Value readKeyDescriptorCall(const Info& info) {
-  Arguments arguments(info);
-  const SpaceId space = arguments.uint32();
-  const uint32_t fd = arguments.uint32();
-  if (!arguments.good()) return arguments.refuse();
+Value readKeyDescriptorCall(const Info& info, uint32_t space, uint32_t fd) {
   return add(info, space, Kind::Master, [&](uint8_t* key) {
     Arena::Scratch scratch(Arena::instance());
     return readKeyDescriptor(static_cast<int>(fd), scratch.data(), scratch.size(), key);
   });
 }
 
-Value writeKeyFileCall(const Info& info) {
-  Arguments arguments(info);
-  const std::string path = arguments.text();
-  if (!arguments.good()) return arguments.refuse();
+Value writeKeyFileCall(const Info& info, const std::string& path) {
   const Failure failure = writeKeyFile(path.c_str());
   return failure.ok() ? info.Env().Undefined() : fail(info, failure);
 }
 
-Value importKey(const Info& info) {
-  Arguments arguments(info);
-  const SpaceId space = arguments.uint32();
-  const Kind kind = arguments.kind();
-  const Bytes secret = arguments.bytes();
-  if (!arguments.good()) return arguments.refuse();
+Value importKey(const Info& info, uint32_t space, Kind kind, Bytes secret) {
   const Value result = add(info, space, kind, [&](uint8_t* key) {
     if (secret.length != kKeyBytes) return Failure(Status::InvalidArgument, "a key has 32 bytes");
     memcpy(key, secret.data, kKeyBytes);
@@ -264,10 +249,7 @@ Value importKey(const Info& info) {
   return result;
 }
 
-Value exportKey(const Info& info) {
-  Arguments arguments(info);
-  const Handle dek = arguments.handle();
-  if (!arguments.good()) return arguments.refuse();
+Value exportKey(const Info& info, Handle dek) {
   Napi::Buffer<uint8_t> result = Napi::Buffer<uint8_t>::New(info.Env(), kKeyBytes);
   const Status status = table().with(dek, kDek, [&](const uint8_t* key) {
     memcpy(result.Data(), key, kKeyBytes);
@@ -284,13 +266,7 @@ Value addBeside(const Info& info, Handle source, Kind kind, Fill&& fill) {
   return add(info, space, kind, fill);
 }
 
-Value deriveKey(const Info& info) {
-  Arguments arguments(info);
-  const Handle from = arguments.handle();
-  const Bytes salt = arguments.bytes();
-  const Bytes label = arguments.bytes();
-  const Kind kind = arguments.kind();
-  if (!arguments.good()) return arguments.refuse();
+Value deriveKey(const Info& info, Handle from, Bytes salt, Bytes label, Kind kind) {
   return addBeside(info, from, kind, [&](uint8_t* key) {
     Arena::Scratch scratch(Arena::instance());
     return Failure(table().with(from, kDerivable, [&](const uint8_t* source) {
@@ -299,12 +275,7 @@ Value deriveKey(const Info& info) {
   });
 }
 
-Value wrapKeyCall(const Info& info) {
-  Arguments arguments(info);
-  const Handle under = arguments.handle();
-  const Handle key = arguments.handle();
-  const Bytes aad = arguments.bytes();
-  if (!arguments.good()) return arguments.refuse();
+Value wrapKeyCall(const Info& info, Handle under, Handle key, Bytes aad) {
   uint8_t wrapped[kWrappedBytes];
   const Status status = table().withTwo(under, kWrapping, key, kWrappable, [&](const uint8_t* wrapping, const uint8_t* wrappee) {
     return wrapKey(wrapping, wrappee, aad, wrapped);
@@ -312,13 +283,7 @@ Value wrapKeyCall(const Info& info) {
   return status == Status::Ok ? bytesValue(info.Env(), wrapped, sizeof wrapped) : fail(info, status);
 }
 
-Value unwrapKeyCall(const Info& info) {
-  Arguments arguments(info);
-  const Handle under = arguments.handle();
-  const Bytes wrapped = arguments.bytes();
-  const Bytes aad = arguments.bytes();
-  const Kind kind = arguments.kind();
-  if (!arguments.good()) return arguments.refuse();
+Value unwrapKeyCall(const Info& info, Handle under, Bytes wrapped, Bytes aad, Kind kind) {
   return addBeside(info, under, kind, [&](uint8_t* key) {
     return Failure(table().with(under, kWrapping, [&](const uint8_t* wrapping) { return unwrapKey(wrapping, wrapped, aad, key); }));
   });
@@ -328,33 +293,20 @@ Status macOf(Handle key, Bytes data, uint8_t mac[kMacBytes]) {
   return table().with(key, kMac, [&](const uint8_t* secret) { return hmacSha256(secret, data, mac) ? Status::Ok : Status::Internal; });
 }
 
-Value hmac(const Info& info) {
-  Arguments arguments(info);
-  const Handle key = arguments.handle();
-  const Bytes data = arguments.bytes();
-  if (!arguments.good()) return arguments.refuse();
+Value hmac(const Info& info, Handle key, Bytes data) {
   uint8_t mac[kMacBytes];
   const Status status = macOf(key, data, mac);
   return status == Status::Ok ? bytesValue(info.Env(), mac, sizeof mac) : fail(info, status);
 }
 
-Value verifyHmac(const Info& info) {
-  Arguments arguments(info);
-  const Handle key = arguments.handle();
-  const Bytes data = arguments.bytes();
-  const Bytes expected = arguments.bytes();
-  if (!arguments.good()) return arguments.refuse();
+Value verifyHmac(const Info& info, Handle key, Bytes data, Bytes expected) {
   uint8_t mac[kMacBytes];
   const Status status = macOf(key, data, mac);
   if (status != Status::Ok) return fail(info, status);
   return Napi::Boolean::New(info.Env(), expected.length == kMacBytes && CRYPTO_memcmp(mac, expected.data, kMacBytes) == 0);
 }
 
-Value sameKey(const Info& info) {
-  Arguments arguments(info);
-  const Handle a = arguments.handle();
-  const Handle b = arguments.handle();
-  if (!arguments.good()) return arguments.refuse();
+Value sameKey(const Info& info, Handle a, Handle b) {
   bool same = false;
   const Status status = table().withTwo(a, kAny, b, kAny, [&](const uint8_t* first, const uint8_t* second) {
     same = CRYPTO_memcmp(first, second, kKeyBytes) == 0;
@@ -363,77 +315,46 @@ Value sameKey(const Info& info) {
   return status == Status::Ok ? Napi::Boolean::New(info.Env(), same) : fail(info, status);
 }
 
-Value releaseKey(const Info& info) {
-  Arguments arguments(info);
-  const Handle key = arguments.handle();
-  if (!arguments.good()) return arguments.refuse();
+Value releaseKey(const Info& info, Handle key) {
   table().release(key);
   return info.Env().Undefined();
 }
 
 // ---- Cached DEKs
 
-Value publishKey(const Info& info) {
-  Arguments arguments(info);
-  const SpaceId space = arguments.uint32();
-  const Handle dek = arguments.handle();
-  const std::string id = arguments.text();
-  const uint32_t kekVersion = arguments.uint32();
-  const uint64_t uses = arguments.uint64();
-  if (!arguments.good() || !isKeyId(id)) return arguments.refuse();
+Value publishKey(const Info& info, uint32_t space, Handle dek, const std::string& id, uint32_t kekVersion, uint64_t uses) {
+  if (!isKeyId(id)) return fail(info, Status::InvalidArgument);
   Handle serving;
   const Failure failure = table().publish(space, dek, id, kekVersion, uses, &serving);
   return failure.ok() ? handleValue(info, serving) : fail(info, failure);
 }
 
-Value findKey(const Info& info) {
-  Arguments arguments(info);
-  const SpaceId space = arguments.uint32();
-  const std::string id = arguments.text();
-  if (!arguments.good()) return arguments.refuse();
+Value findKey(const Info& info, uint32_t space, const std::string& id) {
   return handleValue(info, table().find(space, id));
 }
 
-Value kekVersionOf(const Info& info) {
-  Arguments arguments(info);
-  const Handle dek = arguments.handle();
-  if (!arguments.good()) return arguments.refuse();
+Value kekVersionOf(const Info& info, Handle dek) {
   return Napi::Number::New(info.Env(), table().kekVersionOf(dek));
 }
 
-Value retireKey(const Info& info) {
-  Arguments arguments(info);
-  const SpaceId space = arguments.uint32();
-  const std::string id = arguments.text();
-  const std::string how = arguments.text();
-  if (!arguments.good() || !isKeyId(id) || (how != "evicted" && how != "disabled" && how != "destroyed")) return arguments.refuse();
+Value retireKey(const Info& info, uint32_t space, const std::string& id, const std::string& how) {
+  if (!isKeyId(id) || (how != "evicted" && how != "disabled" && how != "destroyed")) return fail(info, Status::InvalidArgument);
   table().retire(space, id, how == "evicted" ? Retire::Evicted : how == "disabled" ? Retire::Disabled : Retire::Destroyed);
   return info.Env().Undefined();
 }
 
-Value grantUses(const Info& info) {
-  Arguments arguments(info);
-  const SpaceId space = arguments.uint32();
-  const std::string id = arguments.text();
-  const uint64_t uses = arguments.uint64();
-  if (!arguments.good()) return arguments.refuse();
+Value grantUses(const Info& info, uint32_t space, const std::string& id, uint64_t uses) {
   table().grantUses(space, id, uses);
   return info.Env().Undefined();
 }
 
-Value takeUseRequests(const Info& info) {
-  Arguments arguments(info);
-  const SpaceId space = arguments.uint32();
-  if (!arguments.good()) return arguments.refuse();
+Value takeUseRequests(const Info& info, uint32_t space) {
   Napi::Array result = Napi::Array::New(info.Env());
   for (const std::string& id : table().takeUseRequests(space)) result[result.Length()] = Napi::String::New(info.Env(), id);
   return result;
 }
 
-Value takeUnusedUses(const Info& info) {
-  Arguments arguments(info);
-  const SpaceId space = arguments.uint32();
-  if (!arguments.good()) return arguments.refuse();
+Value takeUnusedUses(const Info& info, uint32_t space) {
   Napi::Array result = Napi::Array::New(info.Env());
   for (const auto& [id, uses] : table().takeUnusedUses(space)) {
     Napi::Array pair = Napi::Array::New(info.Env(), 2);
@@ -444,99 +365,18 @@ Value takeUnusedUses(const Info& info) {
   return result;
 }
 
-Value cachedKeys(const Info& info) {
-  Arguments arguments(info);
-  const SpaceId space = arguments.uint32();
-  if (!arguments.good()) return arguments.refuse();
+Value cachedKeys(const Info& info, uint32_t space) {
   return Napi::Number::New(info.Env(), table().cachedKeys(space));
 }
 
-Value sweep(const Info& info) {
-  Arguments arguments(info);
-  const uint32_t contextSweeps = arguments.uint32();
-  const uint32_t keySweeps = arguments.uint32();
-  if (!arguments.good()) return arguments.refuse();
+Value sweep(const Info& info, uint32_t contextSweeps, uint32_t keySweeps) {
   table().sweep(contextSweeps, keySweeps);
   return info.Env().Undefined();
 }
 
-Value wipeCall(const Info& info) {
-  Arguments arguments(info);
-  const Bytes secret = arguments.bytes();
-  if (!arguments.good()) return arguments.refuse();
+Value wipeCall(const Info& info, Bytes secret) {
   wipe(const_cast<uint8_t*>(secret.data), secret.length);
   return info.Env().Undefined();
-}
-
-// ---- Documents
-
-Value parseRecord(const Info& info) {
-  Arguments arguments(info);
-  const Bytes json = arguments.bytes();
-  if (!arguments.good()) return arguments.refuse();
-  Record record;
-  if (const Failure failure = readRecord(json.data, json.length, &record); !failure.ok()) return fail(info, failure);
-  const Napi::Env env = info.Env();
-  Napi::Object result = Napi::Object::New(env);
-  result["format"] = Napi::Number::New(env, static_cast<double>(record.format));
-  result["storeId"] = Napi::String::New(env, record.storeId);
-  result["keyId"] = Napi::String::New(env, record.keyId);
-  result["threadId"] = Napi::String::New(env, record.threadId);
-  result["alg"] = Napi::String::New(env, record.alg);
-  result["state"] = Napi::String::New(env, record.state);
-  result["version"] = Napi::Number::New(env, static_cast<double>(record.version));
-  result["wrapped"] = bytesValue(env, record.wrapped);
-  result["kekId"] = Napi::String::New(env, record.kekId);
-  result["kekVersion"] = Napi::Number::New(env, static_cast<double>(record.kekVersion));
-  result["usesReserved"] = Napi::Number::New(env, static_cast<double>(record.usesReserved));
-  result["createdAt"] = Napi::String::New(env, record.createdAt);
-  result["updatedAt"] = Napi::String::New(env, record.updatedAt);
-  result["createdBy"] = Napi::String::New(env, record.createdBy);
-  result["mac"] = bytesValue(env, record.mac);
-  return result;
-}
-
-Napi::Object slotObject(Napi::Env env, const KeyringSlot& slot) {
-  Napi::Object result = Napi::Object::New(env);
-  result["slotId"] = Napi::String::New(env, slot.slotId);
-  result["salt"] = bytesValue(env, slot.salt);
-  result["root"] = bytesValue(env, slot.root);
-  result["slotKey"] = bytesValue(env, slot.slotKey);
-  result["createdAt"] = Napi::String::New(env, slot.createdAt);
-  return result;
-}
-
-Napi::Object kekObject(Napi::Env env, const KeyringKek& kek) {
-  Napi::Object result = Napi::Object::New(env);
-  result["kekId"] = Napi::String::New(env, kek.kekId);
-  result["kekVersion"] = Napi::Number::New(env, static_cast<double>(kek.kekVersion));
-  result["state"] = Napi::String::New(env, kek.state);
-  result["wrapped"] = bytesValue(env, kek.wrapped);
-  result["wrapsReserved"] = Napi::Number::New(env, static_cast<double>(kek.wrapsReserved));
-  result["createdAt"] = Napi::String::New(env, kek.createdAt);
-  return result;
-}
-
-Value parseKeyring(const Info& info) {
-  Arguments arguments(info);
-  const Bytes json = arguments.bytes();
-  if (!arguments.good()) return arguments.refuse();
-  Keyring keyring;
-  if (const Failure failure = readKeyring(json.data, json.length, &keyring); !failure.ok()) return fail(info, failure);
-  const Napi::Env env = info.Env();
-  Napi::Object result = Napi::Object::New(env);
-  Napi::Array slots = Napi::Array::New(env, keyring.slots.size()), keks = Napi::Array::New(env, keyring.keks.size());
-  for (uint32_t i = 0; i < keyring.slots.size(); ++i) slots[i] = slotObject(env, keyring.slots[i]);
-  for (uint32_t i = 0; i < keyring.keks.size(); ++i) keks[i] = kekObject(env, keyring.keks[i]);
-  result["format"] = Napi::Number::New(env, static_cast<double>(keyring.format));
-  result["storeId"] = Napi::String::New(env, keyring.storeId);
-  result["generation"] = Napi::Number::New(env, static_cast<double>(keyring.generation));
-  result["slots"] = slots;
-  result["keks"] = keks;
-  result["defaultKeyId"] = Napi::String::New(env, keyring.defaultKeyId);
-  result["sha256"] = bytesValue(env, keyring.sha256);
-  result["mac"] = bytesValue(env, keyring.mac);
-  return result;
 }
 
 // ---- Loading
@@ -571,19 +411,44 @@ Napi::Object load(Napi::Env env, Napi::Object exports) {
   auto* const environment = new Environment();
   env.SetInstanceData(environment);
   constexpr std::pair<const char*, Value (*)(const Info&)> calls[] = {
-      {"bind", bind}, {"initialise", initialise}, {"arenaInfo", arenaInfo}, {"hardenProcess", harden},
-      {"lockDirectory", lockDirectoryCall}, {"unlockDirectory", unlockDirectoryCall}, {"peerOf", peerOfCall}, {"closeFd", closeFd},
-      {"openSpace", openSpace}, {"closeSpace", closeSpace}, {"generateKey", generateKey}, {"readKeyFile", readKeyFileCall},
-      {"readKeyDescriptor", readKeyDescriptorCall}, {"writeKeyFile", writeKeyFileCall}, {"importKey", importKey},
-      {"exportKey", exportKey}, {"deriveKey", deriveKey}, {"wrapKey", wrapKeyCall}, {"unwrapKey", unwrapKeyCall}, {"hmac", hmac},
-      {"verifyHmac", verifyHmac}, {"sameKey", sameKey}, {"releaseKey", releaseKey}, {"publishKey", publishKey}, {"findKey", findKey},
-      {"kekVersionOf", kekVersionOf}, {"retireKey", retireKey}, {"grantUses", grantUses}, {"takeUseRequests", takeUseRequests},
-      {"takeUnusedUses", takeUnusedUses}, {"cachedKeys", cachedKeys}, {"sweep", sweep}, {"wipe", wipeCall},
-      {"parseRecord", parseRecord}, {"parseKeyring", parseKeyring},
+      {"bind", bind},
+      {"initialise", Call<initialise>::invoke},
+      {"arenaInfo", arenaInfo},
+      {"hardenProcess", harden},
+      {"lockDirectory", Call<lockDirectoryCall>::invoke},
+      {"unlockDirectory", Call<unlockDirectoryCall>::invoke},
+      {"peerOf", Call<peerOfCall>::invoke},
+      {"closeFd", Call<closeFd>::invoke},
+      {"openSpace", Call<openSpace>::invoke},
+      {"closeSpace", Call<closeSpace>::invoke},
+      {"generateKey", Call<generateKey>::invoke},
+      {"readKeyFile", Call<readKeyFileCall>::invoke},
+      {"readKeyDescriptor", Call<readKeyDescriptorCall>::invoke},
+      {"writeKeyFile", Call<writeKeyFileCall>::invoke},
+      {"importKey", Call<importKey>::invoke},
+      {"exportKey", Call<exportKey>::invoke},
+      {"deriveKey", Call<deriveKey>::invoke},
+      {"wrapKey", Call<wrapKeyCall>::invoke},
+      {"unwrapKey", Call<unwrapKeyCall>::invoke},
+      {"hmac", Call<hmac>::invoke},
+      {"verifyHmac", Call<verifyHmac>::invoke},
+      {"sameKey", Call<sameKey>::invoke},
+      {"releaseKey", Call<releaseKey>::invoke},
+      {"publishKey", Call<publishKey>::invoke},
+      {"findKey", Call<findKey>::invoke},
+      {"kekVersionOf", Call<kekVersionOf>::invoke},
+      {"retireKey", Call<retireKey>::invoke},
+      {"grantUses", Call<grantUses>::invoke},
+      {"takeUseRequests", Call<takeUseRequests>::invoke},
+      {"takeUnusedUses", Call<takeUnusedUses>::invoke},
+      {"cachedKeys", Call<cachedKeys>::invoke},
+      {"sweep", Call<sweep>::invoke},
+      {"wipe", Call<wipeCall>::invoke},
   };
   for (const auto& [name, call] : calls) exports.Set(name, Napi::Function::New(env, call, name));
   defineHotCalls(env, exports, environment);
   definePoolCalls(env, exports, environment);
+  defineDocumentCalls(env, exports, environment);
   defineAcceptor(env, exports, environment);
   return exports;
 }

@@ -26,6 +26,8 @@ bool bytesOf(napi_env env, napi_value value, uint8_t** data, size_t* length);
 napi_status defineHotCalls(napi_env env, napi_value exports, Environment* environment);
 // Large messages, on the thread pool.
 napi_status definePoolCalls(napi_env env, napi_value exports, Environment* environment);
+// parseRecord, parseKeyring: the strict readers of what is on disk.
+napi_status defineDocumentCalls(napi_env env, napi_value exports, Environment* environment);
 // listenUnix: accepting, peer credentials and the first byte.
 napi_status defineAcceptor(napi_env env, napi_value exports, Environment* environment);
 

@@ -38,20 +38,24 @@ struct IntoArguments {
   size_t room = 0;
 
   bool read(napi_env env, const napi_value* argv) {
-    double handle = 0;
-    uint32_t offset = 0;
+    double handle = 0, offset = 0;
     uint8_t *in = nullptr, *extra = nullptr;
     size_t inLength = 0, extraLength = 0, outLength = 0;
     if (napi_get_value_double(env, argv[0], &handle) != napi_ok || !bytesOf(env, argv[1], &in, &inLength) ||
-        !bytesOf(env, argv[3], &out, &outLength) || napi_get_value_uint32(env, argv[4], &offset) != napi_ok || offset > outLength) {
+        !bytesOf(env, argv[3], &out, &outLength) || napi_get_value_double(env, argv[4], &offset) != napi_ok) {
+      return false;
+    }
+    // Not as a uint32, which would take 2^32 for 0. NaN is no place either.
+    if (!(offset >= 0 && offset <= static_cast<double>(outLength)) || offset != static_cast<double>(static_cast<size_t>(offset))) {
       return false;
     }
     if (!bytesOf(env, argv[2], &extra, &extraLength) && !absent(env, argv[2])) return false;
     key = Handle::of(handle);
     input = Bytes{in, inLength};
     aad = Bytes{extra, extraLength};
-    out += offset;
-    room = outLength - offset;
+    const auto at = static_cast<size_t>(offset);
+    out += at;
+    room = outLength - at;
     return true;
   }
 };

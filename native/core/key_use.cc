@@ -1,0 +1,187 @@
+#include <algorithm>
+#include <cstring>
+#include <thread>
+
+#include "core/key_table.h"
+
+// The other half of the key table: how threads use its keys, and how their contexts are wiped.
+namespace kms {
+
+namespace {
+
+// Uses a thread takes from a key's counter at once, so that threads do not fight for its cache line.
+constexpr uint32_t kSubBlock = 64;
+
+void hold(Context& context, Hold by) {
+  for (Hold free = Hold::Free; !context.hold.compare_exchange_weak(free, by); free = Hold::Free) std::this_thread::yield();
+}
+
+bool tryHold(Context& context, Hold by) {
+  Hold free = Hold::Free;
+  return context.hold.compare_exchange_strong(free, by);
+}
+
+void letGo(Context& context) { context.hold.store(Hold::Free, std::memory_order_release); }
+
+}  // namespace
+
+// Wipes every thread's context of the key and returns the uses they had not used. Waits for operations under way.
+uint64_t KeyTable::wipeContexts(Handle key) {
+  uint64_t credit = 0;
+  for (ThreadState* const thread : threads_) {
+    for (Context* const context : {thread->contextOf(key.slot), &thread->passing()}) {
+      if (context == nullptr) continue;
+      hold(*context, Hold::Wiper);
+      if (context->key == key) {
+        credit += context->credit;
+        context->credit = 0;
+        context->key = Handle{};
+        context->cipher.forget();
+      }
+      letGo(*context);
+    }
+  }
+  return credit;
+}
+
+void KeyTable::sweep(uint32_t contextSweeps, uint32_t keySweeps) {
+  const uint32_t now = sweeps_.fetch_add(1) + 1;
+  if (contextSweeps != 0) {
+    const std::shared_lock<std::shared_mutex> shared(mutex_);
+    for (ThreadState* const thread : threads_) {
+      for (uint32_t i = 0; i < thread->contextCount(); ++i) {
+        Context& context = thread->contexts()[i];
+        // One in use is not idle.
+        if (!tryHold(context, Hold::Wiper)) continue;
+        if (!context.key.none() && now - context.lastUse > contextSweeps) unbindLocked(context);
+        letGo(context);
+      }
+    }
+  }
+  if (keySweeps == 0) return;
+  const std::unique_lock<std::shared_mutex> hold(mutex_);
+  for (uint32_t slot = 0; slot < fresh_; ++slot) {
+    Entry& entry = entries_[slot];
+    if (entry.published && now - entry.lastUse.load(std::memory_order_relaxed) > keySweeps) retireLocked(slot, Retire::Evicted);
+  }
+}
+
+// Wipes a context that is held, under either lock, and gives its uses back while the key is still the one it took them from.
+void KeyTable::unbindLocked(Context& context) {
+  if (Entry* const entry = entryOf(context.key)) entry->remaining += context.credit;
+  context.credit = 0;
+  context.key = Handle{};
+  context.cipher.forget();
+}
+
+void KeyTable::ask(ThreadState& thread, Entry& entry) {
+  const std::lock_guard<std::mutex> hold(useRequestMutex_);
+  useRequests_.emplace_back(entry.space, std::string(entry.name()));
+  useRequestCount_ = static_cast<uint32_t>(useRequests_.size());
+  thread.ring();
+}
+
+bool KeyTable::takeUses(ThreadState& thread, Entry& entry, Context& context, uint32_t uses) {
+  if (uses <= context.credit) {
+    context.credit -= uses;
+    return true;
+  }
+  const uint32_t missing = uses - context.credit;
+  int64_t remaining = entry.remaining.load();
+  int64_t taken = 0;
+  do {
+    if (remaining < missing) return false;
+    taken = std::min<int64_t>(remaining, missing + (context.kept ? kSubBlock : 0));
+  } while (!entry.remaining.compare_exchange_weak(remaining, remaining - taken));
+  context.credit = static_cast<uint32_t>(taken) - missing;
+  if (remaining - taken <= entry.askBelow.load(std::memory_order_relaxed) && !entry.asked.exchange(true)) ask(thread, entry);
+  return true;
+}
+
+// The slow way in: under the shared lock, which no retirement can be under, the thread's context is keyed anew.
+HotResult KeyTable::bind(ThreadState& thread, Handle dek, uint32_t uses, Context* context) {
+  const std::shared_lock<std::shared_mutex> shared(mutex_);
+  Entry* const entry = entryOf(dek);
+  if (entry == nullptr) return kNotCached;
+  if (entry->kind != Kind::Dek || !entry->published) return hotFailure(Status::InvalidArgument);
+  const KeyState state = entry->state.load(std::memory_order_relaxed);
+  if (state == KeyState::Disabled) return hotFailure(Status::KeyDisabled);
+  if (state == KeyState::Destroyed) return hotFailure(Status::KeyDestroyed);
+  hold(*context, Hold::Owner);
+  if (!(context->key == dek)) {
+    if (Entry* const before = entryOf(context->key)) before->remaining += context->credit;
+    context->credit = 0;
+    context->key = dek;
+    if (!context->cipher.setKey(Arena::instance().key(entry->cell))) {
+      unbindLocked(*context);
+      letGo(*context);
+      return hotFailure(Status::Internal);
+    }
+  }
+  const uint32_t now = sweeps_.load(std::memory_order_relaxed);
+  context->lastUse = now;
+  entry->lastUse.store(now, std::memory_order_relaxed);
+  if (uses == 0 || takeUses(thread, *entry, *context, uses)) return 0;
+  if (!context->kept) unbindLocked(*context);
+  letGo(*context);
+  return kNeedsUses;
+}
+
+HotResult KeyTable::enter(ThreadState& thread, Handle dek, uint32_t uses, Context** context) {
+  Context* const kept = thread.contextOf(dek.slot);
+  *context = kept != nullptr ? kept : &thread.passing();
+  if (kept != nullptr && tryHold(*kept, Hold::Owner)) {
+    // The generation is read after the hold: see the class comment.
+    Entry* const entry = entryOf(dek);
+    if (entry != nullptr && kept->key == dek) {
+      const uint32_t now = sweeps_.load(std::memory_order_relaxed);
+      kept->lastUse = now;
+      if (entry->lastUse.load(std::memory_order_relaxed) != now) entry->lastUse.store(now, std::memory_order_relaxed);
+      if (uses == 0 || takeUses(thread, *entry, *kept, uses)) return 0;
+      letGo(*kept);
+      return kNeedsUses;
+    }
+    letGo(*kept);
+  }
+  return bind(thread, dek, uses, *context);
+}
+
+HotResult KeyTable::enterById(ThreadState& thread, SpaceId space, std::string_view id, uint32_t uses, Context** context) {
+  if (id.empty() || id.size() > kKeyIdBytes) return kNotCached;
+  const uint64_t hash = IdHash{seed_}(IdKey{space, id});
+  RememberedId& memory = thread.remembered(hash);
+  if (memory.hash == hash && memory.space == space && std::string_view(memory.id, memory.length) == id) {
+    const HotResult result = enter(thread, memory.key, uses, context);
+    if (result != kNotCached) return result;
+  }
+  const Handle key = find(space, id);
+  if (key.none()) return kNotCached;
+  memory.hash = hash;
+  memory.space = space;
+  memory.key = key;
+  memory.length = static_cast<uint8_t>(id.size());
+  memcpy(memory.id, id.data(), id.size());
+  return enter(thread, key, uses, context);
+}
+
+void KeyTable::leave(Context* context) {
+  if (!context->kept) {
+    // Nothing is left of it: uses beyond the operation were not taken.
+    context->key = Handle{};
+    context->cipher.forget();
+  }
+  letGo(*context);
+}
+
+void KeyTable::addThread(ThreadState* thread) {
+  const std::unique_lock<std::shared_mutex> hold(mutex_);
+  threads_.push_back(thread);
+}
+
+void KeyTable::removeThread(ThreadState* thread) {
+  const std::unique_lock<std::shared_mutex> hold(mutex_);
+  for (uint32_t i = 0; i < thread->contextCount(); ++i) unbindLocked(thread->contexts()[i]);
+  threads_.erase(std::remove(threads_.begin(), threads_.end(), thread), threads_.end());
+}
+
+}  // namespace kms
