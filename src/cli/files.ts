@@ -70,6 +70,8 @@ export async function* openFile(source: AsyncIterable<Uint8Array>, sealer: Seale
   if (!ended) throw new KmsError('AUTHENTICATION_FAILED');
 
   function openChunk({ bytes, last }: Piece, index: number): Promise<Uint8Array> {
+    // Of this form are only files of more than one chunk, and none of them is empty.
+    if (last && (index === 0 || bytes.length <= CHUNK_OVERHEAD)) throw new KmsError('AUTHENTICATION_FAILED');
     // A chunk is the last one exactly when the file ends after it. One that was cut off says "0" in its AAD and fails here.
     return sealer.decrypt(bytes, chunkAad(fileId, index, last));
   }

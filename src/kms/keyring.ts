@@ -81,6 +81,8 @@ export async function readKeyring(store: KeyStore): Promise<KeyringDocument | un
     document = await store.readKeyring();
   } catch (cause) {
     if (!(cause instanceof DamagedDocument)) throw cause;
+    const newer = cause.cause instanceof KmsError && cause.cause.code === 'UNSUPPORTED';
+    if (newer) throw new KmsError('UNSUPPORTED', `the keyring: ${cause.message}`, { cause });
     throw new KmsError('STORE_UNAVAILABLE', `the keyring is damaged: ${cause.message}`, { cause });
   }
   if (document === undefined) return undefined;

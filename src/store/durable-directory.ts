@@ -163,8 +163,39 @@ export class DurableDirectory {
     } catch (error) {
       const failure = readFailure(error);
       if (failure !== undefined) throw failure;
+      await this.#turnstile.through(() => this.#refuseUnlessThere());
       return undefined;
     }
+  }
+
+  /** A name that is not there means something only while this is: without its mount, no key would seem to exist. */
+  async #refuseUnlessThere(): Promise<void> {
+    let there: Stats | undefined;
+    try {
+      const fd = await this.#system.open(this.path, DIRECTORY_FLAGS, 0);
+      there = await this.#system.fstat(fd).finally(() => this.#system.close(fd));
+    } catch {
+      // Whatever hides it: it is not there.
+    }
+    this.#refuseUnlessOurs(there);
+  }
+
+  #refuseUnlessThereSync(): void {
+    let there: Stats | undefined;
+    try {
+      const fd = this.#system.openSync(this.path, DIRECTORY_FLAGS, 0);
+      there = this.#system.fstatSync(fd);
+      this.#system.closeSync(fd);
+    } catch {
+      // As above.
+    }
+    this.#refuseUnlessOurs(there);
+  }
+
+  #refuseUnlessOurs(there: Stats | undefined): void {
+    const ours = this.#system.fstatSync(this.#fds[1]);
+    if (there !== undefined && there.ino === ours.ino && there.dev === ours.dev) return;
+    throw new KmsError('STORE_UNAVAILABLE', `${this.path} is gone`);
   }
 
   readSync(name: string, limit: number): Uint8Array | undefined {
@@ -180,6 +211,7 @@ export class DurableDirectory {
     } catch (error) {
       const failure = readFailure(error);
       if (failure !== undefined) throw failure;
+      this.#refuseUnlessThereSync();
       return undefined;
     }
   }

@@ -313,3 +313,16 @@ test('a thousand creates at once do not run out of descriptors and are all there
   const read = await Promise.all(records.map((record) => store.readRecord(record.keyId)));
   t.deepEqual(plain(read), records);
 });
+
+test('a data directory that is gone is not taken for a store without keys', async (t) => {
+  const dataDir = newDataDir(t);
+  const store = await openedStore(t, dataDir);
+  const record = newRecord();
+  await store.createRecord(record);
+  t.is(await store.readRecord('k_absent'), undefined);
+  renameSync(join(dataDir, 'kms-deks'), join(dataDir, 'elsewhere'));
+  mkdirSync(join(dataDir, 'kms-deks'), 0o700);
+  const gone = { code: 'STORE_UNAVAILABLE', message: /kms-deks is gone/ };
+  await t.throwsAsync(store.readRecord(record.keyId), gone);
+  t.throws(() => store.readRecordSync(record.keyId), gone);
+});
