@@ -125,8 +125,9 @@ export class Link {
       const why = this.reason === undefined ? 'closed' : reasonOf(this.reason);
       return new KmsError('STORE_UNAVAILABLE', `cannot connect to the key service at ${this.options.path}: ${why}`);
     }
-    if (this.reason !== undefined) return lost(reasonOf(this.reason));
-    return lost(this.wasAnswered ? 'the server closed it' : 'the server closed it at once; is this uid allowed there?');
+    // A daemon that does not admit us closes before it reads: whether our first write still went out is chance.
+    if (!this.wasAnswered) return lost('the server closed it at once; is this uid allowed there?');
+    return lost(this.reason === undefined ? 'the server closed it' : reasonOf(this.reason));
   }
 
   private down(error: KmsError): void {
