@@ -60,13 +60,15 @@ napi_value peerObject(napi_env env, const Peer& peer) {
 }
 
 // Calls events[name](…); true if it returned true. What it throws is an uncaught exception, as in any event handler.
-bool call(Listener& listener, const char* name, size_t argc, const napi_value* argv) {
+// `reached` is false if JavaScript did not run at all, as in a worker that is being ended.
+bool call(Listener& listener, const char* name, size_t argc, const napi_value* argv, bool* reached = nullptr) {
   napi_env env = listener.env;
   napi_value events = nullptr, function = nullptr, result = nullptr;
   napi_get_reference_value(env, listener.events, &events);
   napi_get_named_property(env, events, name, &function);
   if (napi_make_callback(env, listener.context, events, function, argc, argv, &result) != napi_ok) {
     napi_value error = nullptr;
+    if (reached != nullptr) napi_is_exception_pending(env, reached);
     if (napi_get_and_clear_last_exception(env, &error) == napi_ok) napi_fatal_exception(env, error);
     return false;
   }
@@ -101,7 +103,9 @@ void handOver(Listener& listener, int fd, const Peer& peer, uint8_t firstByte) {
   napi_value argv[3] = {nullptr, peerObject(listener.env, peer), nullptr};
   napi_create_int32(listener.env, fd, &argv[0]);
   napi_create_uint32(listener.env, firstByte, &argv[2]);
-  call(listener, "onReady", 3, argv);
+  bool reached = true;
+  call(listener, "onReady", 3, argv, &reached);
+  if (!reached) close(fd);
 }
 
 void onTimer(uv_timer_t* timer);
@@ -144,12 +148,13 @@ void drop(Waiting* one) {
   gone(listener, peer);
 }
 
-void onReadable(uv_poll_t* handle, int status, int) {
+void onReadable(uv_poll_t* handle, int status, int events) {
   auto* const one = static_cast<Waiting*>(handle->data);
   uint8_t byte = 0;
   const Peek seen = status < 0 ? Peek::Gone : peek(one->fd, &byte);
-  if (seen == Peek::Nothing) return;
-  if (seen == Peek::Gone) {
+  // Readable and nothing to read is an out-of-band byte: it would wake us until the time-out.
+  if (seen == Peek::Nothing && (events & UV_READABLE) == 0) return;
+  if (seen != Peek::Byte) {
     drop(one);
     return;
   }
@@ -183,7 +188,12 @@ void await(Listener& listener, int fd, const Peer& peer) {
 
 void onConnection(uv_poll_t* handle, int status, int) {
   auto& listener = *static_cast<Listener*>(handle->data);
-  if (status < 0) return;
+  if (status < 0) {
+    // libuv has stopped watching: without this the daemon would be deaf and say nothing.
+    listener.pausedUntil = uv_now(listener.poll.loop) + kPauseMs;
+    tick(listener);
+    return;
+  }
   // Bounded, so that a flood of connections does not starve those being served.
   for (int i = 0; i < 64 && !listener.closed; ++i) {
     Peer peer;
@@ -215,7 +225,11 @@ void onTimer(uv_timer_t* timer) {
   for (Waiting* const one : listener.waiting) {
     if (now >= one->deadline) late.push_back(one);
   }
-  for (Waiting* const one : late) drop(one);
+  for (Waiting* const one : late) {
+    // onGone may have closed the listener, and with it all that wait.
+    if (listener.closed) return;
+    drop(one);
+  }
   if (listener.waiting.empty() && listener.pausedUntil == 0) uv_timer_stop(timer);
 }
 
@@ -268,7 +282,7 @@ napi_value begin(napi_env env, Listener* listener, napi_value events) {
   listener->env = env;
   listener->poll.data = listener;
   listener->timer.data = listener;
-  uv_poll_init(loop, &listener->poll, listener->fd);
+  if (uv_poll_init(loop, &listener->poll, listener->fd) != 0) return nullptr;
   uv_timer_init(loop, &listener->timer);
   listener->openHandles = 2;
   napi_create_reference(env, events, 1, &listener->events);
@@ -308,7 +322,13 @@ napi_value listenUnix(napi_env env, napi_callback_info info) {
     throwFailure(env, *environment, failure);
     return nullptr;
   }
-  return begin(env, listener, argv[3]);
+  napi_value const object = begin(env, listener, argv[3]);
+  if (object != nullptr) return object;
+  unlinkIfOurs(path.c_str(), listener->device, listener->inode);
+  close(listener->fd);
+  delete listener;
+  throwFailure(env, *environment, Failure(Status::Internal, "the socket cannot be watched"));
+  return nullptr;
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <openssl/crypto.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <string>
 #include <tuple>
@@ -27,6 +28,11 @@ void throwFailure(napi_env env, const Environment& environment, const Failure& f
   napi_create_string_utf8(env, statusCode(failure.status), NAPI_AUTO_LENGTH, &argv[0]);
   napi_create_string_utf8(env, failure.detail.c_str(), failure.detail.size(), &argv[1]);
   if (napi_new_instance(env, constructor, failure.detail.empty() ? 1 : 2, argv, &error) == napi_ok) napi_throw(env, error);
+}
+
+Environment::~Environment() {
+  for (const SpaceId space : spaces) KeyTable::instance().closeSpace(space);
+  for (const int lock : locks) unlockDirectory(lock);
 }
 
 namespace {
@@ -172,10 +178,14 @@ Value harden(const Info& info) {
 Value lockDirectoryCall(const Info& info, const std::string& path) {
   int lock = -1;
   const Failure failure = lockDirectory(path.c_str(), &lock);
-  return failure.ok() ? Napi::Number::New(info.Env(), lock) : fail(info, failure);
+  if (!failure.ok()) return fail(info, failure);
+  environmentOf(info).locks.push_back(lock);
+  return Napi::Number::New(info.Env(), lock);
 }
 
 Value unlockDirectoryCall(const Info& info, uint32_t lock) {
+  std::vector<int>& locks = environmentOf(info).locks;
+  locks.erase(std::remove(locks.begin(), locks.end(), static_cast<int>(lock)), locks.end());
   unlockDirectory(static_cast<int>(lock));
   return info.Env().Undefined();
 }
@@ -199,11 +209,15 @@ Value closeFd(const Info& info, uint32_t fd) {
 
 Value openSpace(const Info& info, uint32_t cachedKeys) {
   if (!Arena::instance().isOpen()) return fail(info, Failure(Status::Internal, "the arena is not open"));
-  return Napi::Number::New(info.Env(), table().openSpace(cachedKeys));
+  const SpaceId space = table().openSpace(cachedKeys);
+  environmentOf(info).spaces.push_back(space);
+  return Napi::Number::New(info.Env(), space);
 }
 
 Value closeSpace(const Info& info, uint32_t space) {
   table().closeSpace(space);
+  std::vector<uint32_t>& spaces = environmentOf(info).spaces;
+  spaces.erase(std::remove(spaces.begin(), spaces.end(), space), spaces.end());
   return info.Env().Undefined();
 }
 

@@ -2,6 +2,8 @@
 
 #include <node_api.h>
 
+#include <vector>
+
 #include "core/status.h"
 #include "core/thread_state.h"
 
@@ -14,6 +16,11 @@ struct Environment {
   int32_t* bell = nullptr;
   // Null until `initialise`: before it there is no table that a thread could join.
   ThreadState* thread = nullptr;
+  // What the thread opened and has not closed: given up with it.
+  std::vector<uint32_t> spaces;
+  std::vector<int> locks;
+
+  ~Environment();
 };
 
 // Throws KmsError(code, detail).

@@ -104,12 +104,15 @@ bool copyOf(napi_env env, napi_value value, Block* block) {
 
 napi_value start(napi_env env, std::unique_ptr<Job> job) {
   napi_value promise = nullptr, name = nullptr;
+  // Only an environment that is being torn down makes none.
   if (napi_create_promise(env, &job->deferred, &promise) != napi_ok) return nullptr;
   napi_create_string_utf8(env, "progressdb-kms", NAPI_AUTO_LENGTH, &name);
   Job* const raw = job.release();
   if (napi_create_async_work(env, nullptr, name, execute, complete, raw, &raw->work) != napi_ok ||
       napi_queue_async_work(env, raw->work) != napi_ok) {
-    delete raw;
+    const std::unique_ptr<Job> failed(raw);
+    if (failed->work != nullptr) napi_delete_async_work(env, failed->work);
+    throwFailure(env, *failed->environment, Failure(Status::Internal, "the thread pool takes no work"));
     return nullptr;
   }
   return promise;

@@ -158,7 +158,11 @@ export class Vault {
   /** Takes a raw data key over; `raw` is wiped. */
   importDek(raw: Uint8Array): Handle {
     if (raw.length !== KEY_BYTES) throw new KmsError('INVALID_ARGUMENT', 'a data key has 32 bytes');
-    return binding.importKey(this.#use(), 'dek', raw);
+    // V8 keeps so small an array in its heap until native code asks for it, and would leave a copy there: wiped before that.
+    const secret = new Uint8Array(new ArrayBuffer(KEY_BYTES));
+    secret.set(raw);
+    raw.fill(0);
+    return binding.importKey(this.#use(), 'dek', secret);
   }
 
   derive(from: Handle, salt: Uint8Array, info: string, kind: Kind): Handle {

@@ -64,6 +64,8 @@ Reading readArguments(PackReader& reader, HotRequest* request) {
     return refuse(request, Status::InvalidArgument, "aad must be bin or nil");
   }
   if (!reader.atEnd()) return refuse(request, Status::InvalidArgument, "bytes follow the request");
+  if (!request->aadPerItem && request->aad.length > kMaxAadBytes) return refuse(request, Status::TooLarge, "aad is above 64 KiB");
+  if (request->work() > kMaxWorkBytes) return refuse(request, Status::TooLarge, "aad times items is above 64 MiB");
   return Reading::Hot;
 }
 
@@ -73,9 +75,9 @@ Reading readRequest(const uint8_t* body, size_t length, HotRequest* request) {
   PackReader reader(body, body + length);
   uint32_t count = 0;
   uint64_t id = 0, operation = 0;
-  if (!reader.arrayHeader(&count) || count < 2 || !reader.unsignedInteger(&id) || id > UINT32_MAX) return Reading::Malformed;
+  if (!reader.arrayHeader(&count) || count < 1 || !reader.unsignedInteger(&id) || id > UINT32_MAX) return Reading::Malformed;
   request->id = static_cast<uint32_t>(id);
-  if (!reader.unsignedInteger(&operation)) return refuse(request, Status::InvalidArgument, "op must be an unsigned integer");
+  if (count < 2 || !reader.unsignedInteger(&operation)) return refuse(request, Status::InvalidArgument, "op must be an unsigned integer");
   if (operation < 2 || operation > 5) return Reading::Cold;
   request->operation = static_cast<Operation>(operation);
   request->batch = operation >= 4;
@@ -169,7 +171,10 @@ HotResult answerBatch(ThreadState& thread, const HotRequest& request, Context& c
     }
     writeItem(thread, request, context, item, aad, writer);
   }
-  if (static_cast<size_t>(writer.at() - out) - kFrameHeaderBytes > kMaxFrameBytes) return hotFailure(Status::TooLarge);
+  if (static_cast<size_t>(writer.at() - out) - kFrameHeaderBytes > kMaxFrameBytes) {
+    if (!request.encrypts()) wipe(out, static_cast<size_t>(writer.at() - out));
+    return hotFailure(Status::TooLarge);
+  }
   return static_cast<HotResult>(closeFrame(out, writer.at()));
 }
 

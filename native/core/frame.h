@@ -8,6 +8,8 @@ namespace kms {
 constexpr size_t kFrameHeaderBytes = 4;
 constexpr size_t kMaxFrameBytes = 0xffffff;
 constexpr size_t kInlineBytes = 256u * 1024;
+// What one batch may make the cipher pass over: a shared AAD counts for every item, or 200 KB could ask for 4 GB of work.
+constexpr size_t kMaxWorkBytes = 64u * 1024 * 1024;
 
 enum class Operation : uint32_t { Encrypt = 2, Decrypt = 3, EncryptMany = 4, DecryptMany = 5 };
 
@@ -35,6 +37,8 @@ struct HotRequest {
   size_t dataBytes = 0;
   Failure refusal;
 
+  // Bytes the cipher has to pass over: one AAD for all is authenticated once for every item.
+  size_t work() const { return dataBytes + (batch && !aadPerItem ? size_t{items} * aad.length : aad.length); }
   bool encrypts() const { return operation == Operation::Encrypt || operation == Operation::EncryptMany; }
 };
 

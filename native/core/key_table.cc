@@ -42,7 +42,7 @@ KeyTable& KeyTable::instance() {
 }
 
 Failure KeyTable::open(size_t arenaBytes, uint32_t keptContexts) {
-  const std::unique_lock<std::shared_mutex> hold(mutex_);
+  const std::unique_lock<WritersFirst> hold(mutex_);
   if (entries_ != nullptr) return Failure();
   if (Failure failure = selfTest(); !failure.ok()) return failure;
   Arena& arena = Arena::instance();
@@ -61,7 +61,7 @@ Failure KeyTable::open(size_t arenaBytes, uint32_t keptContexts) {
 }
 
 SpaceId KeyTable::openSpace(uint32_t cachedKeys) {
-  const std::unique_lock<std::shared_mutex> hold(mutex_);
+  const std::unique_lock<WritersFirst> hold(mutex_);
   const SpaceId id = nextSpace_++;
   // A tenth of the arena stays for keys that are not cached DEKs.
   const uint32_t most = std::max<uint32_t>(1, Arena::instance().capacity() / 10 * 9);
@@ -70,15 +70,19 @@ SpaceId KeyTable::openSpace(uint32_t cachedKeys) {
 }
 
 void KeyTable::closeSpace(SpaceId space) {
-  const std::unique_lock<std::shared_mutex> hold(mutex_);
+  const std::unique_lock<WritersFirst> hold(mutex_);
   for (uint32_t slot = 0; slot < fresh_; ++slot) {
     if (isLive(entries_[slot].generation) && entries_[slot].space == space) retireLocked(slot, Retire::Evicted);
   }
   spaces_.erase(space);
+  const std::lock_guard<std::mutex> own(useRequestMutex_);
+  const auto isOfSpace = [&](const auto& one) { return one.first == space; };
+  useRequests_.erase(std::remove_if(useRequests_.begin(), useRequests_.end(), isOfSpace), useRequests_.end());
+  useRequestCount_ = static_cast<uint32_t>(useRequests_.size());
 }
 
 void KeyTable::wipeAll() {
-  const std::unique_lock<std::shared_mutex> hold(mutex_);
+  const std::unique_lock<WritersFirst> hold(mutex_);
   for (uint32_t slot = 0; slot < fresh_; ++slot) {
     if (isLive(entries_[slot].generation)) retireLocked(slot, Retire::Evicted);
   }
@@ -120,7 +124,7 @@ void KeyTable::renew(uint32_t slot) {
 }
 
 Failure KeyTable::adopt(SpaceId space, Kind kind, Arena::Cell cell, Handle* handle) {
-  const std::unique_lock<std::shared_mutex> hold(mutex_);
+  const std::unique_lock<WritersFirst> hold(mutex_);
   if (spaces_.count(space) == 0) return Failure(Status::Sealed);
   const uint32_t slot = takeSlot();
   if (slot == UINT32_MAX) return Failure(Status::Busy, "the key table is full");
@@ -136,12 +140,12 @@ Failure KeyTable::adopt(SpaceId space, Kind kind, Arena::Cell cell, Handle* hand
 }
 
 void KeyTable::release(Handle key) {
-  const std::unique_lock<std::shared_mutex> hold(mutex_);
+  const std::unique_lock<WritersFirst> hold(mutex_);
   if (entryOf(key) != nullptr) retireLocked(key.slot, Retire::Evicted);
 }
 
 bool KeyTable::spaceOf(Handle key, SpaceId* space) {
-  const std::shared_lock<std::shared_mutex> hold(mutex_);
+  const std::shared_lock<WritersFirst> hold(mutex_);
   const Entry* const entry = entryOf(key);
   if (entry != nullptr) *space = entry->space;
   return entry != nullptr;
@@ -167,7 +171,7 @@ bool KeyTable::makeRoom(Space& space, SpaceId id) {
 }
 
 Failure KeyTable::publish(SpaceId space, Handle dek, std::string_view id, uint32_t kekVersion, uint64_t uses, Handle* serving) {
-  const std::unique_lock<std::shared_mutex> hold(mutex_);
+  const std::unique_lock<WritersFirst> hold(mutex_);
   Entry* const entry = entryOf(dek);
   const auto found = spaces_.find(space);
   if (found == spaces_.end()) return Failure(Status::Sealed);
@@ -203,12 +207,12 @@ Handle KeyTable::findLocked(SpaceId space, std::string_view id) const {
 }
 
 Handle KeyTable::find(SpaceId space, std::string_view id) {
-  const std::shared_lock<std::shared_mutex> hold(mutex_);
+  const std::shared_lock<WritersFirst> hold(mutex_);
   return findLocked(space, id);
 }
 
 void KeyTable::retire(SpaceId space, std::string_view id, Retire how) {
-  const std::unique_lock<std::shared_mutex> hold(mutex_);
+  const std::unique_lock<WritersFirst> hold(mutex_);
   const auto found = spaces_.find(space);
   if (found == spaces_.end()) return;
   const Handle known = findLocked(space, id);
@@ -272,7 +276,7 @@ bool KeyTable::evictOne(SpaceId id) {
     const Entry& entry = entries_[space.hand];
     if (!entry.published || entry.space != id) continue;
     ++seen;
-    const uint32_t age = now - entry.lastUse.load(std::memory_order_relaxed);
+    const uint32_t age = ageOf(entry.lastUse.load(std::memory_order_relaxed), now);
     if (victim == UINT32_MAX || age > oldest) {
       victim = space.hand;
       oldest = age;
@@ -284,7 +288,7 @@ bool KeyTable::evictOne(SpaceId id) {
 }
 
 void KeyTable::grantUses(SpaceId space, std::string_view id, uint64_t uses) {
-  const std::unique_lock<std::shared_mutex> hold(mutex_);
+  const std::unique_lock<WritersFirst> hold(mutex_);
   const auto found = spaces_.find(space);
   if (found == spaces_.end()) return;
   const Handle known = findLocked(space, id);
@@ -309,7 +313,7 @@ std::vector<std::string> KeyTable::takeUseRequests(SpaceId space) {
 }
 
 std::vector<std::pair<std::string, uint64_t>> KeyTable::takeUnusedUses(SpaceId space) {
-  const std::unique_lock<std::shared_mutex> hold(mutex_);
+  const std::unique_lock<WritersFirst> hold(mutex_);
   const auto found = spaces_.find(space);
   if (found == spaces_.end()) return {};
   for (uint32_t slot = 0; slot < fresh_; ++slot) {
@@ -322,7 +326,7 @@ std::vector<std::pair<std::string, uint64_t>> KeyTable::takeUnusedUses(SpaceId s
 }
 
 uint32_t KeyTable::cachedKeys(SpaceId space) {
-  const std::shared_lock<std::shared_mutex> hold(mutex_);
+  const std::shared_lock<WritersFirst> hold(mutex_);
   const auto found = spaces_.find(space);
   return found == spaces_.end() ? 0 : found->second.cached;
 }

@@ -6,6 +6,7 @@
 #include <shared_mutex>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -22,6 +23,32 @@ using SpaceId = uint32_t;
 enum class Kind : uint8_t { Master, SlotKey, Root, Kek, Mac, Dek };
 enum class KeyState : uint8_t { Active, Disabled, Destroyed };
 enum class Retire : uint8_t { Evicted, Disabled, Destroyed };
+
+// Sweeps since a use; a use that another thread noted for a sweep not yet counted here is none ago.
+inline uint32_t ageOf(uint32_t lastUse, uint32_t now) {
+  const auto age = static_cast<int32_t>(now - lastUse);
+  return age < 0 ? 0 : static_cast<uint32_t>(age);
+}
+
+// A shared mutex on which writers go first: that of glibc lets readers pass for ever.
+class WritersFirst {
+ public:
+  void lock() {
+    waiting_.fetch_add(1);
+    mutex_.lock();
+    waiting_.fetch_sub(1);
+  }
+  void unlock() { mutex_.unlock(); }
+  void lock_shared() {
+    while (waiting_.load(std::memory_order_relaxed) != 0) std::this_thread::yield();
+    mutex_.lock_shared();
+  }
+  void unlock_shared() { mutex_.unlock_shared(); }
+
+ private:
+  std::shared_mutex mutex_;
+  std::atomic<uint32_t> waiting_{0};
+};
 
 // All unwrapped keys of the process: slots with generations over the arena, and the map from key ids to the DEKs among
 // them. One for all threads.
@@ -140,7 +167,7 @@ class KeyTable {
   void ask(ThreadState& thread, Entry& entry);
   void unbindLocked(Context& context);
 
-  std::shared_mutex mutex_;
+  WritersFirst mutex_;
   Entry* entries_ = nullptr;
   uint32_t capacity_ = 0;
   uint32_t fresh_ = 0;
@@ -164,7 +191,7 @@ Failure KeyTable::add(SpaceId space, Kind kind, Fill&& fill, Handle* handle) {
   Arena::Cell cell = arena.allocate();
   while (cell == Arena::kNone) {
     {
-      const std::unique_lock<std::shared_mutex> hold(mutex_);
+      const std::unique_lock<WritersFirst> hold(mutex_);
       if (!evictOne(space)) return Failure(Status::Busy, "the key arena is full");
     }
     cell = arena.allocate();
@@ -177,7 +204,7 @@ Failure KeyTable::add(SpaceId space, Kind kind, Fill&& fill, Handle* handle) {
 
 template <typename Use>
 Status KeyTable::with(Handle key, uint32_t kinds, Use&& use) {
-  const std::shared_lock<std::shared_mutex> hold(mutex_);
+  const std::shared_lock<WritersFirst> hold(mutex_);
   const Entry* const entry = entryOf(key);
   if (entry == nullptr || entry->cell == Arena::kNone || (kinds & bit(entry->kind)) == 0) return Status::InvalidArgument;
   return use(static_cast<const uint8_t*>(Arena::instance().key(entry->cell)));
@@ -185,7 +212,7 @@ Status KeyTable::with(Handle key, uint32_t kinds, Use&& use) {
 
 template <typename Use>
 Status KeyTable::withTwo(Handle a, uint32_t kindsA, Handle b, uint32_t kindsB, Use&& use) {
-  const std::shared_lock<std::shared_mutex> hold(mutex_);
+  const std::shared_lock<WritersFirst> hold(mutex_);
   const Entry* const first = entryOf(a);
   const Entry* const second = entryOf(b);
   if (first == nullptr || first->cell == Arena::kNone || (kindsA & bit(first->kind)) == 0) return Status::InvalidArgument;

@@ -30,13 +30,13 @@ uint64_t KeyTable::wipeContexts(Handle key) {
   uint64_t credit = 0;
   for (ThreadState* const thread : threads_) {
     for (Context* const context : {thread->contextOf(key.slot), &thread->passing()}) {
-      if (context == nullptr) continue;
+      if (context == nullptr || !(context->key == key)) continue;
       hold(*context, Hold::Wiper);
       if (context->key == key) {
         credit += context->credit;
         context->credit = 0;
-        context->key = Handle{};
         context->cipher.forget();
+        context->key = Handle{};
       }
       letGo(*context);
     }
@@ -47,22 +47,22 @@ uint64_t KeyTable::wipeContexts(Handle key) {
 void KeyTable::sweep(uint32_t contextSweeps, uint32_t keySweeps) {
   const uint32_t now = sweeps_.fetch_add(1) + 1;
   if (contextSweeps != 0) {
-    const std::shared_lock<std::shared_mutex> shared(mutex_);
+    const std::shared_lock<WritersFirst> shared(mutex_);
     for (ThreadState* const thread : threads_) {
       for (uint32_t i = 0; i < thread->contextCount(); ++i) {
         Context& context = thread->contexts()[i];
         // One in use is not idle.
         if (!tryHold(context, Hold::Wiper)) continue;
-        if (!context.key.none() && now - context.lastUse > contextSweeps) unbindLocked(context);
+        if (!context.key.none() && ageOf(context.lastUse, now) > contextSweeps) unbindLocked(context);
         letGo(context);
       }
     }
   }
   if (keySweeps == 0) return;
-  const std::unique_lock<std::shared_mutex> hold(mutex_);
+  const std::unique_lock<WritersFirst> hold(mutex_);
   for (uint32_t slot = 0; slot < fresh_; ++slot) {
     Entry& entry = entries_[slot];
-    if (entry.published && now - entry.lastUse.load(std::memory_order_relaxed) > keySweeps) retireLocked(slot, Retire::Evicted);
+    if (entry.published && ageOf(entry.lastUse.load(std::memory_order_relaxed), now) > keySweeps) retireLocked(slot, Retire::Evicted);
   }
 }
 
@@ -70,8 +70,8 @@ void KeyTable::sweep(uint32_t contextSweeps, uint32_t keySweeps) {
 void KeyTable::unbindLocked(Context& context) {
   if (Entry* const entry = entryOf(context.key)) entry->remaining += context.credit;
   context.credit = 0;
-  context.key = Handle{};
   context.cipher.forget();
+  context.key = Handle{};
 }
 
 void KeyTable::ask(ThreadState& thread, Entry& entry) {
@@ -100,7 +100,7 @@ bool KeyTable::takeUses(ThreadState& thread, Entry& entry, Context& context, uin
 
 // The slow way in: under the shared lock, which no retirement can be under, the thread's context is keyed anew.
 HotResult KeyTable::bind(ThreadState& thread, Handle dek, uint32_t uses, Context* context) {
-  const std::shared_lock<std::shared_mutex> shared(mutex_);
+  const std::shared_lock<WritersFirst> shared(mutex_);
   Entry* const entry = entryOf(dek);
   if (entry == nullptr) return kNotCached;
   if (entry->kind != Kind::Dek || !entry->published) return hotFailure(Status::InvalidArgument);
@@ -167,19 +167,19 @@ HotResult KeyTable::enterById(ThreadState& thread, SpaceId space, std::string_vi
 void KeyTable::leave(Context* context) {
   if (!context->kept) {
     // Nothing is left of it: uses beyond the operation were not taken.
-    context->key = Handle{};
     context->cipher.forget();
+    context->key = Handle{};
   }
   letGo(*context);
 }
 
 void KeyTable::addThread(ThreadState* thread) {
-  const std::unique_lock<std::shared_mutex> hold(mutex_);
+  const std::unique_lock<WritersFirst> hold(mutex_);
   threads_.push_back(thread);
 }
 
 void KeyTable::removeThread(ThreadState* thread) {
-  const std::unique_lock<std::shared_mutex> hold(mutex_);
+  const std::unique_lock<WritersFirst> hold(mutex_);
   for (uint32_t i = 0; i < thread->contextCount(); ++i) unbindLocked(thread->contexts()[i]);
   threads_.erase(std::remove(threads_.begin(), threads_.end(), thread), threads_.end());
 }

@@ -35,7 +35,7 @@ class Walk {
       return turnAway(request.id, Failure(refusal), bodyAt, length);
     }
     const size_t bound = answerBound(request);
-    if (request.dataBytes > kInlineBytes || bound > capacity_) return defer(bodyAt, length, Report::kLarge);
+    if (request.work() > kInlineBytes + kMaxAadBytes || bound > capacity_) return defer(bodyAt, length, Report::kLarge);
     if (bound > capacity_ - written_) return full();
     return serve(request, bodyAt, length);
   }
@@ -107,6 +107,8 @@ class Walk {
 void serveChunk(ThreadState& thread, SpaceId space, uint32_t bits, uint8_t* input, size_t start, size_t end, uint8_t* output,
                 size_t capacity, int32_t* report) {
   report[Report::kFlags] = 0;
+  // What an encryption outside of a chunk has left may be old.
+  thread.nonces().expire();
   Walk walk(thread, space, bits, input, output, capacity, report);
   size_t at = start;
   while (end - at >= kFrameHeaderBytes && (report[Report::kFlags] & Report::kProtocolError) == 0) {

@@ -26,6 +26,24 @@ struct Handle {
 
 constexpr size_t kKeyIdBytes = 66;
 
+// A handle that may be read without holding what it stands in.
+class SharedHandle {
+ public:
+  operator Handle() const {
+    const uint64_t bits = bits_.load();
+    return Handle{static_cast<uint32_t>(bits), static_cast<uint32_t>(bits >> 32)};
+  }
+  SharedHandle& operator=(Handle key) {
+    bits_.store(uint64_t{key.generation} << 32 | key.slot);
+    return *this;
+  }
+  bool operator==(const Handle& other) const { return Handle(*this) == other; }
+  bool none() const { return Handle(*this).none(); }
+
+ private:
+  std::atomic<uint64_t> bits_{0};
+};
+
 // Who holds a context. Its thread takes it for one operation, a wiper (destroy, evict, idle sweep) for one wipe.
 enum class Hold : uint32_t { Free, Owner, Wiper };
 
@@ -34,7 +52,9 @@ struct Context {
   std::atomic<Hold> hold{Hold::Free};
   // False: the key is wiped when the operation ends.
   bool kept = true;
-  Handle key;
+  // Set only under the table's lock; cleared after the cipher was wiped, so that a wiper that reads another key has nothing
+  // to wait for.
+  SharedHandle key;
   // Encryptions this thread may do without asking the key's shared counter.
   uint32_t credit = 0;
   uint32_t lastUse = 0;

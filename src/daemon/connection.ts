@@ -247,7 +247,9 @@ export class Connection {
 
 /** A copy of its own of what is wiped in the shared buffer. */
 function takeOut(input: Buffer, start: number, size: number): Buffer {
-  const frame = Buffer.allocUnsafeSlow(size);
+  // Memory of its own: V8 keeps arrays of up to 64 bytes in its heap, and moves them out when native code asks for them: the
+  // copy left behind could not be wiped.
+  const frame = Buffer.from(new ArrayBuffer(size));
   input.copy(frame, 0, start, start + size);
   input.fill(0, start, start + size);
   return frame;

@@ -182,7 +182,7 @@ export class Messages {
       } catch (error) {
         results.push(itemError(error));
       }
-      sinceTurn += input?.length ?? 0;
+      sinceTurn += (input?.length ?? 0) + (aadOf(aad, index)?.length ?? 0);
       if (sinceTurn < INLINE_BYTES) continue;
       sinceTurn = 0;
       await nextTurn();
