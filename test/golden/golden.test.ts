@@ -1,0 +1,110 @@
+import { createDecipheriv } from 'node:crypto';
+import { chmodSync, cpSync, createReadStream, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import test, { type ExecutionContext } from 'ava';
+import { openFile } from '../../dist/cli/files.js';
+import { createEmbeddedKms } from '../../dist/create.js';
+import { ERROR_TABLE } from '../../dist/errors.js';
+import { openedStore } from '../secrets/opened-store.js';
+
+const GOLDEN = fileURLToPath(new URL('../../test/golden/', import.meta.url));
+const RELEASES = readdirSync(GOLDEN).filter((name) => /^v\d+$/.test(name));
+
+interface Message {
+  /** Null for the default key. */
+  keyId: string | null;
+  plaintext: string;
+  aad: string | null;
+  ciphertext: string;
+}
+
+/** A copy with the modes that a data directory must have and git does not keep. */
+function copyOf(t: ExecutionContext, release: string) {
+  const directory = mkdtempSync(join(tmpdir(), 'kms-golden-'));
+  t.teardown(() => rmSync(directory, { recursive: true, force: true }));
+  cpSync(join(GOLDEN, release), directory, { recursive: true });
+  const dataDir = join(directory, 'data');
+  const masterKeyFile = join(directory, 'TEST-ONLY-master.key');
+  for (const path of [dataDir, join(dataDir, 'kms-deks')]) chmodSync(path, 0o700);
+  const records = readdirSync(join(dataDir, 'kms-deks')).map((name) => join(dataDir, 'kms-deks', name));
+  for (const path of [masterKeyFile, join(dataDir, 'keyring.json'), ...records]) chmodSync(path, 0o600);
+  const messages = JSON.parse(readFileSync(join(directory, 'messages.json'), 'utf8')) as Message[];
+  return { directory, dataDir, masterKeyFile, messages };
+}
+
+async function opened(t: ExecutionContext, release: string) {
+  const copy = copyOf(t, release);
+  const kms = await createEmbeddedKms({ dataDir: copy.dataDir, masterKeyFile: copy.masterKeyFile, initialise: false });
+  t.teardown(() => kms.close());
+  return { ...copy, kms };
+}
+
+function aadOf({ aad }: Message): Buffer | undefined {
+  return aad === null ? undefined : Buffer.from(aad);
+}
+
+test('there is a folder of files for the formats of this release', (t) => {
+  t.true(RELEASES.includes('v1'));
+});
+
+for (const release of RELEASES) {
+  test(`${release}: every ciphertext decrypts, and only with its AAD`, async (t) => {
+    const { kms, messages } = await opened(t, release);
+    t.true(messages.length >= 6);
+    for (const message of messages) {
+      const sealed = Buffer.from(message.ciphertext, 'base64');
+      const open = (aad: Buffer | undefined) =>
+        message.keyId === null ? kms.decrypt(sealed, aad) : kms.decryptWithDek(message.keyId, sealed, aad);
+      t.is(Buffer.from(await open(aadOf(message))).toString(), message.plaintext);
+      await t.throwsAsync(open(Buffer.from('another')), { message: ERROR_TABLE.AUTHENTICATION_FAILED.message });
+    }
+  });
+
+  test(`${release}: its keys go on: they are listed, encrypt, and change their states`, async (t) => {
+    const { kms, messages } = await opened(t, release);
+    const { keys } = await kms.listKeys();
+    t.deepEqual(keys.map((key) => key.threadId).sort(), ['golden/thread:1', null]);
+    t.true(keys.every((key) => key.state === 'active' && key.kekVersion === '1'));
+    const { keyId } = messages.find((message) => message.keyId !== null) as { keyId: string };
+    const { ciphertext } = await kms.encryptWithDek(keyId, Buffer.from('new'));
+    t.is(Buffer.from(await kms.decryptWithDek(keyId, ciphertext)).toString(), 'new');
+    t.is((await kms.disableKey(keyId)).state, 'disabled');
+    t.is((await kms.destroyKey(keyId)).state, 'destroyed');
+    t.deepEqual((await kms.health()).damagedRecords, []);
+  });
+
+  test(`${release}: sealed files open, the chunked one too, and not when they are cut`, async (t) => {
+    const { kms, directory } = await opened(t, release);
+    const read = async (name: string, end = Number.POSITIVE_INFINITY) => {
+      const parts: Uint8Array[] = [];
+      for await (const part of openFile(createReadStream(join(directory, name), { end }), kms)) parts.push(part);
+      return Buffer.concat(parts);
+    };
+    t.deepEqual(await read('small.txt.sealed'), readFileSync(join(directory, 'small.txt')));
+    const zeros = await read('zeros.sealed');
+    t.is(zeros.length, 262_145);
+    t.true(zeros.every((byte) => byte === 0));
+    await t.throwsAsync(
+      read('zeros.sealed', 262_209),
+      { message: ERROR_TABLE.AUTHENTICATION_FAILED.message },
+      'without its last chunk',
+    );
+  });
+
+  test(`${release}: docs/FORMATS.md alone is enough to read them`, (t) => {
+    const { dataDir, masterKeyFile, messages } = copyOf(t, release);
+    const { deks } = openedStore(dataDir, masterKeyFile);
+    for (const message of messages) {
+      const sealed = Buffer.from(message.ciphertext, 'base64');
+      const header = message.keyId === null ? sealed.subarray(0, 17) : Buffer.alloc(0);
+      const body = sealed.subarray(header.length);
+      const keyId = message.keyId ?? `k_${header.subarray(1).toString('hex')}`;
+      const decipher = createDecipheriv('aes-256-gcm', deks.get(keyId)!, body.subarray(0, 12), { authTagLength: 16 });
+      decipher.setAAD(Buffer.concat([header, aadOf(message) ?? Buffer.alloc(0)]));
+      decipher.setAuthTag(body.subarray(-16));
+      t.is(Buffer.concat([decipher.update(body.subarray(12, -16)), decipher.final()]).toString(), message.plaintext);
+    }
+  });
+}
