@@ -100,6 +100,13 @@ export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_stack_use_after_return=1:strict_strin
 export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
 export TSAN_OPTIONS=${TSAN_OPTIONS:-halt_on_error=1:second_deadlock_stack=1}
 
+# The published vectors, where they lie beside the checkout.
+vectors=$root/../shared/vectors/wycheproof/aes_gcm_test.json
+if [ -z "${KMS_WYCHEPROOF:-}" ] && [ -f "$vectors" ]; then
+  mkdir -p "$build"
+  node scripts/wycheproof.js "$vectors" "$build/wycheproof.txt" && export KMS_WYCHEPROOF=$build/wycheproof.txt
+fi
+
 if prepare address; then run_tests address '*'; fi
 if compgen -G 'native/test/*_race.cc' >/dev/null; then
   if prepare thread; then run_tests thread '*_race'; fi

@@ -17,10 +17,14 @@ export async function openKms(env: NodeJS.ProcessEnv = process.env): Promise<Pro
   if (mode === 'external') {
     return connectKms(env['PROGRESSDB_KMS_ENDPOINT'] || env['PROGRESSDB_KMS_SOCKET'] || DEFAULT_SOCKET);
   }
-  if (mode !== 'embedded') throw new KmsError('INVALID_ARGUMENT', `PROGRESSDB_KMS_MODE must be embedded or external, not ${mode}`);
+  if (mode !== 'embedded')
+    throw new KmsError('INVALID_ARGUMENT', `PROGRESSDB_KMS_MODE must be embedded or external, not ${mode}`);
   const masterKeyFile = env['PROGRESSDB_KMS_MASTER_KEY_FILE'] || env['PROGRESSDB_MINIKMS_MASTER_KEY_FILE'];
   if (!masterKeyFile) {
-    throw new KmsError('INVALID_ARGUMENT', 'embedded mode needs PROGRESSDB_KMS_MASTER_KEY_FILE (`progressdb-kms init` makes one)');
+    throw new KmsError(
+      'INVALID_ARGUMENT',
+      'embedded mode needs PROGRESSDB_KMS_MASTER_KEY_FILE (`progressdb-kms init` makes one)',
+    );
   }
   return createEmbeddedKms({ dataDir: env['PROGRESSDB_KMS_DATA_DIR'] || DEFAULT_DATA_DIR, masterKeyFile });
 }

@@ -83,7 +83,10 @@ export interface Provider {
   /** AES-256-GCM under the key with a fresh random nonce (NIST SP 800-38D). `aad` is authenticated exactly as given. */
   encryptWithDek(keyId: string, plaintext: Uint8Array, aad?: Uint8Array, options?: CallOptions): Promise<Encrypted>;
   decryptWithDek(keyId: string, ciphertext: Uint8Array, aad?: Uint8Array, options?: CallOptions): Promise<Uint8Array>;
-  /** One result per item, in order; one item's failure leaves the others alone. */
+  /**
+   * One result per item, in order; one item's failure leaves the others alone. The items must stay as they are until the
+   * promise settles; of the calls above, the arguments may be used again at once.
+   */
   encryptMany(keyId: string, plaintexts: readonly Uint8Array[], aad?: BatchAad, options?: CallOptions): Promise<ItemResult[]>;
   decryptMany(keyId: string, ciphertexts: readonly Uint8Array[], aad?: BatchAad, options?: CallOptions): Promise<ItemResult[]>;
   /** Under the default key: 0x01 ‖ key id(16) ‖ nonce ‖ ct ‖ tag, so that it can be succeeded. */

@@ -78,12 +78,20 @@ export function isLarge(input: Uint8Array): boolean {
   return input.length > INLINE_BYTES;
 }
 
-export async function encryptLarge(key: Handle, plaintext: Uint8Array, aad: Uint8Array | undefined): Promise<Uint8Array | Wanting> {
+export async function encryptLarge(
+  key: Handle,
+  plaintext: Uint8Array,
+  aad: Uint8Array | undefined,
+): Promise<Uint8Array | Wanting> {
   const result = await binding.encryptOnPool(key, plaintext, aad);
   return typeof result === 'number' ? settle(result) : result;
 }
 
-export async function decryptLarge(key: Handle, ciphertext: Uint8Array, aad: Uint8Array | undefined): Promise<Uint8Array | Wanting> {
+export async function decryptLarge(
+  key: Handle,
+  ciphertext: Uint8Array,
+  aad: Uint8Array | undefined,
+): Promise<Uint8Array | Wanting> {
   const result = await binding.decryptOnPool(key, ciphertext, aad);
   if (typeof result !== 'number') return result;
   return result === 0 ? new Uint8Array(0) : settle(result);
@@ -243,4 +251,3 @@ export function arenaInfo(): ArenaInfo {
 export function sweep(contextSweeps: number, keySweeps: number): void {
   binding.sweep(contextSweeps, keySweeps);
 }
-

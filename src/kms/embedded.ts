@@ -204,11 +204,21 @@ export class EmbeddedKms implements Provider {
     return within(options, async () => this.#use().messages.decrypt(keyId, ciphertext, aad));
   }
 
-  async encryptMany(keyId: string, plaintexts: readonly Uint8Array[], aad?: BatchAad, options?: CallOptions): Promise<ItemResult[]> {
+  async encryptMany(
+    keyId: string,
+    plaintexts: readonly Uint8Array[],
+    aad?: BatchAad,
+    options?: CallOptions,
+  ): Promise<ItemResult[]> {
     return within(options, async () => this.#use().messages.encryptMany(keyId, plaintexts, aad));
   }
 
-  async decryptMany(keyId: string, ciphertexts: readonly Uint8Array[], aad?: BatchAad, options?: CallOptions): Promise<ItemResult[]> {
+  async decryptMany(
+    keyId: string,
+    ciphertexts: readonly Uint8Array[],
+    aad?: BatchAad,
+    options?: CallOptions,
+  ): Promise<ItemResult[]> {
     return within(options, async () => this.#use().messages.decryptMany(keyId, ciphertexts, aad));
   }
 

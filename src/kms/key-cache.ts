@@ -2,8 +2,8 @@ import { KmsError } from '../errors.js';
 import { MAX_USE_BLOCK, MAX_USES, MIN_USE_BLOCK, SOFT_USES } from '../limits.js';
 import { dekAad } from '../store/canonical.js';
 import type { KeyMeta } from '../store/key-store.js';
-import { checkKeyId } from './calls.js';
 import { bellRang, type Handle, type Vault } from '../vault.js';
+import { checkKeyId } from './calls.js';
 import type { Keyring } from './keyring.js';
 import type { Records } from './records.js';
 

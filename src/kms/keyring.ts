@@ -87,7 +87,8 @@ export async function readKeyring(store: KeyStore): Promise<KeyringDocument | un
   }
   if (document === undefined) return undefined;
   const sha256 = createHash('sha256').update(canonicalKeyring(document)).digest();
-  if (!sha256.equals(document.sha256)) throw new KmsError('STORE_UNAVAILABLE', 'the keyring is damaged: its checksum does not match');
+  if (!sha256.equals(document.sha256))
+    throw new KmsError('STORE_UNAVAILABLE', 'the keyring is damaged: its checksum does not match');
   return document;
 }
 

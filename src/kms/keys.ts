@@ -67,7 +67,15 @@ export class Keys {
         kekVersion: kek.kekVersion,
       };
       const wrapped = vault.wrap(kek.handle, dek, dekAad(bound));
-      await records.create({ ...bound, format: 1, state: 'active', version: 1, wrapped, usesReserved: FIRST_USES, updatedAt: at });
+      await records.create({
+        ...bound,
+        format: 1,
+        state: 'active',
+        version: 1,
+        wrapped,
+        usesReserved: FIRST_USES,
+        updatedAt: at,
+      });
       cache.remember(bound.keyId, vault.publish(dek, bound.keyId, kek.kekVersion, FIRST_USES));
       return { keyId: bound.keyId, wrapped, kekId: kek.kekId, kekVersion: String(kek.kekVersion) };
     } catch (error) {

@@ -37,7 +37,8 @@ const DECRYPT: Direction = {
 
 function check(direction: Direction, input: unknown, aad: unknown): asserts input is Uint8Array {
   checkBytes(input, direction.name);
-  if (input.length > direction.longest) throw new KmsError('TOO_LARGE', `${direction.name} is longer than ${direction.longest} bytes`);
+  if (input.length > direction.longest)
+    throw new KmsError('TOO_LARGE', `${direction.name} is longer than ${direction.longest} bytes`);
   checkAad(aad);
 }
 
@@ -56,8 +57,19 @@ function aadOf(aad: BatchAad, index: number): Uint8Array | undefined {
 function checkBatch(direction: Direction, inputs: readonly Uint8Array[], aad: BatchAad): void {
   if (!Array.isArray(inputs)) throw new KmsError('INVALID_ARGUMENT', 'a batch is an array of Uint8Array');
   if (inputs.length > MAX_BATCH_ITEMS) throw new KmsError('TOO_LARGE', `a batch has at most ${MAX_BATCH_ITEMS} items`);
-  if (Array.isArray(aad) && aad.length !== inputs.length) throw new KmsError('INVALID_ARGUMENT', 'aad: one per item, or one for all');
+  if (Array.isArray(aad) && aad.length !== inputs.length)
+    throw new KmsError('INVALID_ARGUMENT', 'aad: one per item, or one for all');
   for (const [index, input] of inputs.entries()) check(direction, input, aadOf(aad, index));
+}
+
+/** A result and the key that made it. */
+type Made = [result: Uint8Array, key: CachedKey];
+
+/** Memory of its own: V8 moves small arrays, and what it leaves behind could not be wiped. */
+function ownCopy(bytes: Uint8Array): Uint8Array {
+  const copy = new Uint8Array(new ArrayBuffer(bytes.length));
+  copy.set(bytes);
+  return copy;
 }
 
 const nextTurn = () => new Promise<void>((resolve) => setImmediate(resolve));
@@ -114,7 +126,14 @@ export class Messages {
     return this.#sync(DECRYPT, keyId, ciphertext, aad);
   }
 
-  #into(direction: Direction, keyId: string, input: Uint8Array, aad: Uint8Array | undefined, out: Uint8Array, offset: number): number {
+  #into(
+    direction: Direction,
+    keyId: string,
+    input: Uint8Array,
+    aad: Uint8Array | undefined,
+    out: Uint8Array,
+    offset: number,
+  ): number {
     for (let round = 0; round < MOST_ROUNDS; round += 1) {
       const key = this.#cache.known(keyId);
       const written = key === undefined ? vault.NOT_CACHED : direction.into(key.handle, input, aad, out, offset);
@@ -143,16 +162,51 @@ export class Messages {
     return this.#into(DECRYPT, keyId, ciphertext, aad, out, offset);
   }
 
-  /** The result and the key that made it. */
-  async #async(direction: Direction, keyId: string, input: Uint8Array, aad: Uint8Array | undefined): Promise<[Uint8Array, CachedKey]> {
+  /** What can be had without waiting, undefined otherwise. */
+  #quick(direction: Direction, keyId: string, input: Uint8Array, aad: Uint8Array | undefined): Made | undefined {
     check(direction, input, aad);
-    const large = vault.isLarge(input);
+    const key = this.#cache.known(keyId);
+    if (key === undefined || vault.isLarge(input)) return undefined;
+    const result = this.#first(direction, key, input, aad);
+    return typeof result === 'number' ? undefined : [result, key];
+  }
+
+  async #async(direction: Direction, keyId: string, input: Uint8Array, aad: Uint8Array | undefined): Promise<Made> {
+    check(direction, input, aad);
+    const first = await this.#round(direction, keyId, input, aad);
+    if (Array.isArray(first)) return first;
+    // What the caller does with its buffers while we wait must not change what it asked for.
+    const [held, heldAad] = [ownCopy(input), aad && ownCopy(aad)];
+    try {
+      await this.#provide(keyId, first);
+      return await this.#patiently(direction, keyId, held, heldAad);
+    } finally {
+      held.fill(0);
+    }
+  }
+
+  /** One try: the result and the key that made it, or what is wanted first. */
+  async #round(
+    direction: Direction,
+    keyId: string,
+    input: Uint8Array,
+    aad: Uint8Array | undefined,
+  ): Promise<Made | vault.Wanting> {
+    const key = this.#cache.known(keyId);
+    if (key === undefined || !vault.isLarge(input)) {
+      const result = this.#first(direction, key, input, aad);
+      return typeof result === 'number' ? result : [result, key as CachedKey];
+    }
+    const result = await direction.large(key.handle, input, aad);
+    this.#cache.answerDoorbell();
+    return typeof result === 'number' ? result : [result, key];
+  }
+
+  async #patiently(direction: Direction, keyId: string, input: Uint8Array, aad: Uint8Array | undefined): Promise<Made> {
     for (let round = 0; round < CROWDED_ROUNDS; round += 1) {
-      const key = this.#cache.known(keyId);
-      const result = large && key ? await direction.large(key.handle, input, aad) : this.#first(direction, key, input, aad);
-      if (large) this.#cache.answerDoorbell();
-      if (typeof result !== 'number') return [result, key as CachedKey];
-      await this.#provide(keyId, result);
+      const made = await this.#round(direction, keyId, input, aad);
+      if (Array.isArray(made)) return made;
+      await this.#provide(keyId, made);
     }
     // Where more keys are wanted at once than are kept, each fetch evicts what another one brought, and nobody would get
     // on. What is done in one blocking step has nothing come between.
@@ -160,12 +214,12 @@ export class Messages {
   }
 
   async encrypt(keyId: string, plaintext: Uint8Array, aad?: Uint8Array): Promise<Encrypted> {
-    const [ciphertext, key] = await this.#async(ENCRYPT, keyId, plaintext, aad);
+    const [ciphertext, key] = this.#quick(ENCRYPT, keyId, plaintext, aad) ?? (await this.#async(ENCRYPT, keyId, plaintext, aad));
     return { ciphertext, keyVersion: key.keyVersion };
   }
 
   async decrypt(keyId: string, ciphertext: Uint8Array, aad?: Uint8Array): Promise<Uint8Array> {
-    return (await this.#async(DECRYPT, keyId, ciphertext, aad))[0];
+    return (this.#quick(DECRYPT, keyId, ciphertext, aad) ?? (await this.#async(DECRYPT, keyId, ciphertext, aad)))[0];
   }
 
   async #many(direction: Direction, keyId: string, inputs: readonly Uint8Array[], aad: BatchAad): Promise<ItemResult[]> {
