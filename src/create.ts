@@ -1,4 +1,5 @@
 import { existsSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { KmsError } from './errors.js';
 import { EmbeddedKms } from './kms/embedded.js';
 import {
@@ -59,13 +60,43 @@ interface Ground {
   release: () => Promise<void>;
 }
 
+const PATHS = ['dataDir', 'masterKeyFile'] as const;
+const NUMBERS = [
+  'masterKeyFd',
+  'arenaBytes',
+  'keptContexts',
+  'contextIdleMs',
+  'cachedKeys',
+  'keyIdleMs',
+  'defaultKeySoftUses',
+] as const;
+
+function checkOptions(options: unknown): asserts options is EmbeddedOptions {
+  if (typeof options !== 'object' || options === null) throw new KmsError('INVALID_ARGUMENT', 'createEmbeddedKms takes options');
+  const given = options as EmbeddedOptions;
+  for (const name of PATHS) {
+    const path: unknown = given[name];
+    if (path === undefined) continue;
+    if (typeof path !== 'string' || path === '' || path.includes('\0'))
+      throw new KmsError('INVALID_ARGUMENT', `${name} must be a path`);
+  }
+  for (const name of NUMBERS) {
+    const value: unknown = given[name];
+    if (value === undefined) continue;
+    if (!Number.isSafeInteger(value) || (value as number) < 0) {
+      throw new KmsError('INVALID_ARGUMENT', `${name} must be a whole number, not negative`);
+    }
+  }
+}
+
 function masterOf(options: EmbeddedOptions): MasterSource {
   const { masterKeyFile, masterKeyFd } = options;
   if ((masterKeyFile === undefined) === (masterKeyFd === undefined)) {
     throw new KmsError('INVALID_ARGUMENT', 'give a master key: masterKeyFile or masterKeyFd');
   }
   if (masterKeyFd !== undefined) return { kind: 'descriptor', fd: masterKeyFd };
-  const path = masterKeyFile as string;
+  // Absolute: it is read again at an unseal, wherever the process has gone by then.
+  const path = resolve(masterKeyFile as string);
   const credentials = process.env['CREDENTIALS_DIRECTORY'];
   const isCredential = credentials !== undefined && path.startsWith(`${credentials}/`);
   return { kind: 'file', path, mayBeGroupReadable: options.keyFileMayBeGroupReadable ?? isCredential };
@@ -77,18 +108,24 @@ function memoryGround(): Ground {
 }
 
 async function fileGround(options: EmbeddedOptions): Promise<Ground> {
-  const { dataDir } = options;
-  if (dataDir === undefined) throw new KmsError('INVALID_ARGUMENT', 'give a data directory: dataDir');
+  if (options.dataDir === undefined) throw new KmsError('INVALID_ARGUMENT', 'give a data directory: dataDir');
+  const dataDir = resolve(options.dataDir);
   const master = masterOf(options);
   if (options.initialise === false && !existsSync(dataDir)) throw new KmsError('STORE_UNAVAILABLE', `there is no ${dataDir}`);
-  await prepareDirectory(nodeFileSystem, dataDir);
+  await prepareDirectory(nodeFileSystem, dataDir).catch((cause) => {
+    if (cause instanceof KmsError) throw cause;
+    throw new KmsError('STORE_UNAVAILABLE', `${dataDir} cannot be made or read: ${cause.code ?? 'failure'}`, { cause });
+  });
   // Before the store touches anything: what looks like a crash's leftovers may be another process's write under way.
   const lock = binding.lockDirectory(dataDir);
   try {
     const store = await openFileStore({ dataDir });
     const release = async () => {
-      await store.close();
-      binding.unlockDirectory(lock);
+      try {
+        await store.close();
+      } finally {
+        binding.unlockDirectory(lock);
+      }
     };
     return { store, master, dataDir, release };
   } catch (error) {
@@ -111,6 +148,7 @@ async function fileGround(options: EmbeddedOptions): Promise<Ground> {
  * others can reach.
  */
 export async function createEmbeddedKms(options: EmbeddedOptions): Promise<EmbeddedKms> {
+  checkOptions(options);
   if (options.harden) binding.hardenProcess();
   const ground = options.memory ? memoryGround() : await fileGround(options);
   try {

@@ -65,8 +65,9 @@ export const SOFT_USES = 2 ** 31;
 export const FIRST_USES = 1_024;
 export const MIN_USE_BLOCK = 2 ** 10;
 export const MAX_USE_BLOCK = 2 ** 20;
-/** Wraps of a KEK reserved at once: the KEK's own nonce limit, counted the same way. */
-export const WRAP_BLOCK = 2 ** 14;
+/** Wraps of a KEK, whose own nonce limit is counted the same way: few for a command that makes one key, then doubling. */
+export const FIRST_WRAP_BLOCK = 2 ** 6;
+export const LAST_WRAP_BLOCK = 2 ** 14;
 /** How long a clean stop spends on returning unused reservations. What is not returned is lost, never under-counted. */
 export const RETURN_USES_MS = 2_000;
 
@@ -78,6 +79,7 @@ export const MAX_LIST_LIMIT = 1_000;
 export const LIST_SCAN_LIMIT = 4_096;
 
 export const KEY_ID_PATTERN = /^k_[0-9a-z]{1,64}$/;
+export const ACTOR_PATTERN = /^[A-Za-z0-9._:@/-]{1,64}$/;
 export const THREAD_ID_PATTERN = /^[A-Za-z0-9._:@/-]{1,256}$/;
 
 /** Throws if two bounds contradict each other; run by the tests. */

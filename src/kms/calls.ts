@@ -1,6 +1,6 @@
 import { setMaxListeners } from 'node:events';
 import { KmsError } from '../errors.js';
-import { KEY_ID_PATTERN, MAX_AAD_BYTES, THREAD_ID_PATTERN } from '../limits.js';
+import { ACTOR_PATTERN, KEY_ID_PATTERN, MAX_AAD_BYTES, THREAD_ID_PATTERN } from '../limits.js';
 import type { CallOptions } from '../provider.js';
 
 export function checkKeyId(keyId: unknown): string {
@@ -11,6 +11,12 @@ export function checkKeyId(keyId: unknown): string {
 export function checkThreadId(threadId: unknown): string {
   if (typeof threadId !== 'string' || !THREAD_ID_PATTERN.test(threadId)) throw new KmsError('INVALID_ARGUMENT', 'thread id');
   return threadId;
+}
+
+/** Who made a key: what a record's `created_by` may hold. */
+export function checkActor(actor: unknown): string {
+  if (typeof actor !== 'string' || !ACTOR_PATTERN.test(actor)) throw new KmsError('INVALID_ARGUMENT', 'actor');
+  return actor;
 }
 
 export function checkBytes(bytes: unknown, name: string): asserts bytes is Uint8Array {
@@ -35,8 +41,11 @@ function aborted(signal: AbortSignal): KmsError {
  * under way is not torn.
  */
 export function within<T>(options: CallOptions | undefined, work: () => Promise<T>): Promise<T> {
-  if (options === undefined || (options.signal === undefined && options.deadlineMs === undefined)) return work();
-  const { signal, deadlineMs } = options;
+  const { signal, deadlineMs } = options ?? {};
+  if (signal === undefined && deadlineMs === undefined) return work();
+  if (signal !== undefined && !(signal instanceof AbortSignal)) {
+    return Promise.reject(new KmsError('INVALID_ARGUMENT', 'signal: an AbortSignal was expected'));
+  }
   if (signal?.aborted) return Promise.reject(aborted(signal));
   if (deadlineMs !== undefined && (typeof deadlineMs !== 'number' || Number.isNaN(deadlineMs))) {
     return Promise.reject(new KmsError('INVALID_ARGUMENT', 'deadlineMs: a number of milliseconds was expected'));

@@ -16,9 +16,10 @@ import type {
 } from '../provider.js';
 import type { KeyStore } from '../store/key-store.js';
 import { arenaInfo, type MasterSource } from '../vault.js';
-import { checkBytes, checkKeyId, checkThreadId, within } from './calls.js';
+import { checkActor, checkBytes, checkKeyId, checkThreadId, within } from './calls.js';
 import { DefaultKey } from './default-key.js';
 import { Key } from './key.js';
+import { answerDoorbell } from './key-cache.js';
 import { Keys } from './keys.js';
 import { Messages } from './messages.js';
 import { type Opened, type OpenSettings, openStore } from './opened.js';
@@ -61,6 +62,18 @@ class Session {
     const create = async () => (await this.keys.create('', ownActor())).keyId;
     this.defaultKey = new DefaultKey(opened.keyring, this.messages, create, settings.defaultKeySoftUses);
   }
+
+  /** Wipes every key of it. Resolves when the writes that had begun are through. */
+  wipe(): Promise<unknown> {
+    const { vault, records, keyring, cache } = this.opened;
+    cache.close();
+    vault.close();
+    return Promise.all([records.settled(), keyring.settled()]);
+  }
+}
+
+function actorOf(options: ActorOptions | undefined): string {
+  return checkActor(options?.actor ?? ownActor());
 }
 
 function ownActor(): string {
@@ -73,6 +86,12 @@ export class EmbeddedKms implements Provider {
   readonly #stopSweeping: () => void;
   #session: Session | null = null;
   #closing: Promise<void> | undefined;
+  /** One opening at a time: of two, one would be lost with its keys unwiped. */
+  #opening: Promise<void> | undefined;
+  /** Raised by seal and close: an opening that began before must not put its session in place afterwards. */
+  #epoch = 0;
+  /** Writes that were under way at the last seal. The next session must not read what they are about to change. */
+  #leftover: Promise<unknown> = Promise.resolve();
 
   private constructor(settings: EmbeddedSettings) {
     this.#settings = settings;
@@ -91,9 +110,16 @@ export class EmbeddedKms implements Provider {
   }
 
   async #open(initialise: boolean): Promise<void> {
+    const epoch = this.#epoch;
+    await this.#leftover;
     const onReserved = (keyId: string, uses: number) => this.#session?.defaultKey.reserved(keyId, uses);
     const opened = await openStore(this.#settings.store, this.#settings.master, { ...this.#settings, initialise }, onReserved);
-    this.#session = new Session(opened, this.#settings);
+    const session = new Session(opened, this.#settings);
+    if (epoch !== this.#epoch) {
+      this.#leftover = session.wipe();
+      throw new KmsError('SEALED', 'it was sealed again');
+    }
+    this.#session = session;
   }
 
   #use(): Session {
@@ -131,19 +157,21 @@ export class EmbeddedKms implements Provider {
   }
 
   answerDoorbell(): void {
-    this.#session?.opened.cache.answerDoorbell();
+    answerDoorbell();
   }
 
   // Keys
 
   async createDekForThread(threadId: string, options?: ActorOptions): Promise<CreatedKey> {
     checkThreadId(threadId);
-    return within(options, async () => this.#use().keys.create(threadId, options?.actor ?? ownActor()));
+    const actor = actorOf(options);
+    return within(options, async () => this.#use().keys.create(threadId, actor));
   }
 
   async createDek(label?: string, options?: ActorOptions): Promise<CreatedKey> {
     if (label !== undefined) checkThreadId(label);
-    return within(options, async () => this.#use().keys.create(label ?? '', options?.actor ?? ownActor()));
+    const actor = actorOf(options);
+    return within(options, async () => this.#use().keys.create(label ?? '', actor));
   }
 
   async getWrapped(keyId: string, options?: CallOptions): Promise<Uint8Array> {
@@ -255,7 +283,11 @@ export class EmbeddedKms implements Provider {
   async key(keyId: string): Promise<Key> {
     const { cache } = this.#use().opened;
     const { handle } = cache.known(keyId) ?? (await cache.fetch(keyId));
-    return new Key(keyId, this.#use().messages, cache, handle);
+    const serving = () => {
+      const { messages, opened } = this.#use();
+      return { messages, cache: opened.cache };
+    };
+    return new Key(keyId, serving, handle);
   }
 
   // Raw keys
@@ -269,8 +301,9 @@ export class EmbeddedKms implements Provider {
   async wrapDek(raw: Uint8Array, options?: ActorOptions): Promise<CreatedKey> {
     checkBytes(raw, 'raw key');
     const keys = this.#allowRaw();
+    const actor = actorOf(options);
     const dek = this.#use().opened.vault.importDek(raw);
-    return keys.create('', options?.actor ?? ownActor(), dek);
+    return within(options, () => keys.create('', actor, dek));
   }
 
   /** The raw data key behind a wrapped blob of this store; only with `exposeRawKeys`. The caller wipes it. */
@@ -301,19 +334,24 @@ export class EmbeddedKms implements Provider {
 
   /** The panic button: wipes every key of this store; everything but `health` and `unseal` throws SEALED. */
   async seal(): Promise<void> {
+    this.#epoch += 1;
     const session = this.#session;
     this.#session = null;
-    session?.opened.vault.close();
+    if (session !== null) this.#leftover = Promise.all([this.#leftover, session.wipe()]);
   }
 
   /** Reads the master key from its source again. UNSUPPORTED where the source was read once and is gone. */
   async unseal(): Promise<void> {
     if (this.#closing !== undefined) throw new KmsError('SEALED', 'it was closed');
     if (this.#session !== null) return;
+    if (this.#opening !== undefined) return this.#opening;
     if (this.#settings.master.kind !== 'file') {
       throw new KmsError('UNSUPPORTED', 'the master key was not read from a file; start again with one');
     }
-    await this.#open(false);
+    this.#opening = this.#open(false).finally(() => {
+      this.#opening = undefined;
+    });
+    return this.#opening;
   }
 
   close(): Promise<void> {
@@ -322,13 +360,15 @@ export class EmbeddedKms implements Provider {
   }
 
   async #close(): Promise<void> {
+    this.#epoch += 1;
     const session = this.#session;
     this.#session = null;
     try {
       await session?.opened.cache.returnUnused(RETURN_USES_MS);
     } finally {
-      session?.opened.vault.close();
+      const written = session?.wipe();
       this.#stopSweeping();
+      await Promise.allSettled([written, this.#opening, this.#leftover]);
       await this.#settings.release();
     }
   }

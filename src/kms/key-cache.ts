@@ -1,5 +1,5 @@
 import { KmsError } from '../errors.js';
-import { MAX_USE_BLOCK, MAX_USES, MIN_USE_BLOCK, SOFT_USES } from '../limits.js';
+import { FIRST_USES, MAX_USE_BLOCK, MAX_USES, MIN_USE_BLOCK, SOFT_USES } from '../limits.js';
 import { dekAad } from '../store/canonical.js';
 import type { KeyMeta } from '../store/key-store.js';
 import { bellRang, type Handle, type Vault } from '../vault.js';
@@ -18,6 +18,20 @@ const MOST_REMEMBERED = 65_536;
 /** Records written at once when unused reservations are returned. */
 const RETURNS_AT_ONCE = 32;
 
+/** The caches of this thread, which share its bell: whoever hears it answers for all. */
+const open = new Set<KeyCache>();
+
+/** Starts reservations for keys whose uses are half gone; those who run out meanwhile wait for the same promise. */
+export function answerDoorbell(): void {
+  if (bellRang()) for (const cache of open) cache.supply();
+}
+
+/** A read under way. It is stale when the key's state changed meanwhile: what was read must not be put into the vault. */
+interface Fetch {
+  key: Promise<CachedKey>;
+  stale: boolean;
+}
+
 /** Blocks double with what a key has used, so that a busy key writes seldom and an idle one wastes little. */
 export function nextBlock(usesReserved: number): number {
   const doubling = 2 ** Math.floor(Math.log2(Math.max(1, usesReserved)));
@@ -35,17 +49,23 @@ export class KeyCache {
   readonly #keyring: Keyring;
   readonly #onReserved: (keyId: string, usesReserved: number) => void;
   readonly #remembered = new Map<string, CachedKey>();
-  readonly #fetches = new Map<string, Promise<CachedKey>>();
+  readonly #fetches = new Map<string, Fetch>();
   readonly #reservations = new Map<string, Promise<void>>();
   readonly #nearLimit = new Set<string>();
-  /** Counts state changes: a record read before one must not be put into the vault after it. */
-  #stateChanges = 0;
+  /** What this process reserved up to, by key: a record that says less now was put back by somebody. */
+  readonly #reservedUpTo = new Map<string, number>();
 
   constructor(vault: Vault, records: Records, keyring: Keyring, onReserved: (keyId: string, usesReserved: number) => void) {
     this.#vault = vault;
     this.#records = records;
     this.#keyring = keyring;
     this.#onReserved = onReserved;
+    open.add(this);
+  }
+
+  /** No more bells are answered. */
+  close(): void {
+    open.delete(this);
   }
 
   get nearLimit(): string[] {
@@ -75,7 +95,8 @@ export class KeyCache {
 
   /** Wipes the key, or leaves its new state as the vault's answer; nothing read before can bring it back. */
   retire(keyId: string, how: 'evicted' | 'disabled' | 'destroyed'): void {
-    this.#stateChanges += 1;
+    const fetch = this.#fetches.get(keyId);
+    if (fetch !== undefined) fetch.stale = true;
     this.#remembered.delete(keyId);
     this.#vault.retire(keyId, how);
   }
@@ -107,17 +128,17 @@ export class KeyCache {
   /** One read for all who want the key at the same time. */
   fetch(keyId: string): Promise<CachedKey> {
     const known = this.#fetches.get(keyId);
-    if (known !== undefined) return known;
-    const fetch = this.#fetchNow(keyId).finally(() => this.#fetches.delete(keyId));
+    if (known !== undefined) return known.key;
+    const fetch: Fetch = { stale: false, key: Promise.resolve().then(() => this.#fetchNow(keyId, fetch)) };
     this.#fetches.set(keyId, fetch);
-    return fetch;
+    return fetch.key.finally(() => this.#fetches.delete(keyId));
   }
 
-  async #fetchNow(keyId: string): Promise<CachedKey> {
+  async #fetchNow(keyId: string, fetch: Fetch): Promise<CachedKey> {
     for (;;) {
-      const seen = this.#stateChanges;
+      fetch.stale = false;
       const record = await this.#records.read(keyId);
-      if (seen === this.#stateChanges) return this.#install(record);
+      if (!fetch.stale) return this.#install(record);
     }
   }
 
@@ -125,10 +146,8 @@ export class KeyCache {
     return this.#install(this.#records.readSync(keyId));
   }
 
-  /** Starts reservations for keys whose uses are half gone; those who run out meanwhile wait for the same promise. */
-  answerDoorbell(): void {
-    if (!bellRang()) return;
-    // What goes wrong here is told to the call that runs out of uses.
+  /** Reserves for the keys that asked. What goes wrong is told to the call that runs out of uses. */
+  supply(): void {
     for (const keyId of this.#vault.takeUseRequests()) this.reserve(keyId).catch(() => undefined);
   }
 
@@ -144,8 +163,9 @@ export class KeyCache {
   async #reserveNow(keyId: string): Promise<void> {
     let block = 0;
     const record = await this.#records.update(keyId, (before) => {
-      block = this.#blockFor(before);
-      return { usesReserved: before.usesReserved + block };
+      const reserved = this.#reserved(before);
+      block = this.#blockFor(before.state, reserved);
+      return { usesReserved: reserved + block };
     });
     this.#granted(record, block);
   }
@@ -153,29 +173,38 @@ export class KeyCache {
   reserveSync(keyId: string): void {
     let block = 0;
     const record = this.#records.updateSync(keyId, (before) => {
-      block = this.#blockFor(before);
-      return { usesReserved: before.usesReserved + block };
+      const reserved = this.#reserved(before);
+      block = this.#blockFor(before.state, reserved);
+      return { usesReserved: reserved + block };
     });
     this.#granted(record, block);
   }
 
-  #blockFor(record: KeyMeta): number {
-    if (record.state === 'disabled') throw new KmsError('KEY_DISABLED');
-    if (record.state === 'destroyed') throw new KmsError('KEY_DESTROYED');
-    const block = nextBlock(record.usesReserved);
+  /** A record that says less than this process knows was put back from an older copy: the count goes on where it was. */
+  #reserved(record: KeyMeta): number {
+    return Math.max(record.usesReserved, this.#reservedUpTo.get(record.keyId) ?? 0);
+  }
+
+  #blockFor(state: KeyMeta['state'], reserved: number): number {
+    if (state === 'disabled') throw new KmsError('KEY_DISABLED');
+    if (state === 'destroyed') throw new KmsError('KEY_DESTROYED');
+    const block = nextBlock(reserved);
     if (block <= 0) throw new KmsError('KEY_EXHAUSTED');
     return block;
   }
 
   #granted(record: KeyMeta, block: number): void {
     this.#vault.grantUses(record.keyId, block);
+    if (this.#reservedUpTo.size >= MOST_REMEMBERED) this.#reservedUpTo.clear();
+    this.#reservedUpTo.set(record.keyId, record.usesReserved);
     if (record.usesReserved >= SOFT_USES) this.#nearLimit.add(record.keyId);
     this.#onReserved(record.keyId, record.usesReserved);
   }
 
   /**
    * Gives reserved and unused uses back to the records, the largest rests first, until the time is up. The vault has
-   * given them up before a record says so; what is not returned stays counted as used.
+   * given them up before a record says so; what is not returned stays counted as used. Nothing is returned to a record that
+   * says less than this process reserved: it is an older copy that somebody put back.
    */
   async returnUnused(milliseconds: number): Promise<void> {
     const until = Date.now() + milliseconds;
@@ -185,11 +214,15 @@ export class KeyCache {
     const worker = async (): Promise<void> => {
       for (let rest = rests.shift(); rest !== undefined && Date.now() < until; rest = rests.shift()) {
         const [keyId, uses] = rest;
-        await this.#records
-          .update(keyId, (record) => (record.state === 'destroyed' ? undefined : { usesReserved: record.usesReserved - uses }))
-          .catch(() => undefined);
+        await this.#records.update(keyId, (record) => this.#returned(record, uses)).catch(() => undefined);
       }
     };
     await Promise.all(Array.from({ length: RETURNS_AT_ONCE }, worker));
+  }
+
+  #returned(record: KeyMeta, uses: number): { usesReserved: number } | undefined {
+    const least = Math.max(uses, this.#reservedUpTo.get(record.keyId) ?? FIRST_USES);
+    if (record.state === 'destroyed' || record.usesReserved < least) return undefined;
+    return { usesReserved: record.usesReserved - uses };
   }
 }

@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { KmsError } from '../errors.js';
-import { MAX_USES, WRAP_BLOCK } from '../limits.js';
+import { FIRST_WRAP_BLOCK, LAST_WRAP_BLOCK, MAX_USES } from '../limits.js';
 import { canonicalKeyring, kekAad, rootAad, slotKeyAad } from '../store/canonical.js';
 import { DamagedDocument, type KeyringDocument, type KeyringKek, type KeyringSlot, type KeyStore } from '../store/key-store.js';
 import type { Handle, Vault } from '../vault.js';
@@ -104,6 +104,7 @@ export class Keyring {
   #document: KeyringDocument;
   #lastWrite: Promise<unknown> = Promise.resolve();
   #wrapsLeft = 0;
+  #wrapBlock = FIRST_WRAP_BLOCK;
   #reserving: Promise<void> | undefined;
 
   private constructor(vault: Vault, store: KeyStore, keys: RootKeys, document: KeyringDocument) {
@@ -197,13 +198,20 @@ export class Keyring {
   }
 
   async #reserveWraps(): Promise<void> {
+    const block = this.#wrapBlock;
     await this.#write((draft) => {
       const active = this.#activeDocument();
-      if (active.wrapsReserved + WRAP_BLOCK > MAX_USES) throw new KmsError('KEY_EXHAUSTED', 'the KEK needs a rotation');
-      const keks = draft.keks.map((kek) => (kek === active ? { ...kek, wrapsReserved: kek.wrapsReserved + WRAP_BLOCK } : kek));
+      if (active.wrapsReserved + block > MAX_USES) throw new KmsError('KEY_EXHAUSTED', 'the KEK needs a rotation');
+      const keks = draft.keks.map((kek) => (kek === active ? { ...kek, wrapsReserved: kek.wrapsReserved + block } : kek));
       return { ...draft, keks };
     });
-    this.#wrapsLeft += WRAP_BLOCK;
+    this.#wrapsLeft += block;
+    this.#wrapBlock = Math.min(block * 2, LAST_WRAP_BLOCK);
+  }
+
+  /** Resolves when no write is under way any more. */
+  async settled(): Promise<void> {
+    await this.#lastWrite;
   }
 
   async setDefaultKey(keyId: string): Promise<void> {

@@ -108,7 +108,7 @@ export class Keys {
   }
 
   async list(query: ListQuery): Promise<KeyPage> {
-    const { threadId, cursor, limit = DEFAULT_LIST_LIMIT } = query;
+    const { threadId, cursor, limit = DEFAULT_LIST_LIMIT } = query ?? {};
     if (threadId !== undefined) checkThreadId(threadId);
     if (cursor !== undefined && !KEY_ID_PATTERN.test(cursor)) throw new KmsError('INVALID_ARGUMENT', 'cursor');
     if (!Number.isInteger(limit) || limit < 1 || limit > MAX_LIST_LIMIT) {

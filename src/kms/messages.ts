@@ -3,7 +3,7 @@ import { CIPHERTEXT_OVERHEAD, INLINE_BYTES, MAX_BATCH_ITEMS, MAX_PLAINTEXT_BYTES
 import type { BatchAad, Encrypted, ItemResult } from '../provider.js';
 import * as vault from '../vault.js';
 import { checkAad, checkBytes } from './calls.js';
-import type { CachedKey, KeyCache } from './key-cache.js';
+import { answerDoorbell, type CachedKey, type KeyCache } from './key-cache.js';
 
 /** Fetches and reservations one call may need: blocks double, so that the largest batch is covered long before. */
 const MOST_ROUNDS = 64;
@@ -88,7 +88,7 @@ export class Messages {
   #first(direction: Direction, key: CachedKey | undefined, input: Uint8Array, aad: Uint8Array | undefined) {
     if (key === undefined) return vault.NOT_CACHED;
     const result = direction.inline(key.handle, input, aad);
-    this.#cache.answerDoorbell();
+    answerDoorbell();
     return result;
   }
 
@@ -137,7 +137,7 @@ export class Messages {
     for (let round = 0; round < MOST_ROUNDS; round += 1) {
       const key = this.#cache.known(keyId);
       const written = key === undefined ? vault.NOT_CACHED : direction.into(key.handle, input, aad, out, offset);
-      this.#cache.answerDoorbell();
+      answerDoorbell();
       if (written >= 0) return written;
       if (written === vault.NOT_CACHED || written === vault.NEEDS_USES) this.#provideSync(keyId, written);
       else this.#refuseInto(direction, written, input, aad, out);
@@ -198,7 +198,7 @@ export class Messages {
       return typeof result === 'number' ? result : [result, key as CachedKey];
     }
     const result = await direction.large(key.handle, input, aad);
-    this.#cache.answerDoorbell();
+    answerDoorbell();
     return typeof result === 'number' ? result : [result, key];
   }
 

@@ -40,7 +40,10 @@ export class Records {
   }
 
   #verified(keyId: string, record: KeyMeta | undefined): KeyMeta {
-    if (record === undefined) throw new KmsError('KEY_NOT_FOUND');
+    if (record === undefined) {
+      this.#damaged.delete(keyId);
+      throw new KmsError('KEY_NOT_FOUND');
+    }
     if (record.storeId !== this.#keyring.storeId) throw this.#setAside(keyId, 'it belongs to another store');
     if (record.keyId !== keyId) throw this.#setAside(keyId, `it is the record of ${record.keyId}`);
     if (!this.#vault.macMatches(this.#keyring.recordMac, canonicalRecord(record), record.mac)) {
@@ -90,6 +93,21 @@ export class Records {
     return record;
   }
 
+  /**
+   * For an update that finds nothing to change: while the store refuses writes, what was read may be a write that never became
+   * durable, and "it is so already" would promise that it did.
+   */
+  #confirmed(record: KeyMeta): KeyMeta {
+    const fault = this.#store.fault();
+    if (fault !== null) throw new KmsError('STORE_UNAVAILABLE', fault);
+    return record;
+  }
+
+  /** Resolves when no write of this object is under way any more. */
+  async settled(): Promise<void> {
+    await Promise.all(this.#writes.values());
+  }
+
   #next(record: KeyMeta, change: Change): KeyMeta {
     const { mac: _mac, ...draft } = record;
     return this.#sealed({ ...draft, ...change, version: draft.version + 1, updatedAt: new Date().toISOString() });
@@ -115,7 +133,7 @@ export class Records {
     for (let tries = 1; ; tries += 1) {
       const record = await this.read(keyId);
       const change = decide(record);
-      if (change === undefined) return record;
+      if (change === undefined) return this.#confirmed(record);
       const next = this.#next(record, change);
       try {
         await this.#store.replaceRecord(next);
@@ -130,7 +148,7 @@ export class Records {
   updateSync(keyId: string, decide: (record: KeyMeta) => Change | undefined): KeyMeta {
     const record = this.readSync(keyId);
     const change = decide(record);
-    if (change === undefined) return record;
+    if (change === undefined) return this.#confirmed(record);
     const next = this.#next(record, change);
     this.#store.replaceRecordSync(next);
     return next;
