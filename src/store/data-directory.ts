@@ -1,12 +1,22 @@
-import type { Stats } from 'node:fs';
+import { constants, type Stats } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { KmsError } from '../errors.js';
-import { DIRECTORY_FLAGS, errnoOf, type FileSystem } from './file-system.js';
+import { DIRECTORY_FLAGS, errnoOf, type FileSystem, READ_FLAGS } from './file-system.js';
+
+const { O_NOFOLLOW } = constants;
 
 export const DIRECTORY_MODE = 0o700;
 export const FILE_MODE = 0o600;
 
-const LEFTOVER = /^\..*\.tmp$/;
+/** What space is probed with on a full disk; only ever a temporary file. */
+export const PROBE_NAME = 'probe';
+/** The names of temporary files as this store makes them: another program's dot files are not its to remove. */
+const LEFTOVER = /^\.(keyring\.json|probe|k_[0-9a-z]{1,64}\.json)\.[0-9a-f]{16}\.tmp$/;
+
+export interface Owner {
+  uid: number;
+  gid: number;
+}
 
 /** `path` so that the command it stands in can be pasted into a shell. */
 function quoted(path: string): string {
@@ -41,24 +51,61 @@ async function syncPath(system: FileSystem, path: string): Promise<void> {
   }
 }
 
-async function make(system: FileSystem, path: string): Promise<void> {
+/** Whether it was not there. */
+async function make(system: FileSystem, path: string): Promise<boolean> {
   try {
     await system.mkdir(path, DIRECTORY_MODE);
   } catch (error) {
-    if (errnoOf(error) === 'EEXIST') return;
+    if (errnoOf(error) === 'EEXIST') return false;
     if (errnoOf(error) !== 'ENOENT' || dirname(path) === path) throw error;
     await make(system, dirname(path));
     await system.mkdir(path, DIRECTORY_MODE);
     await syncPath(system, dirname(path));
   }
+  return true;
 }
 
 /**
- * Makes `path` if it is not there, durably, and refuses it if others could reach into it. The parent is synced either
+ * Whom root has to leave the files of a directory to, so that the service's own user can still open its store after root
+ * has worked on it; undefined where files are right as they are made.
+ */
+export function ownerToKeep(system: FileSystem, { uid, gid }: Stats): Owner | undefined {
+  return system.effectiveUid() === 0 && uid !== 0 ? { uid, gid } : undefined;
+}
+
+/** By descriptor, and never through a link: the other user can put anything under a name of its own directory. */
+async function give(
+  system: FileSystem,
+  path: string,
+  flags: number,
+  { uid, gid }: Owner,
+  isOurs: (stats: Stats) => boolean,
+): Promise<void> {
+  const fd = await system.open(path, flags | O_NOFOLLOW, 0);
+  try {
+    if (isOurs(await system.fstat(fd))) await system.fchown(fd, uid, gid);
+  } finally {
+    await system.close(fd);
+  }
+}
+
+/** Leaves a lock file that root made to the directory's owner: an empty file of root under this one name is nothing else. */
+export async function giveLock(system: FileSystem, path: string, owner: Owner): Promise<void> {
+  try {
+    await give(system, path, READ_FLAGS, owner, (stats) => {
+      return stats.isFile() && stats.uid === 0 && stats.nlink === 1 && stats.size === 0;
+    });
+  } catch (error) {
+    if (errnoOf(error) !== 'ENOENT') throw error;
+  }
+}
+
+/**
+ * Makes `path` if it is not there, durably, given to `owner`, and refuses it if others could reach into it. The parent is synced either
  * way: whoever made the directory (the process that locked it, or a run that crashed) may not have done so.
  */
-export async function prepareDirectory(system: FileSystem, path: string): Promise<void> {
-  await make(system, path);
+export async function prepareDirectory(system: FileSystem, path: string, owner?: Owner): Promise<void> {
+  if ((await make(system, path)) && owner !== undefined) await give(system, path, DIRECTORY_FLAGS, owner, () => true);
   const stats = await system.stat(path);
   if (!stats.isDirectory()) throw new KmsError('STORE_UNAVAILABLE', `${path} is not a directory`);
   refuseWider(system, path, stats, DIRECTORY_MODE);
@@ -67,5 +114,9 @@ export async function prepareDirectory(system: FileSystem, path: string): Promis
 
 /** Removes what writes cut off by a crash left. Nobody was told of them, and the lock says that nobody writes them now. */
 export async function removeLeftovers(system: FileSystem, path: string): Promise<void> {
-  for (const name of await system.readdir(path)) if (LEFTOVER.test(name)) await system.unlink(join(path, name));
+  for (const name of await system.readdir(path)) {
+    if (!LEFTOVER.test(name)) continue;
+    const leftover = join(path, name);
+    if (!(await system.lstat(leftover)).isDirectory()) await system.unlink(leftover);
+  }
 }

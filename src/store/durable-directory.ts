@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import type { Stats } from 'node:fs';
 import { join } from 'node:path';
 import { KmsError } from '../errors.js';
-import { FILE_MODE } from './data-directory.js';
+import { FILE_MODE, type Owner, ownerToKeep } from './data-directory.js';
 import { DirectorySync } from './directory-sync.js';
 import {
   CREATE_FLAGS,
@@ -37,30 +37,50 @@ function readFailure(error: unknown): Error | undefined {
   return new KmsError('STORE_UNAVAILABLE', `${errno} at ${syscall}`, { cause: error });
 }
 
+type Descriptors = readonly [shared: number, blocking: number];
+
+/** Nothing was written through a directory's descriptor: a failure to close one has nothing to tell. */
+async function closeAll(system: FileSystem, fds: readonly number[]): Promise<void> {
+  for (const fd of fds) await system.close(fd).catch(() => {});
+}
+
 /** The steps of which every write of a document in one directory is made; which steps in which order is its user's concern. */
 export class DurableDirectory {
   readonly path: string;
   readonly #system: FileSystem;
   readonly #latch: WriteLatch;
   readonly #turnstile: Turnstile;
-  readonly #fds: readonly [shared: number, blocking: number];
+  readonly #fds: Descriptors;
+  /** As it was when it was opened: its descriptors may be closed by the time that a read still under way has to ask. */
+  readonly #ours: Stats;
+  readonly #owner: Owner | undefined;
   readonly #sync: DirectorySync;
 
-  private constructor(path: string, system: FileSystem, latch: WriteLatch, turnstile: Turnstile, fds: readonly [number, number]) {
+  private constructor(path: string, system: FileSystem, latch: WriteLatch, turnstile: Turnstile, fds: Descriptors, ours: Stats) {
     this.path = path;
     this.#system = system;
     this.#latch = latch;
     this.#turnstile = turnstile;
     this.#fds = fds;
+    this.#ours = ours;
+    this.#owner = ownerToKeep(system, ours);
     this.#sync = new DirectorySync(system, fds[0]);
   }
 
   static async open(path: string, system: FileSystem, latch: WriteLatch, turnstile: Turnstile): Promise<DurableDirectory> {
-    const shared = await system.open(path, DIRECTORY_FLAGS, 0);
-    // Linux reports a write-back error once per open descriptor. A blocking fsync on the shared one could return success
-    // because an asynchronous fsync, not yet called back, has taken the error: it gets its own.
-    const blocking = await system.open(path, DIRECTORY_FLAGS, 0);
-    return new DurableDirectory(path, system, latch, turnstile, [shared, blocking]);
+    const opened: number[] = [];
+    try {
+      const shared = await system.open(path, DIRECTORY_FLAGS, 0);
+      opened.push(shared);
+      // Linux reports a write-back error once per open descriptor. A blocking fsync on the shared one could return success
+      // because an asynchronous fsync, not yet called back, has taken the error: it gets its own.
+      const blocking = await system.open(path, DIRECTORY_FLAGS, 0);
+      opened.push(blocking);
+      return new DurableDirectory(path, system, latch, turnstile, [shared, blocking], await system.fstat(shared));
+    } catch (error) {
+      await closeAll(system, opened);
+      throw error;
+    }
   }
 
   /** Writes a temporary file for `name` and makes its content durable. Returns its path. */
@@ -70,6 +90,7 @@ export class DurableDirectory {
       let fd: number | undefined;
       try {
         fd = await this.#system.open(temporary, CREATE_FLAGS, FILE_MODE);
+        if (this.#owner !== undefined) await this.#system.fchown(fd, this.#owner.uid, this.#owner.gid);
         await writeWhole(this.#system, fd, bytes);
         await this.#system.fsync(fd).catch((error) => Promise.reject(this.#latch.fsyncFailed(error)));
         const written = fd;
@@ -90,6 +111,7 @@ export class DurableDirectory {
     let fd: number | undefined;
     try {
       fd = this.#system.openSync(temporary, CREATE_FLAGS, FILE_MODE);
+      if (this.#owner !== undefined) this.#system.fchownSync(fd, this.#owner.uid, this.#owner.gid);
       writeWholeSync(this.#system, fd, bytes);
       this.#fsyncSync(fd);
       const written = fd;
@@ -193,8 +215,7 @@ export class DurableDirectory {
   }
 
   #refuseUnlessOurs(there: Stats | undefined): void {
-    const ours = this.#system.fstatSync(this.#fds[1]);
-    if (there !== undefined && there.ino === ours.ino && there.dev === ours.dev) return;
+    if (there !== undefined && there.ino === this.#ours.ino && there.dev === this.#ours.dev) return;
     throw new KmsError('STORE_UNAVAILABLE', `${this.path} is gone`);
   }
 
@@ -217,7 +238,7 @@ export class DurableDirectory {
   }
 
   async close(): Promise<void> {
-    for (const fd of this.#fds) await this.#system.close(fd);
+    await closeAll(this.#system, this.#fds);
   }
 
   #temporary(name: string): string {

@@ -13,6 +13,7 @@ export interface FileSystem {
   read(fd: number, into: Uint8Array, offset: number): Promise<number>;
   fsync(fd: number): Promise<void>;
   fstat(fd: number): Promise<fs.Stats>;
+  fchown(fd: number, uid: number, gid: number): Promise<void>;
   close(fd: number): Promise<void>;
   /** Refuses to overwrite, which a rename does not. */
   link(from: string, to: string): Promise<void>;
@@ -27,6 +28,7 @@ export interface FileSystem {
   readSync(fd: number, into: Uint8Array, offset: number): number;
   fsyncSync(fd: number): void;
   fstatSync(fd: number): fs.Stats;
+  fchownSync(fd: number, uid: number, gid: number): void;
   closeSync(fd: number): void;
   renameSync(from: string, to: string): void;
   unlinkSync(path: string): void;
@@ -52,6 +54,7 @@ export const nodeFileSystem: FileSystem = {
   read: (fd, into, offset) => called((done) => fs.read(fd, into, offset, into.length - offset, null, done)),
   fsync: (fd) => called<void>((done) => fs.fsync(fd, done as fs.NoParamCallback)),
   fstat: (fd) => called((done) => fs.fstat(fd, done)),
+  fchown: (fd, uid, gid) => called<void>((done) => fs.fchown(fd, uid, gid, done as fs.NoParamCallback)),
   close: (fd) => called<void>((done) => fs.close(fd, done as fs.NoParamCallback)),
   link: (from, to) => called<void>((done) => fs.link(from, to, done as fs.NoParamCallback)),
   unlink: (path) => called<void>((done) => fs.unlink(path, done as fs.NoParamCallback)),
@@ -65,6 +68,7 @@ export const nodeFileSystem: FileSystem = {
   readSync: (fd, into, offset) => fs.readSync(fd, into, offset, into.length - offset, null),
   fsyncSync: (fd) => fs.fsyncSync(fd),
   fstatSync: (fd) => fs.fstatSync(fd),
+  fchownSync: (fd, uid, gid) => fs.fchownSync(fd, uid, gid),
   closeSync: (fd) => fs.closeSync(fd),
   renameSync: (from, to) => fs.renameSync(from, to),
   unlinkSync: (path) => fs.unlinkSync(path),

@@ -3,7 +3,15 @@ import { join, resolve } from 'node:path';
 import { ERROR_TABLE, KmsError } from '../errors.js';
 import { KEY_ID_PATTERN, MAX_KEYRING_BYTES, MAX_RECORD_BYTES } from '../limits.js';
 import { binding } from '../native.js';
-import { FILE_MODE, prepareDirectory, refuseWider, removeLeftovers } from './data-directory.js';
+import {
+  FILE_MODE,
+  giveLock,
+  ownerToKeep,
+  PROBE_NAME,
+  prepareDirectory,
+  refuseWider,
+  removeLeftovers,
+} from './data-directory.js';
 import { keyringJson, recordJson } from './document-json.js';
 import { DurableDirectory } from './durable-directory.js';
 import { errnoOf, type FileSystem, nodeFileSystem } from './file-system.js';
@@ -19,6 +27,7 @@ export interface FileStoreOptions {
 }
 
 const KEYRING = 'keyring.json';
+const LOCK = 'lock';
 /** Files open at once for asynchronous calls: far above what keeps the thread pool busy, far below the usual limit of 1,024. */
 const OPEN_FILES = 64;
 /** As large as the largest record, so that space for the probe is space for the write that comes after it. */
@@ -38,6 +47,16 @@ function parsed<T>(parse: (bytes: Uint8Array) => T, bytes: Uint8Array): T {
     const prefix = `${ERROR_TABLE[error.code].message}: `;
     const reason = error.message.startsWith(prefix) ? error.message.slice(prefix.length) : error.message;
     throw new DamagedDocument(reason, { cause: error });
+  }
+}
+
+/** The bytes, once the strict reader took them: written, what it refuses would be a document that nobody can open again. */
+function readable(parse: (bytes: Uint8Array) => unknown, bytes: Uint8Array): Uint8Array {
+  try {
+    parse(bytes);
+    return bytes;
+  } catch (cause) {
+    throw new KmsError('INTERNAL', 'a document that could not be read back was not written', { cause });
   }
 }
 
@@ -65,14 +84,20 @@ export async function openFileStore(options: FileStoreOptions): Promise<KeyStore
   const latch = new WriteLatch();
   const turnstile = new Turnstile(OPEN_FILES);
   try {
-    for (const path of [dataDir, recordsDir]) {
-      await prepareDirectory(system, path);
-      await removeLeftovers(system, path);
-    }
+    await prepareDirectory(system, dataDir);
+    const owner = ownerToKeep(system, await system.stat(dataDir));
+    if (owner !== undefined) await giveLock(system, join(dataDir, LOCK), owner);
+    await prepareDirectory(system, recordsDir, owner);
+    for (const path of [dataDir, recordsDir]) await removeLeftovers(system, path);
     await refuseWiderKeyring(system, join(dataDir, KEYRING));
     const top = await DurableDirectory.open(dataDir, system, latch, turnstile);
-    const records = await DurableDirectory.open(recordsDir, system, latch, turnstile);
-    return new FileStore(system, latch, top, records);
+    try {
+      const records = await DurableDirectory.open(recordsDir, system, latch, turnstile);
+      return new FileStore(system, latch, top, records);
+    } catch (error) {
+      await top.close();
+      throw error;
+    }
   } catch (error) {
     if (error instanceof KmsError) throw error;
     const { syscall = 'open', path = dataDir } = error as NodeJS.ErrnoException;
@@ -119,7 +144,7 @@ class FileStore implements KeyStore {
   }
 
   async writeKeyring(document: KeyringDocument): Promise<void> {
-    const bytes = keyringJson(document);
+    const bytes = readable(binding.parseKeyring, keyringJson(document));
     await this.#write(async () => {
       // One after the other: of two keyrings the one given last must be the one that stays.
       const turn = this.#keyringTurn.then(async () => {
@@ -145,7 +170,7 @@ class FileStore implements KeyStore {
   async createRecord(record: KeyMeta): Promise<void> {
     const { keyId } = record;
     const file = fileOf(keyId);
-    const bytes = recordJson(record);
+    const bytes = readable(binding.parseRecord, recordJson(record));
     await this.#write(async () => {
       await this.#records.publishNew(await this.#records.stage(file, bytes), file);
       this.#names.created(keyId);
@@ -156,7 +181,7 @@ class FileStore implements KeyStore {
   async replaceRecord(record: KeyMeta): Promise<void> {
     const { keyId, version } = record;
     const file = fileOf(keyId);
-    const bytes = recordJson(record);
+    const bytes = readable(binding.parseRecord, recordJson(record));
     await this.#write(async () => {
       this.#commitSync(await this.#records.stage(file, bytes), keyId, version);
       await this.#records.sync();
@@ -166,11 +191,11 @@ class FileStore implements KeyStore {
   replaceRecordSync(record: KeyMeta): void {
     const { keyId, version } = record;
     const file = fileOf(keyId);
-    const bytes = recordJson(record);
+    const bytes = readable(binding.parseRecord, recordJson(record));
     this.#refuseClosed();
     this.#latch.refuseIfLost();
     if (this.#latch.isFull()) {
-      this.#records.discardSync(this.#records.stageSync('probe', PROBE));
+      this.#records.discardSync(this.#records.stageSync(PROBE_NAME, PROBE));
       this.#latch.foundSpace();
     }
     this.#commitSync(this.#records.stageSync(file, bytes), keyId, version);
@@ -240,7 +265,7 @@ class FileStore implements KeyStore {
 
   #probe(): Promise<void> {
     this.#probing ??= this.#records
-      .stage('probe', PROBE)
+      .stage(PROBE_NAME, PROBE)
       .then((temporary) => this.#records.discard(temporary))
       .then(() => this.#latch.foundSpace())
       .finally(() => {

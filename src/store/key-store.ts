@@ -75,7 +75,10 @@ export interface KeyStore {
   readRecordSync(keyId: string): KeyMeta | undefined;
   /** Up to `limit` key ids after `after`, ascending by code unit. */
   listKeyIds(after: string | undefined, limit: number): Promise<string[]>;
-  /** Why writes are refused, null while they are not. */
+  /**
+   * Why writes are refused, null while they are not. While it is not null, what was read may not be durable either: after a
+   * lost fsync a read still answers from memory with what the disk may not have.
+   */
   fault(): string | null;
   close(): Promise<void>;
 }

@@ -115,9 +115,9 @@ test.serial('a record put back from an older copy is counted on from where the p
   for (let i = 0; i < 3000; i += 1) kms.encryptSync(keyId, PLAIN);
   await delay(100);
   writeFileSync(file, older);
-  for (let i = 0; i < 9000; i += 1) kms.encryptSync(keyId, PLAIN);
+  for (let i = 0; i < 2000; i += 1) kms.encryptSync(keyId, PLAIN);
   await delay(100);
-  t.true(JSON.parse(readFileSync(file, 'utf8')).uses_reserved >= 12_000);
+  t.true(JSON.parse(readFileSync(file, 'utf8')).uses_reserved >= 5_000);
 });
 
 test.serial('who made a key is checked before anything is written', async (t) => {
