@@ -167,7 +167,8 @@ export class Connection {
   private begin(kind: Kind, options: CallOptions | undefined): Slot | undefined {
     let deadlineMs = this.options.deadlineMs;
     let signal: AbortSignal | undefined;
-    if (options !== undefined) {
+    // Callers without types say null for "none".
+    if (options !== undefined && options !== null) {
       if (options.deadlineMs !== undefined) deadlineMs = options.deadlineMs;
       signal = options.signal;
       const refusal = refusalOf(deadlineMs, signal);
@@ -402,6 +403,10 @@ function readResults(kind: Kind, count: number, reader: Reader, bytes: Buffer): 
 function refusalOf(deadlineMs: number, signal: AbortSignal | undefined): KmsError | undefined {
   if (typeof deadlineMs !== 'number' || Number.isNaN(deadlineMs)) {
     return new KmsError('INVALID_ARGUMENT', 'deadlineMs: a number of milliseconds was expected');
+  }
+  // Before a slot is taken: a listener that cannot be added, or later not be removed, would keep it for ever.
+  if (signal !== undefined && !(signal instanceof AbortSignal)) {
+    return new KmsError('INVALID_ARGUMENT', 'signal: an AbortSignal was expected');
   }
   if (deadlineMs <= 0) return new KmsError('DEADLINE_EXCEEDED');
   return signal?.aborted ? aborted(signal) : undefined;

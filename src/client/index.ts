@@ -3,6 +3,7 @@ import { binding } from '../native.js';
 import { parseAddress, socketAt } from './address.js';
 import { Connection } from './connection.js';
 import { RemoteKms } from './remote.js';
+import { MAX_SLOTS } from './slots.js';
 
 export { type ErrorCode, KmsError } from '../errors.js';
 export type * from '../provider.js';
@@ -74,12 +75,25 @@ function addressOf(options: ConnectOptions): { path: string } {
   return endpoint === undefined ? socketAt(socket!) : parseAddress(endpoint);
 }
 
+/** The furthest a timer of Node reaches: 24 days. */
+const MAX_MS = 2 ** 31 - 1;
+/** Inclusive. `maxInFlight` has 16 bits in a request's id. */
+const MOST: typeof DEFAULTS = {
+  connectTimeoutMs: MAX_MS,
+  deadlineMs: MAX_MS,
+  reconnectMinMs: MAX_MS,
+  reconnectMaxMs: MAX_MS,
+  maxInFlight: MAX_SLOTS,
+  maxQueuedBytes: 2 ** 40,
+};
+
 function numbersOf(options: ConnectOptions): typeof DEFAULTS {
   const numbers = { ...DEFAULTS };
   for (const name of Object.keys(DEFAULTS) as Array<keyof typeof DEFAULTS>) {
     const value = options[name];
     if (value === undefined) continue;
-    if (typeof value !== 'number' || !(value > 0)) throw invalid(name, 'a positive number was expected');
+    if (!Number.isInteger(value) || value < 1 || value > MOST[name])
+      throw invalid(name, `a whole number from 1 to ${MOST[name]} was expected`);
     numbers[name] = value;
   }
   return numbers;

@@ -57,7 +57,7 @@ export class SlotTable {
   take(): Slot | undefined {
     let slot = this.free.pop();
     if (slot === undefined) {
-      if (this.slots.length === this.limit) return undefined;
+      if (this.slots.length >= this.limit) return undefined;
       slot = new Slot(this.slots.length);
       this.slots.push(slot);
     }
