@@ -331,11 +331,47 @@ napi_value listenUnix(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
+// The one argument of the calls below; −1 and an exception for anything but a descriptor's number.
+int descriptorOf(napi_env env, napi_callback_info info) {
+  size_t argc = 1;
+  napi_value argument = nullptr;
+  void* data = nullptr;
+  int32_t fd = -1;
+  napi_get_cb_info(env, info, &argc, &argument, nullptr, &data);
+  if (napi_get_value_int32(env, argument, &fd) == napi_ok && fd >= 0) return fd;
+  throwFailure(env, *static_cast<Environment*>(data), Failure(Status::InvalidArgument, "takes a descriptor"));
+  return -1;
+}
+
+// (fd)
+napi_value peerOfCall(napi_env env, napi_callback_info info) {
+  const int fd = descriptorOf(env, info);
+  if (fd < 0) return nullptr;
+  Peer peer;
+  const Failure failure = peerOf(fd, &peer);
+  if (failure.ok()) return peerObject(env, peer);
+  void* data = nullptr;
+  napi_get_cb_info(env, info, nullptr, nullptr, nullptr, &data);
+  throwFailure(env, *static_cast<Environment*>(data), failure);
+  return nullptr;
+}
+
+// (fd)
+napi_value closeFd(napi_env env, napi_callback_info info) {
+  const int fd = descriptorOf(env, info);
+  if (fd >= 0) close(fd);
+  return nullptr;
+}
+
 }  // namespace
 
 napi_status defineAcceptor(napi_env env, napi_value exports, Environment* environment) {
-  const napi_property_descriptor listen = {"listenUnix", nullptr, listenUnix, nullptr, nullptr, nullptr, napi_enumerable, environment};
-  return napi_define_properties(env, exports, 1, &listen);
+  const napi_property_descriptor calls[] = {
+      {"listenUnix", nullptr, listenUnix, nullptr, nullptr, nullptr, napi_enumerable, environment},
+      {"peerOf", nullptr, peerOfCall, nullptr, nullptr, nullptr, napi_enumerable, environment},
+      {"closeFd", nullptr, closeFd, nullptr, nullptr, nullptr, napi_enumerable, environment},
+  };
+  return napi_define_properties(env, exports, sizeof calls / sizeof *calls, calls);
 }
 
 }  // namespace kms

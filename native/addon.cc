@@ -2,7 +2,6 @@
 
 #include <dlfcn.h>
 #include <openssl/crypto.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
@@ -16,7 +15,6 @@
 #include "core/kdf.h"
 #include "core/key_file.h"
 #include "core/key_table.h"
-#include "core/peer.h"
 #include "core/process.h"
 #include "environment.h"
 
@@ -187,21 +185,6 @@ Value unlockDirectoryCall(const Info& info, uint32_t lock) {
   std::vector<int>& locks = environmentOf(info).locks;
   locks.erase(std::remove(locks.begin(), locks.end(), static_cast<int>(lock)), locks.end());
   unlockDirectory(static_cast<int>(lock));
-  return info.Env().Undefined();
-}
-
-Value peerOfCall(const Info& info, uint32_t fd) {
-  Peer peer;
-  if (const Failure failure = peerOf(static_cast<int>(fd), &peer); !failure.ok()) return fail(info, failure);
-  Napi::Object result = Napi::Object::New(info.Env());
-  result["uid"] = Napi::Number::New(info.Env(), peer.uid);
-  result["gid"] = Napi::Number::New(info.Env(), peer.gid);
-  result["pid"] = Napi::Number::New(info.Env(), peer.pid);
-  return result;
-}
-
-Value closeFd(const Info& info, uint32_t fd) {
-  close(static_cast<int>(fd));
   return info.Env().Undefined();
 }
 
@@ -431,8 +414,6 @@ Napi::Object load(Napi::Env env, Napi::Object exports) {
       {"hardenProcess", harden},
       {"lockDirectory", Call<lockDirectoryCall>::invoke},
       {"unlockDirectory", Call<unlockDirectoryCall>::invoke},
-      {"peerOf", Call<peerOfCall>::invoke},
-      {"closeFd", Call<closeFd>::invoke},
       {"openSpace", Call<openSpace>::invoke},
       {"closeSpace", Call<closeSpace>::invoke},
       {"generateKey", Call<generateKey>::invoke},
