@@ -1,0 +1,71 @@
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createEmbeddedKms, type EmbeddedKms } from '../../dist/create.js';
+import { binding } from '../../dist/native.js';
+import { temporaries } from '../store/data-dir.js';
+
+/** Where one service lives, whoever runs it: processes come and go on it. */
+export interface Ground {
+  directory: string;
+  dataDir: string;
+  keyFile: string;
+  socket: string;
+}
+
+export function newGround(): Ground {
+  const directory = mkdtempSync(join(tmpdir(), 'kms-crash-'));
+  const keyFile = join(directory, 'master.key');
+  binding.writeKeyFile(keyFile);
+  return { directory, dataDir: join(directory, 'data'), keyFile, socket: join(directory, 'kms.sock') };
+}
+
+export function removeGround(ground: Ground): void {
+  rmSync(ground.directory, { recursive: true, force: true });
+}
+
+/** The service in this process. */
+export function embeddedOn(ground: Ground): Promise<EmbeddedKms> {
+  return createEmbeddedKms({ dataDir: ground.dataDir, masterKeyFile: ground.keyFile });
+}
+
+/** A record as it lies on the disk, read by nothing of the product. */
+export interface RecordFile {
+  key_id: string;
+  thread_id: string;
+  state: string;
+  version: number;
+  wrapped: string;
+  uses_reserved: number;
+  mac: string;
+}
+
+export function recordFile(ground: Ground, keyId: string): RecordFile {
+  const record = JSON.parse(readFileSync(join(ground.dataDir, 'kms-deks', `${keyId}.json`), 'utf8')) as RecordFile;
+  if (record.key_id !== keyId || typeof record.mac !== 'string') throw new Error(`the record of ${keyId} is not whole`);
+  return record;
+}
+
+/** The ids that have a file under its final name. */
+export function keyIdsOn(ground: Ground): string[] {
+  const names = readdirSync(join(ground.dataDir, 'kms-deks'));
+  return names.filter((name) => name.endsWith('.json')).map((name) => name.slice(0, -'.json'.length));
+}
+
+export function leftoversOn(ground: Ground): string[] {
+  return temporaries(ground.dataDir);
+}
+
+export function usesReserved(ground: Ground, keyIds: Iterable<string>): Map<string, number> {
+  return new Map([...keyIds].map((keyId) => [keyId, recordFile(ground, keyId).uses_reserved]));
+}
+
+/** Throws unless every record of the store opens as a use would open it. Returns how many there are. */
+export async function verifyAll(kms: EmbeddedKms): Promise<number> {
+  let records = 0;
+  for await (const { keyId, fault } of kms.verifyRecords()) {
+    if (fault !== null) throw new Error(`the record of ${keyId} is damaged: ${fault}`);
+    records += 1;
+  }
+  return records;
+}
