@@ -137,7 +137,7 @@ bool writeAll(int fd, const uint8_t* data, size_t length) {
 }
 
 // 0, or the errno of what failed. fchmod, because the umask may have taken more than it should.
-int writeNewKey(int fd, int directory) {
+int writeNewKey(int fd) {
   uint8_t secret[kKeyBytes + kHexLength + 1];
   const Wiped guard(secret, sizeof secret);
   uint8_t* text = secret + kKeyBytes;
@@ -146,7 +146,15 @@ int writeNewKey(int fd, int directory) {
   encodeHex(secret, kKeyBytes, text);
   text[kHexLength] = '\n';
   if (fchmod(fd, S_IRUSR | S_IWUSR) != 0 || !writeAll(fd, text, kHexLength + 1)) return errno;
-  return fsync(fd) != 0 || fsync(directory) != 0 ? errno : 0;
+  return fsync(fd) != 0 ? errno : 0;
+}
+
+// Gives the finished file its name, which a link refuses to take from another; 0 or an errno.
+int publish(int directory, const std::string& temporary, const std::string& base) {
+  if (linkat(directory, temporary.c_str(), directory, base.c_str(), 0) != 0) return errno;
+  // Before the fsync: the other name must not come back with a power cut.
+  unlinkat(directory, temporary.c_str(), 0);
+  return fsync(directory) != 0 ? errno : 0;
 }
 
 }  // namespace
@@ -196,16 +204,17 @@ Failure writeKeyFile(const char* path) {
   if (base.empty()) return refuse(whole, "names no file");
   const Descriptor directory(open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (directory.fd() < 0) return osFailure(parent, "opened", errno);
-  const Descriptor file(openat(directory.fd(), base.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+  // Under another name until it is whole: what a crash leaves half written must not be taken for a key file.
+  const std::string temporary = "." + base + "." + std::to_string(getpid()) + ".tmp";
+  unlinkat(directory.fd(), temporary.c_str(), 0);
+  const Descriptor file(openat(directory.fd(), temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
                                S_IRUSR | S_IWUSR));
-  if (file.fd() < 0) {
-    if (errno == EEXIST) return Failure(Status::Conflict, whole + " exists already; a key file is never overwritten");
-    return osFailure(whole, "created", errno);
-  }
-  const int error = writeNewKey(file.fd(), directory.fd());
+  if (file.fd() < 0) return osFailure(whole, "created", errno);
+  int error = writeNewKey(file.fd());
+  if (error == 0) error = publish(directory.fd(), temporary, base);
+  unlinkat(directory.fd(), temporary.c_str(), 0);
   if (error == 0) return Failure();
-  // O_EXCL made it ours: half a key file must not look like a key that somebody has.
-  unlinkat(directory.fd(), base.c_str(), 0);
+  if (error == EEXIST) return Failure(Status::Conflict, whole + " exists already; a key file is never overwritten");
   return osFailure(whole, "written", error);
 }
 

@@ -231,6 +231,7 @@ TEST("a new key file holds 64 hex digits and a newline, for us alone, and can be
   CHECK_OK(kms::writeKeyFile((path + "2").c_str()));
   CHECK_OK(second.file(path + "2").failure);
   CHECK(first.value() != second.value());
+  CHECK_EQUAL(system(("test \"$(ls -A " + directory.path() + ")\" = \"$(printf 'key\\nkey2')\"").c_str()), 0);
 }
 
 TEST("an existing file is never overwritten, nor written through a link") {

@@ -32,10 +32,15 @@ interface Fetch {
   stale: boolean;
 }
 
-/** Blocks double with what a key has used, so that a busy key writes seldom and an idle one wastes little. */
-export function nextBlock(usesReserved: number): number {
-  const doubling = 2 ** Math.floor(Math.log2(Math.max(1, usesReserved)));
-  return Math.min(Math.max(MIN_USE_BLOCK, Math.min(doubling, MAX_USE_BLOCK)), MAX_USES - usesReserved);
+/** What this process has reserved for a key: up to which count, and how much the last time. */
+interface Reserved {
+  upTo: number;
+  block: number;
+}
+
+/** Blocks double from one reservation of a life to the next: a busy key writes seldom, and a crash loses little of an idle one. */
+function nextBlock(last: number, reserved: number): number {
+  return Math.min(Math.max(MIN_USE_BLOCK, Math.min(2 * last, MAX_USE_BLOCK)), MAX_USES - reserved);
 }
 
 /**
@@ -52,8 +57,8 @@ export class KeyCache {
   readonly #fetches = new Map<string, Fetch>();
   readonly #reservations = new Map<string, Promise<void>>();
   readonly #nearLimit = new Set<string>();
-  /** What this process reserved up to, by key: a record that says less now was put back by somebody. */
-  readonly #reservedUpTo = new Map<string, number>();
+  /** By key. A record that says less than this was put back by somebody. */
+  readonly #reserved = new Map<string, Reserved>();
 
   constructor(vault: Vault, records: Records, keyring: Keyring, onReserved: (keyId: string, usesReserved: number) => void) {
     this.#vault = vault;
@@ -161,44 +166,41 @@ export class KeyCache {
   }
 
   async #reserveNow(keyId: string): Promise<void> {
-    let block = 0;
+    let next: Reserved | undefined;
     const record = await this.#records.update(keyId, (before) => {
-      const reserved = this.#reserved(before);
-      block = this.#blockFor(before.state, reserved);
-      return { usesReserved: reserved + block };
+      next = this.#nextFor(before);
+      return { usesReserved: next.upTo };
     });
-    this.#granted(record, block);
+    this.#granted(record, next as Reserved | undefined);
   }
 
   reserveSync(keyId: string): void {
-    let block = 0;
+    let next: Reserved | undefined;
     const record = this.#records.updateSync(keyId, (before) => {
-      const reserved = this.#reserved(before);
-      block = this.#blockFor(before.state, reserved);
-      return { usesReserved: reserved + block };
+      next = this.#nextFor(before);
+      return { usesReserved: next.upTo };
     });
-    this.#granted(record, block);
+    this.#granted(record, next as Reserved | undefined);
   }
 
-  /** A record that says less than this process knows was put back from an older copy: the count goes on where it was. */
-  #reserved(record: KeyMeta): number {
-    return Math.max(record.usesReserved, this.#reservedUpTo.get(record.keyId) ?? 0);
-  }
-
-  #blockFor(state: KeyMeta['state'], reserved: number): number {
+  /** From a record that was put back from an older copy the count goes on where it was. */
+  #nextFor({ keyId, state, usesReserved }: KeyMeta): Reserved {
     if (state === 'disabled') throw new KmsError('KEY_DISABLED');
     if (state === 'destroyed') throw new KmsError('KEY_DESTROYED');
-    const block = nextBlock(reserved);
+    const before = this.#reserved.get(keyId);
+    const reserved = Math.max(usesReserved, before?.upTo ?? 0);
+    const block = nextBlock(before?.block ?? 0, reserved);
     if (block <= 0) throw new KmsError('KEY_EXHAUSTED');
-    return block;
+    return { upTo: reserved + block, block };
   }
 
-  #granted(record: KeyMeta, block: number): void {
-    this.#vault.grantUses(record.keyId, block);
-    if (this.#reservedUpTo.size >= MOST_REMEMBERED) this.#reservedUpTo.clear();
-    this.#reservedUpTo.set(record.keyId, record.usesReserved);
-    if (record.usesReserved >= SOFT_USES) this.#nearLimit.add(record.keyId);
-    this.#onReserved(record.keyId, record.usesReserved);
+  #granted({ keyId, usesReserved }: KeyMeta, next: Reserved | undefined): void {
+    if (next === undefined) return;
+    this.#vault.grantUses(keyId, next.block);
+    if (this.#reserved.size >= MOST_REMEMBERED) this.#reserved.clear();
+    this.#reserved.set(keyId, next);
+    if (usesReserved >= SOFT_USES) this.#nearLimit.add(keyId);
+    this.#onReserved(keyId, usesReserved);
   }
 
   /**
@@ -221,7 +223,7 @@ export class KeyCache {
   }
 
   #returned(record: KeyMeta, uses: number): { usesReserved: number } | undefined {
-    const least = Math.max(uses, this.#reservedUpTo.get(record.keyId) ?? FIRST_USES);
+    const least = Math.max(uses, this.#reserved.get(record.keyId)?.upTo ?? FIRST_USES);
     if (record.state === 'destroyed' || record.usesReserved < least) return undefined;
     return { usesReserved: record.usesReserved - uses };
   }
