@@ -21,25 +21,28 @@ export function quoted(path: string): string {
 
 const octal = (stats: Stats) => (stats.mode & 0o7777).toString(8).padStart(4, '0');
 
-/** The directory, its folders and every file in them: ours, and closed to everybody else. */
+/** The directory, its folders and every file in them: of one user, ours unless we are root, and closed to everybody else. */
 export function checkDataDir(dataDir: string, uid: number): Finding[] {
   const stats = statSync(dataDir, { throwIfNoEntry: false });
   if (stats === undefined) {
     const mend = `progressdb-kms init --data-dir ${quoted(dataDir)} --master-key-file FILE`;
     return [fail('data-dir', `${dataDir} does not exist`, mend)];
   }
+  // Root may work on the store of a service's user, whose everything in it must stay.
+  const owner = uid === 0 ? stats.uid : uid;
   const foreign: string[] = [];
   const open: string[] = [];
   for (const path of [dataDir, ...entriesOf(dataDir)]) {
     const entry = lstatSync(path, { throwIfNoEntry: false });
     if (entry === undefined) continue;
-    if (entry.uid !== uid) foreign.push(path);
+    if (entry.uid !== owner) foreign.push(path);
     if ((entry.mode & 0o077) !== 0 && !entry.isSymbolicLink()) open.push(`${path} (${octal(entry)})`);
   }
   const found: Finding[] = [];
   if (foreign.length > 0) {
-    const message = `${some(foreign)} belongs to another user than the one who runs this`;
-    found.push(fail('data-dir', message, `chown -R ${uid} ${quoted(dataDir)}`));
+    const whose = uid === 0 ? 'the directory does' : 'the one who runs this';
+    const message = `${some(foreign)} belongs to another user than ${whose}`;
+    found.push(fail('data-dir', message, `chown -R ${owner} ${quoted(dataDir)}`));
   }
   if (open.length > 0) {
     found.push(fail('data-dir', `${some(open)} is open to other users`, `chmod -R u=rwX,go= ${quoted(dataDir)}`));
@@ -58,7 +61,12 @@ function some(paths: string[]): string {
 }
 
 /** The rules the native reader enforces, said before it refuses. */
-export function checkKeyFile(path: string, dataDir: string, uid: number, credentialsDir: string | undefined): Finding[] {
+export function checkKeyFile(
+  path: string,
+  dataDir: string | undefined,
+  uid: number,
+  credentialsDir: string | undefined,
+): Finding[] {
   const stats = statSync(path, { throwIfNoEntry: false });
   if (stats === undefined) return [fail('key-file', `${path} does not exist`, `cp BACKUP ${quoted(path)}`)];
   const found: Finding[] = [];
@@ -69,7 +77,7 @@ export function checkKeyFile(path: string, dataDir: string, uid: number, credent
   if ((stats.mode & (mayBeGroupReadable ? 0o037 : 0o077)) !== 0) {
     found.push(fail('key-file', `${path} is open to other users (${octal(stats)})`, `chmod 600 ${quoted(path)}`));
   }
-  if (path.startsWith(`${dataDir}/`)) {
+  if (dataDir !== undefined && path.startsWith(`${dataDir}/`)) {
     const message = `${path} is inside the data directory: a copy of that holds its own key`;
     found.push(fail('key-file', message, `mv ${quoted(path)} ${quoted(`${dataDir}.key`)}`));
   }

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 import { run } from './program.js';
 
-// A reader that goes away is met where it is written to; without a listener it would end the process with a stack trace.
+// A write that fails is met where it is made; without a listener it would end the process with a stack trace.
 process.stdout.on('error', () => {});
 process.stderr.on('error', () => {});
 process.exitCode = await run(process.argv.slice(2));

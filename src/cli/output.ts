@@ -1,9 +1,12 @@
-import type { Failure } from './failure.js';
+import { type Failure, fileFailure, isSystemError } from './failure.js';
 
 /** Data goes to stdout, everything said about it to stderr. */
 export class Output {
   readonly json: boolean;
   readonly verbose: boolean;
+  /** Ends with the last write of data. */
+  #written: Promise<void> = Promise.resolve();
+  #lost: Error | undefined;
 
   constructor(json: boolean, verbose: boolean) {
     this.json = json;
@@ -12,8 +15,25 @@ export class Output {
 
   /** One result: its JSON form on one line, or its text, nothing if that is empty. */
   result(json: unknown, text: string): void {
-    if (this.json) process.stdout.write(`${JSON.stringify(json)}\n`);
-    else if (text !== '') process.stdout.write(`${text}\n`);
+    if (this.json) this.data(`${JSON.stringify(json)}\n`);
+    else if (text !== '') this.data(`${text}\n`);
+  }
+
+  /** To stdout as it is. */
+  data(text: string): void {
+    this.#written = new Promise((done) => {
+      process.stdout.write(text, (error) => {
+        if (error) this.#lost ??= error;
+        done();
+      });
+    });
+  }
+
+  /** When all data is out: why it is not, undefined if it is. A reader that went away has read what it wanted. */
+  async loss(): Promise<Failure | undefined> {
+    await this.#written;
+    if (this.#lost === undefined || (isSystemError(this.#lost) && this.#lost.code === 'EPIPE')) return undefined;
+    return fileFailure('write', 'standard output', this.#lost);
   }
 
   /** For people: neither data nor an error. */

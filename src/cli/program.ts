@@ -9,8 +9,16 @@ type Result = Promise<number | undefined> | Promise<void>;
 
 /** Runs one command line (without node and script) and resolves with the exit code. */
 export async function run(args: string[]): Promise<number> {
-  let exit = 0;
   const output = new Output(args.includes('--json'), args.includes('--verbose'));
+  const exit = await perform(args, output);
+  const loss = await output.loss();
+  if (loss === undefined) return exit;
+  output.failure(loss);
+  return exit === 0 ? loss.exit : exit;
+}
+
+async function perform(args: string[], output: Output): Promise<number> {
+  let exit = 0;
   const program = buildProgram(output, (code) => {
     exit = code;
   });
@@ -39,7 +47,7 @@ function buildProgram(output: Output, setExit: (code: number) => void): Command 
     .option('--verbose', 'say on stderr what is done')
     .configureHelp({ showGlobalOptions: true })
     // Errors are said by `run`, in the form of all others.
-    .configureOutput({ outputError: () => {} })
+    .configureOutput({ outputError: () => {}, writeOut: (text) => output.data(text) })
     .exitOverride();
 
   /** Adds an action that gets the command's own options, the settings, and its arguments. */
@@ -132,7 +140,7 @@ function addKeys(program: Command, act: Act, output: Output): void {
     .command('create-dek')
     .description('make a data key and print its id')
     .option('--thread <id>', 'for this thread')
-    .option('--label <label>', 'for no thread, under this label');
+    .option('--label <label>', 'for no thread, under this label, which is kept and listed as its thread id');
   act<{ thread?: string; label?: string }>(createDek, async (options, settings) => {
     const { createDekCommand } = await import('./commands/create-dek.js');
     await createDekCommand(options, settings, output);

@@ -21,11 +21,10 @@ export async function openAccess(settings: Settings, output: Output): Promise<Ac
   const socket = socketPathOf(address.value);
   if (await answers(socket)) {
     const daemon = await reach(socket, settings);
-    if (RANK[address.from] > RANK[dataDir.from] || (await serves(daemon, dataDir))) {
+    if (RANK[address.from] > RANK[dataDir.from] || (await servesOrCloses(daemon, dataDir))) {
       output.detail(`through the daemon on ${socket}`);
       return daemon;
     }
-    await daemon.kms.close();
     if (address.from === dataDir.from) {
       throw new Failure('CONFLICT', `the daemon on ${socket} does not serve ${dataDir.value}`, 'name only one of the two');
     }
@@ -37,6 +36,7 @@ export async function openAccess(settings: Settings, output: Output): Promise<Ac
   return offline;
 }
 
+const KEYRING = 'keyring.json';
 const RANK = { default: 0, environment: 1, flag: 2 };
 
 /** The daemon, for what only a running one can do. */
@@ -49,7 +49,7 @@ export async function openDaemon(settings: Settings): Promise<Access & { kind: '
 /** The data directory itself; never makes a new store. */
 export async function openOffline(settings: Settings): Promise<Access & { kind: 'offline' }> {
   const dataDir = settings.dataDir.value;
-  if (!existsSync(join(dataDir, 'keyring.json'))) {
+  if (!existsSync(join(dataDir, KEYRING))) {
     const hint = '`progressdb-kms init --master-key-file FILE` makes one; --socket and --data-dir name others';
     throw new Failure('STORE_UNAVAILABLE', `no daemon answers and ${dataDir} holds no key store`, hint);
   }
@@ -91,6 +91,17 @@ async function reach(socket: string, { serverUids }: Settings): Promise<Access &
   return { kind: 'daemon', kms: await connectKms({ socket, serverUids }), socket };
 }
 
+/** The connection is closed unless the answer is yes. */
+async function servesOrCloses(daemon: Access & { kind: 'daemon' }, dataDir: Chosen): Promise<boolean> {
+  let isServed = false;
+  try {
+    isServed = await serves(daemon, dataDir);
+    return isServed;
+  } finally {
+    if (!isServed) await daemon.kms.close();
+  }
+}
+
 /** Whether the daemon is the one of the data directory that was named; the default one is not compared. */
 async function serves({ kms }: Access & { kind: 'daemon' }, dataDir: Chosen): Promise<boolean> {
   if (dataDir.from === 'default') return true;
@@ -98,9 +109,9 @@ async function serves({ kms }: Access & { kind: 'daemon' }, dataDir: Chosen): Pr
     const { data_dir: served } = wireNames(await kms.status());
     return typeof served === 'string' && real(served) === real(dataDir.value);
   } catch (error) {
-    // A caller without the right to ask has no right to the directory either.
-    if (error instanceof KmsError && error.code === 'PERMISSION_DENIED') return true;
-    throw error;
+    if (!(error instanceof KmsError && error.code === 'PERMISSION_DENIED')) throw error;
+    // A daemon that does not tell us its directory would hardly let us see into it: a store that we can see is another one.
+    return !existsSync(join(dataDir.value, KEYRING));
   }
 }
 

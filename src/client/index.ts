@@ -10,6 +10,7 @@ export type * from '../provider.js';
 export type { Greeting } from './remote.js';
 export { RemoteKms };
 
+/** Numbers are whole and from 1 on; others are INVALID_ARGUMENT. */
 export interface ConnectOptions {
   /** The path of the daemon's socket; or else `endpoint`. */
   socket?: string;

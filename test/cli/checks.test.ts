@@ -1,8 +1,9 @@
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
 import { checkClock, checkDataDir, checkKeyFile, checkMemory, checkSocketFile, quoted } from '../../dist/cli/checks.js';
+import { skipped } from '../secrets/scanner.js';
 
 const MIB = 2 ** 20;
 const uid = process.getuid?.() ?? 0;
@@ -38,6 +39,18 @@ test('a data directory is looked through to its records', (t) => {
   t.regex(finding?.message ?? '', /k_1\.json \(0640\) is open/);
   t.is(finding?.mend, `chmod -R u=rwX,go= ${dataDir}`);
   t.true(checkDataDir(dataDir, uid + 1).some(({ mend }) => mend === `chown -R ${uid + 1} ${dataDir}`));
+});
+
+test("root is told to give a service's files back, not to take the directory", (t) => {
+  if (skipped(t, uid === 0 ? undefined : 'needs root')) return;
+  const dataDir = join(dir, 'of-a-service');
+  mkdirSync(dataDir, { mode: 0o700 });
+  const file = join(dataDir, 'keyring.json');
+  writeFileSync(file, '{}', { mode: 0o600 });
+  for (const path of [dataDir, file]) chownSync(path, 12_345, 12_345);
+  t.deepEqual(verdicts(checkDataDir(dataDir, 0)), ['ok']);
+  chownSync(file, 0, 0);
+  t.like(checkDataDir(dataDir, 0)[0], { verdict: 'fail', mend: `chown -R 12345 ${dataDir}` });
 });
 
 test('a key file for a group is allowed among credentials only, one in the data directory never', (t) => {

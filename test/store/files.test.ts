@@ -1,5 +1,6 @@
 import {
   chmodSync,
+  existsSync,
   lstatSync,
   mkdirSync,
   readdirSync,
@@ -142,12 +143,29 @@ test('temporary files of a crash are removed at open, and nothing else is', asyn
   const record = newRecord();
   await store.createRecord(record);
   await store.close();
-  writeFileSync(join(dataDir, '.keyring.json.00ff.tmp'), '{');
-  writeFileSync(join(dataDir, 'kms-deks', `.${record.keyId}.json.00ff.tmp`), '');
-  writeFileSync(join(dataDir, 'kms-deks', 'notes.tmp'), 'mine');
+  const random = '00ff'.repeat(4);
+  const left = [
+    `.keyring.json.${random}.tmp`,
+    `kms-deks/.probe.${random}.tmp`,
+    `kms-deks/.${record.keyId}.json.${random}.tmp`,
+    `kms-deks/.k_0.json.${random}.tmp`,
+  ];
+  const others = [
+    '.vimrc.tmp',
+    `.other.json.${random}.tmp`,
+    '.keyring.json.00ff.tmp',
+    `.keyring.json.${random}.tmp.tmp`,
+    `kms-deks/.k_A.json.${random}.tmp`,
+    `kms-deks/.k_0.json.${random}0.tmp`,
+    `kms-deks/k_0.json.${random}.tmp`,
+    'kms-deks/notes.tmp',
+  ];
+  for (const name of [...left, ...others]) writeFileSync(join(dataDir, name), 'x');
+  const directory = `kms-deks/.k_1.json.${random}.tmp`;
+  mkdirSync(join(dataDir, directory));
   const again = await openedStore(t, dataDir);
-  t.deepEqual(temporaries(dataDir), []);
-  t.true(readdirSync(join(dataDir, 'kms-deks')).includes('notes.tmp'));
+  for (const name of left) t.false(existsSync(join(dataDir, name)), name);
+  for (const name of [...others, directory]) t.true(existsSync(join(dataDir, name)), name);
   t.deepEqual(await again.listKeyIds(undefined, 10), [record.keyId]);
 });
 
@@ -243,6 +261,33 @@ test('a record that could not be read back is not written', async (t) => {
   const error = await t.throwsAsync(store.createRecord(newRecord({ threadId: 'x'.repeat(4096) })), { instanceOf: KmsError });
   t.is(error?.code, 'TOO_LARGE');
   t.deepEqual(readdirSync(join(dataDir, 'kms-deks')), []);
+});
+
+test('a document that the strict reader would refuse is not written, and what was there stays', async (t) => {
+  const dataDir = newDataDir(t);
+  const store = await openedStore(t, dataDir);
+  const record = newRecord();
+  const keyring = newKeyring(1);
+  await store.createRecord(record);
+  await store.writeKeyring(keyring);
+  const unreadable = { threadId: 'a space' };
+  const writes = [
+    () => store.createRecord(newRecord(unreadable)),
+    () => store.createRecord(newRecord({ version: 0 })),
+    () => store.replaceRecord(next(record, unreadable)),
+    () => store.replaceRecordSync(next(record, { mac: new Uint8Array(31) })),
+    () => store.writeKeyring({ ...newKeyring(2), slots: [] }),
+  ];
+  for (const [index, write] of writes.entries()) {
+    const error = await t.throwsAsync(async () => write(), { instanceOf: KmsError }, `write ${index}`);
+    t.is(error?.code, 'INTERNAL');
+    t.truthy(error?.cause, 'which says what is wrong with it');
+  }
+  t.deepEqual(readdirSync(join(dataDir, 'kms-deks')), [`${record.keyId}.json`]);
+  t.deepEqual(temporaries(dataDir), []);
+  t.deepEqual(plain(await store.readRecord(record.keyId)), record);
+  t.deepEqual(plain(await store.readKeyring()), keyring);
+  t.is(store.fault(), null);
 });
 
 test('records put in place or taken away by hand show in the next listing', async (t) => {

@@ -1,5 +1,6 @@
-import { existsSync } from 'node:fs';
+import { existsSync, lstatSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import { KmsError } from '../../errors.js';
 import { DEFAULT_ARENA_BYTES } from '../../limits.js';
 import type { ArenaInfo } from '../../native.js';
 import {
@@ -15,11 +16,14 @@ import {
   ok,
   quoted,
 } from '../checks.js';
-import { EXIT_FAILED, failureOf } from '../failure.js';
+import { EXIT_FAILED, failureOf, isSystemError } from '../failure.js';
 import { type Output, wireNames } from '../output.js';
 import { type Access, answers, openDaemon, openOffline, socketPathOf } from '../provider.js';
 import type { Settings } from '../settings.js';
 import { keysOf } from './keys.js';
+
+type Daemon = Access & { kind: 'daemon' };
+type Status = Record<string, unknown>;
 
 /** Looks at everything and goes on after each finding; exits with 1 if one fails. */
 export async function doctorCommand(settings: Settings, output: Output): Promise<number> {
@@ -28,32 +32,66 @@ export async function doctorCommand(settings: Settings, output: Output): Promise
   const findings: Finding[] = [];
   const reached = await reachDaemon(settings, socket, findings);
   try {
-    const dataDir = reached === undefined ? settings.dataDir.value : await servedDirectory(reached);
-    if (dataDir === undefined)
-      findings.push(advice('data-dir', 'the daemon keeps nothing: it runs with --dev', 'progressdb-kms serve'));
-    else checkFiles(settings, dataDir, uid, findings);
-    if (reached !== undefined) await checkDaemon(reached, findings);
-    else await checkOffline(settings, findings);
+    const ask = async () => reached && wireNames(await reached.kms.status());
+    const status = await attempt('daemon', findings, ask, `progressdb-kms serve --auditor-uids ${uid}`);
+    const dataDir = reached === undefined ? settings.dataDir.value : status && String(status['data_dir'] ?? '');
+    await checkFiles(settings, dataDir, uid, findings);
+    if (reached === undefined) await checkOffline(settings, findings);
+    else if (status === undefined) await checkGreeting(reached, findings);
+    else await checkDaemon(reached, status, findings);
   } finally {
     await reached?.kms.close();
   }
-  findings.push(...checkSystem());
+  await attempt('system', findings, async () => findings.push(...checkSystem()), 'mount -t proc proc /proc');
   return report(findings, output);
 }
 
-function checkFiles({ masterKeyFile }: Settings, dataDir: string, uid: number, findings: Finding[]): void {
-  findings.push(...checkDataDir(dataDir, uid));
-  if (masterKeyFile === undefined) return;
-  findings.push(...checkKeyFile(masterKeyFile, dataDir, uid, process.env['CREDENTIALS_DIRECTORY']));
+/** What one check throws is a finding of its own; not being allowed to look is no fault of what was to be looked at. */
+async function attempt<T>(check: string, findings: Finding[], look: () => Promise<T>, mend: string): Promise<T | undefined> {
+  try {
+    return await look();
+  } catch (error) {
+    const { message } = failureOf(error);
+    findings.push((isRefusal(error) ? advice : fail)(check, `cannot be looked at: ${message}`, mend));
+    return undefined;
+  }
 }
 
-async function reachDaemon(
-  settings: Settings,
-  socket: string,
-  findings: Finding[],
-): Promise<(Access & { kind: 'daemon' }) | undefined> {
-  findings.push(...checkSocketFile(socket));
+function isRefusal(error: unknown): boolean {
+  if (error instanceof KmsError) return error.code === 'PERMISSION_DENIED';
+  return isSystemError(error) && (error.code === 'EACCES' || error.code === 'EPERM');
+}
+
+/** `dataDir` undefined: not known to us; empty: there is none. */
+async function checkFiles(settings: Settings, dataDir: string | undefined, uid: number, findings: Finding[]): Promise<void> {
+  const mend = asOwner(settings);
+  if (dataDir === '') {
+    findings.push(advice('data-dir', 'the daemon keeps nothing: it runs with --dev', 'progressdb-kms serve'));
+  } else if (dataDir !== undefined) {
+    await attempt('data-dir', findings, async () => findings.push(...checkDataDir(dataDir, uid)), mend);
+  }
+  const { masterKeyFile } = settings;
+  if (masterKeyFile === undefined) return;
+  const look = async () => {
+    findings.push(...checkKeyFile(masterKeyFile, dataDir || undefined, uid, process.env['CREDENTIALS_DIRECTORY']));
+  };
+  await attempt('key-file', findings, look, mend);
+}
+
+/** As the user of the daemon; as root, who may look at everything, where that is not to be seen. */
+function asOwner({ address }: Settings): string {
+  let owner = 0;
   try {
+    owner = lstatSync(socketPathOf(address.value)).uid;
+  } catch {
+    // No socket, or none that we may see.
+  }
+  return `sudo -u '#${owner}' progressdb-kms doctor`;
+}
+
+async function reachDaemon(settings: Settings, socket: string, findings: Finding[]): Promise<Daemon | undefined> {
+  try {
+    findings.push(...checkSocketFile(socket));
     if (!(await answers(socket))) {
       findings.push(advice('socket', `no daemon answers on ${socket}`, `progressdb-kms serve --socket ${quoted(socket)}`));
       return undefined;
@@ -68,17 +106,25 @@ async function reachDaemon(
   }
 }
 
-async function servedDirectory({ kms }: Access & { kind: 'daemon' }): Promise<string | undefined> {
-  const { data_dir: served } = wireNames(await kms.status());
-  return typeof served === 'string' && served !== '' ? served : undefined;
+/** What a daemon tells everybody whom it admits. */
+async function checkGreeting({ kms }: Daemon, findings: Finding[]): Promise<void> {
+  const look = async () => {
+    const { protection, sealed } = await kms.hello();
+    await checkKeys(protection, sealed, findings);
+  };
+  await attempt('memory', findings, look, 'progressdb-kms status');
 }
 
-async function checkDaemon({ kms }: Access & { kind: 'daemon' }, findings: Finding[]): Promise<void> {
-  const status = wireNames(await kms.status());
+async function checkKeys(protection: string, isSealed: boolean, findings: Finding[]): Promise<void> {
   const { memlockLimit } = await arena();
-  findings.push(...checkMemory(String(status['protection']), memlockLimit, DEFAULT_ARENA_BYTES));
-  if (status['status'] === 'sealed') findings.push(fail('key', 'the daemon is sealed', 'progressdb-kms unseal'));
+  findings.push(...checkMemory(protection, memlockLimit, DEFAULT_ARENA_BYTES));
+  if (isSealed) findings.push(fail('key', 'the daemon is sealed', 'progressdb-kms unseal'));
   else findings.push(ok('key', 'the master key opens the keyring'));
+}
+
+async function checkDaemon({ kms }: Daemon, status: Status, findings: Finding[]): Promise<void> {
+  const isSealed = status['status'] === 'sealed';
+  await attempt('memory', findings, () => checkKeys(String(status['protection']), isSealed, findings), 'npm run build:native');
   if (typeof status['store_fault'] === 'string') {
     findings.push(fail('store', `writes are refused: ${status['store_fault']}`, 'df -h; then restart the daemon'));
   }
@@ -88,7 +134,12 @@ async function checkDaemon({ kms }: Access & { kind: 'daemon' }, findings: Findi
     const message = 'none found damaged so far; a running daemon reads a record when it is used';
     findings.push(advice('records', message, 'stop the daemon and run `progressdb-kms doctor` to read all'));
   }
-  if (status['status'] !== 'sealed') findings.push(checkClock(Date.now(), await newestWrite(kms)));
+  if (!isSealed) await checkNewest(kms, findings);
+}
+
+async function checkNewest(kms: Access['kms'], findings: Finding[]): Promise<void> {
+  const look = async () => findings.push(checkClock(Date.now(), await newestWrite(kms)));
+  await attempt('clock', findings, look, 'progressdb-kms keys list');
 }
 
 /** Opens the store as a daemon would: what then fails would have failed it. */
@@ -102,7 +153,10 @@ async function checkOffline(settings: Settings, findings: Finding[]): Promise<vo
     return;
   }
   if (!existsSync(dataDir)) return;
-  if (!existsSync(join(dataDir, 'keyring.json'))) {
+  const look = async () => statSync(join(dataDir, 'keyring.json'), { throwIfNoEntry: false }) !== undefined;
+  const hasKeyring = await attempt('keyring', findings, look, asOwner(settings));
+  if (hasKeyring === undefined) return;
+  if (!hasKeyring) {
     const mend = `progressdb-kms init --data-dir ${quoted(dataDir)} --master-key-file FILE`;
     findings.push(fail('keyring', `${dataDir} holds no key store`, mend));
     return;
@@ -117,7 +171,8 @@ async function checkOffline(settings: Settings, findings: Finding[]): Promise<vo
   }
   try {
     findings.push(ok('key', 'the master key opens the keyring'));
-    await checkRecords(access, findings);
+    await attempt('records', findings, () => checkRecords(access, findings), `ls -l ${quoted(join(dataDir, 'kms-deks'))}`);
+    await checkNewest(access.kms, findings);
   } finally {
     await access.kms.close();
   }
@@ -133,7 +188,6 @@ async function checkRecords({ kms, dataDir }: Access & { kind: 'offline' }, find
     findings.push(damagedRecord(keyId, fault, dataDir));
   }
   if (damaged === 0) findings.push(ok('records', `${records} verified`));
-  findings.push(checkClock(Date.now(), await newestWrite(kms)));
 }
 
 function damagedRecord(keyId: string, reason: string, dataDir: string): Finding {
