@@ -93,6 +93,13 @@ export async function openFileStore(options: FileStoreOptions): Promise<KeyStore
     const top = await DurableDirectory.open(dataDir, system, latch, turnstile);
     try {
       const records = await DurableDirectory.open(recordsDir, system, latch, turnstile);
+      try {
+        // What a killed process renamed and did not sync is read from here on, and told as durable.
+        await Promise.all([top.sync(), records.sync()]);
+      } catch (error) {
+        await records.close();
+        throw error;
+      }
       return new FileStore(system, latch, top, records);
     } catch (error) {
       await top.close();
