@@ -11,7 +11,7 @@ const ID_AT = 6;
 const SEAL = 16;
 const SCRATCH_BYTES = 256 * 1024;
 
-/** Whether a changed frame could be the one that seals the daemon, which is allowed and would end the test for a good reason. */
+/** Whether a random frame could be the one that seals the daemon, which is allowed and would end the test for a good reason. */
 export function mightSeal(frame: Buffer): boolean {
   return frame[frame.length - 1] === SEAL;
 }
@@ -242,9 +242,12 @@ export interface Pools {
 
 export function makePools(random: () => number, keyId: string, size: number): Pools {
   const scribe = new Scribe(random, keyId);
-  const answered = Array.from({ length: size }, () => (scribe.below(3) === 0 ? request(scribe) : almostRight(scribe)));
-  const hostileFrames = Array.from({ length: size / 4 }, () => hostile(scribe)).filter(({ bytes }) => !mightSeal(bytes));
-  return { answered, hostile: hostileFrames };
+  const harmless = (count: number, make: () => Frame) =>
+    Array.from({ length: count }, make).filter(({ bytes }) => !mightSeal(bytes));
+  return {
+    answered: harmless(size, () => (scribe.below(3) === 0 ? request(scribe) : almostRight(scribe))),
+    hostile: harmless(size / 4, () => hostile(scribe)),
+  };
 }
 
 /** Copies a frame to `to` under an id, one byte of its payload changed: two copies are hardly ever the same. */
