@@ -16,6 +16,15 @@ bool bytesOf(napi_env env, napi_value value, uint8_t** data, size_t* length) {
 
 namespace {
 
+// The same without a look at the type, which takes as long as all the rest: JavaScript has seen that it is a Uint8Array. Of
+// another type's array the length in elements is never more than its bytes, so that what is read and written stays inside.
+bool elementsOf(napi_env env, napi_value value, uint8_t** data, size_t* length) {
+  void* at = nullptr;
+  if (napi_get_typedarray_info(env, value, nullptr, length, &at, nullptr, nullptr) != napi_ok) return false;
+  *data = static_cast<uint8_t*>(at);
+  return true;
+}
+
 bool absent(napi_env env, napi_value value) {
   napi_valuetype type = napi_object;
   return napi_typeof(env, value, &type) == napi_ok && (type == napi_undefined || type == napi_null);
@@ -41,15 +50,15 @@ struct IntoArguments {
     double handle = 0, offset = 0;
     uint8_t *in = nullptr, *extra = nullptr;
     size_t inLength = 0, extraLength = 0, outLength = 0;
-    if (napi_get_value_double(env, argv[0], &handle) != napi_ok || !bytesOf(env, argv[1], &in, &inLength) ||
-        !bytesOf(env, argv[3], &out, &outLength) || napi_get_value_double(env, argv[4], &offset) != napi_ok) {
+    if (napi_get_value_double(env, argv[0], &handle) != napi_ok || !elementsOf(env, argv[1], &in, &inLength) ||
+        !elementsOf(env, argv[3], &out, &outLength) || napi_get_value_double(env, argv[4], &offset) != napi_ok) {
       return false;
     }
     // Not as a uint32, which would take 2^32 for 0. NaN is no place either.
     if (!(offset >= 0 && offset <= static_cast<double>(outLength)) || offset != static_cast<double>(static_cast<size_t>(offset))) {
       return false;
     }
-    if (!bytesOf(env, argv[2], &extra, &extraLength) && !absent(env, argv[2])) return false;
+    if (!elementsOf(env, argv[2], &extra, &extraLength) && !absent(env, argv[2])) return false;
     key = Handle::of(handle);
     input = Bytes{in, inLength};
     aad = Bytes{extra, extraLength};

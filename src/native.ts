@@ -114,6 +114,7 @@ export interface Binding {
   sweep(contextSweeps: number, keySweeps: number): void;
 
   // Hot
+  // Of arrays of another type than Uint8Array these two take as many bytes as there are elements: the callers check.
   /** Bytes written to `out` at `offset`, or a negative status. */
   encryptInto(dek: Handle, plaintext: Uint8Array, aad: Uint8Array | undefined, out: Uint8Array, offset: number): number;
   decryptInto(dek: Handle, ciphertext: Uint8Array, aad: Uint8Array | undefined, out: Uint8Array, offset: number): number;

@@ -1,3 +1,4 @@
+import { markAsUntransferable } from 'node:worker_threads';
 import { errorCodeOfWire, KmsError } from './errors.js';
 import { CIPHERTEXT_OVERHEAD, INLINE_BYTES, KEY_BYTES } from './limits.js';
 import { type ArenaInfo, binding, doorbell, type Handle, type Kind, NEEDS_USES, NOT_CACHED, type Space } from './native.js';
@@ -8,22 +9,30 @@ export type { ArenaInfo, Handle, Kind, Space };
 export type Wanting = typeof NOT_CACHED | typeof NEEDS_USES;
 export { NEEDS_USES, NOT_CACHED };
 
-const SLAB_BYTES = 256 * 1024;
+/** Below what malloc asks the kernel for anew: the page faults of larger ones cost more than they save (measured). */
+const SLAB_BYTES = 64 * 1024;
 /** Results above this get memory of their own: a slab would hold four of them and be pinned by any. */
 const LARGEST_FROM_SLAB = SLAB_BYTES / 4;
 const ALIGNMENT = 8;
 
+function newSlab(): ArrayBuffer {
+  // Zeroed, though it costs: through a view's `buffer` its holder sees the rest of the slab.
+  const buffer = new ArrayBuffer(SLAB_BYTES);
+  // Nor may the holder of one result give all of them away to another thread.
+  markAsUntransferable(buffer);
+  return buffer;
+}
+
 /** Fresh results as views of a slab: an allocation of its own costs several times the encryption (measured). */
 class Slab {
-  // Zeroed, though it costs: through a view's `buffer` its holder sees the rest of the slab.
-  buffer = new ArrayBuffer(SLAB_BYTES);
+  buffer = newSlab();
   bytes = new Uint8Array(this.buffer);
   at = 0;
 
   /** Afterwards `length` bytes may be written to `bytes` at `at`. */
   makeRoom(length: number): void {
     if (this.at + length <= SLAB_BYTES) return;
-    this.buffer = new ArrayBuffer(SLAB_BYTES);
+    this.buffer = newSlab();
     this.bytes = new Uint8Array(this.buffer);
     this.at = 0;
   }
@@ -40,6 +49,12 @@ class Slab {
 const ciphertexts = new Slab();
 const plaintexts = new Slab();
 
+/**
+ * Into the caller's buffer, with nothing between it and the native call: bytes written, or a negative status. Taken out of the
+ * addon once: its object has so many members that V8 looks each up by hash.
+ */
+export const { encryptInto, decryptInto } = binding;
+
 /** The KmsError behind a negative status of a hot call. */
 export function errorOfStatus(status: number): KmsError {
   return new KmsError(errorCodeOfWire(-status));
@@ -53,21 +68,21 @@ function settle(status: number): Wanting {
 /** nonce ‖ ciphertext ‖ tag in fresh memory, or what the call wants first. Throws the other failures. */
 export function encrypt(key: Handle, plaintext: Uint8Array, aad: Uint8Array | undefined): Uint8Array | Wanting {
   const length = plaintext.length + CIPHERTEXT_OVERHEAD;
-  if (length > LARGEST_FROM_SLAB) return alone(binding.encryptInto, key, plaintext, aad, length);
+  if (length > LARGEST_FROM_SLAB) return alone(encryptInto, key, plaintext, aad, length);
   ciphertexts.makeRoom(length);
-  const written = binding.encryptInto(key, plaintext, aad, ciphertexts.bytes, ciphertexts.at);
+  const written = encryptInto(key, plaintext, aad, ciphertexts.bytes, ciphertexts.at);
   return written < 0 ? settle(written) : ciphertexts.take(written);
 }
 
 export function decrypt(key: Handle, ciphertext: Uint8Array, aad: Uint8Array | undefined): Uint8Array | Wanting {
   const length = Math.max(0, ciphertext.length - CIPHERTEXT_OVERHEAD);
-  if (length > LARGEST_FROM_SLAB) return alone(binding.decryptInto, key, ciphertext, aad, length);
+  if (length > LARGEST_FROM_SLAB) return alone(decryptInto, key, ciphertext, aad, length);
   plaintexts.makeRoom(length);
-  const written = binding.decryptInto(key, ciphertext, aad, plaintexts.bytes, plaintexts.at);
+  const written = decryptInto(key, ciphertext, aad, plaintexts.bytes, plaintexts.at);
   return written < 0 ? settle(written) : plaintexts.take(written);
 }
 
-function alone(into: typeof binding.encryptInto, key: Handle, input: Uint8Array, aad: Uint8Array | undefined, length: number) {
+function alone(into: typeof encryptInto, key: Handle, input: Uint8Array, aad: Uint8Array | undefined, length: number) {
   const out = Buffer.allocUnsafeSlow(length);
   const written = into(key, input, aad, out, 0);
   return written < 0 ? settle(written) : new Uint8Array(out.buffer, out.byteOffset, length);
@@ -97,8 +112,6 @@ export async function decryptLarge(
   return result === 0 ? new Uint8Array(0) : settle(result);
 }
 
-/** Into the caller's buffer, with nothing between it and the native call: bytes written, or a negative status. */
-export const { encryptInto, decryptInto } = binding;
 export { doorbell };
 
 /** True once after keys of this thread have used half of what was reserved for them. */

@@ -1,3 +1,4 @@
+import { markAsUntransferable } from 'node:worker_threads';
 import { MAX_FRAME_BYTES } from '../limits.js';
 import { FRAME_HEADER_BYTES } from '../wire/frames.js';
 import { MalformedMessage } from '../wire/reader.js';
@@ -47,6 +48,8 @@ export class Inbox {
     // A frame larger than a slab gets its whole memory at once, not once per chunk.
     if (held >= FRAME_HEADER_BYTES) size = Math.max(size, FRAME_HEADER_BYTES + this.frameLength(start) + incoming);
     const larger = Buffer.allocUnsafeSlow(size);
+    // Transferred to another thread with one result, it would take the others along, and ours with them.
+    markAsUntransferable(larger.buffer);
     slab.copy(larger, 0, start, end);
     slab.fill(0, start, end);
     this.slab = larger;

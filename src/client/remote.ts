@@ -40,7 +40,7 @@ export interface Greeting {
 
 /**
  * The provider behind a connection to the daemon. Results are fresh memory that nobody writes to again; small ones share
- * an ArrayBuffer of 256 KiB with their neighbours (copy one that is to live long, or to be transferred).
+ * an ArrayBuffer of 256 KiB with their neighbours, which cannot be transferred (copy one that is to live long).
  * No operation is repeated on its own: what failed with STORE_UNAVAILABLE or DEADLINE_EXCEEDED may have been done.
  */
 export class RemoteKms implements Provider {

@@ -49,6 +49,13 @@ function itemError(error: unknown): KmsError {
   return error as KmsError;
 }
 
+/** The native call has one status for every misuse; what is left of them here gets its words. */
+function intoError(status: number): KmsError {
+  const error = vault.errorOfStatus(status);
+  if (error.code !== 'INVALID_ARGUMENT') return error;
+  return new KmsError('INVALID_ARGUMENT', 'out is too small for the result at this offset, or overlaps what is read');
+}
+
 function aadOf(aad: BatchAad, index: number): Uint8Array | undefined {
   return Array.isArray(aad) ? aad[index] : (aad as Uint8Array | undefined);
 }
@@ -134,24 +141,17 @@ export class Messages {
     out: Uint8Array,
     offset: number,
   ): number {
+    check(direction, input, aad);
+    checkBytes(out, 'out');
     for (let round = 0; round < MOST_ROUNDS; round += 1) {
       const key = this.#cache.known(keyId);
       const written = key === undefined ? vault.NOT_CACHED : direction.into(key.handle, input, aad, out, offset);
       answerDoorbell();
       if (written >= 0) return written;
       if (written === vault.NOT_CACHED || written === vault.NEEDS_USES) this.#provideSync(keyId, written);
-      else this.#refuseInto(direction, written, input, aad, out);
+      else throw intoError(written);
     }
     throw new KmsError('BUSY', 'the key is evicted faster than it can be used');
-  }
-
-  /** The native call has one status for every misuse; here it gets its words. */
-  #refuseInto(direction: Direction, status: number, input: unknown, aad: unknown, out: unknown): never {
-    check(direction, input, aad);
-    checkBytes(out, 'out');
-    const error = vault.errorOfStatus(status);
-    if (error.code !== 'INVALID_ARGUMENT') throw error;
-    throw new KmsError('INVALID_ARGUMENT', 'out is too small for the result at this offset, or overlaps what is read');
   }
 
   encryptInto(keyId: string, plaintext: Uint8Array, aad: Uint8Array | undefined, out: Uint8Array, offset: number): number {

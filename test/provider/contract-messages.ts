@@ -45,6 +45,26 @@ export function messageContract(test: TestFn, name: string, open: Open): void {
     }
   });
 
+  test(`${name}: who transfers the memory of one result takes no other along`, async (t) => {
+    const { provider } = await open(t);
+    const { keyId } = await provider.createDek();
+    const first = await provider.encryptWithDek(keyId, PLAIN);
+    const second = await provider.encryptWithDek(keyId, PLAIN);
+    const results = [first.ciphertext, await provider.decryptWithDek(keyId, first.ciphertext)];
+    for (const { buffer } of results) {
+      // Later versions of Node throw, earlier ones copy.
+      t.notThrows(() => {
+        try {
+          structuredClone(buffer, { transfer: [buffer as ArrayBuffer] });
+        } catch (error) {
+          if ((error as Error).name !== 'DataCloneError') throw error;
+        }
+      });
+    }
+    opened(t, await provider.decryptWithDek(keyId, second.ciphertext), PLAIN, 'the neighbour');
+    opened(t, results[1], PLAIN, 'the result itself');
+  });
+
   test(`${name}: an AAD may be absent, empty or of 64 KiB, and absent is empty`, async (t) => {
     const { provider } = await open(t);
     const { keyId } = await provider.createDek();
