@@ -35,6 +35,14 @@ export const MAX_COLD_IN_FLIGHT = 1024;
 export const MAX_COLD_BYTES = 2 * (MAX_FRAME_BYTES + 1);
 /** The same for all connections together, with the frames still coming in: what one uid could hold otherwise is gigabytes. */
 export const MAX_HELD_BYTES = 256 * MIB;
+/** A JSON body: the largest plaintext and AAD in base64, four bytes for three, and room for names. */
+export const MAX_HTTP_BODY_BYTES = 21 * MIB;
+/** All header lines of one request: far more than any client of ours sends, with room for a proxy's. */
+export const MAX_HTTP_HEADER_BYTES = 16 * KIB;
+export const MAX_HTTP_HEADERS = 64;
+/** How long an HTTP connection may be kept alive between requests: longer than the pools of common clients keep theirs. */
+export const HTTP_IDLE_TIMEOUT_MS = 10 * 60_000;
+
 /** Connections of one daemon, and of one uid: below the usual file limit of 1,024 with room for the store. */
 export const MAX_CONNECTIONS = 768;
 export const MAX_CONNECTIONS_PER_UID = 512;
@@ -90,6 +98,7 @@ export function assertLimits(): void {
     [MAX_PLAINTEXT_BYTES + MAX_AAD_BYTES + KIB < MAX_FRAME_BYTES, 'the largest plaintext fits into a frame'],
     [FIRST_USES >= 2 && MIN_USE_BLOCK <= MAX_USE_BLOCK && SOFT_USES < MAX_USES, 'use blocks grow towards the limit'],
     [MAX_HELD_BYTES >= 2 * MAX_COLD_BYTES, 'one connection cannot hold all that connections may hold'],
+    [((MAX_PLAINTEXT_BYTES + CIPHERTEXT_OVERHEAD + MAX_AAD_BYTES) * 4) / 3 + KIB < MAX_HTTP_BODY_BYTES, 'so it does in base64'],
     [MAX_FRAME_BYTES < 2 ** 24, 'the first byte of a frame is zero'],
     [MAX_CONNECTIONS_PER_UID <= MAX_CONNECTIONS, 'one uid may hold no more than all connections'],
   ];

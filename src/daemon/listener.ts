@@ -5,12 +5,25 @@ import { MAX_CONNECTIONS, MAX_CONNECTIONS_PER_UID, SWEEP_INTERVAL_MS } from '../
 import { type Acceptor, binding, type Peer } from '../native.js';
 import { SharedBuffers } from './buffers.js';
 import { Connection } from './connection.js';
+import { HttpSurface } from './http/surface.js';
 import { type Access, type Identity, identify } from './identity.js';
 import { Burst, errorFields } from './log.js';
 import type { Service } from './operations.js';
 
 /** The first byte of the binary protocol: every frame is shorter than 16 MiB. */
 const BINARY = 0x00;
+
+/** The first byte of an HTTP/1.1 request: a letter of its method. */
+function isLetter(byte: number): boolean {
+  return byte >= 0x41 && byte <= 0x5a;
+}
+
+/** A peer that has spoken, in either protocol. */
+interface Served {
+  finish(): void;
+  destroy(): void;
+  sweep(): void;
+}
 
 export interface Address {
   socket: string;
@@ -20,11 +33,12 @@ export interface Address {
 
 /** The Unix socket: admits peers by their uid and within the limits, and hands those that speak to their connections. */
 export class Listener {
-  private readonly connections = new Set<Connection>();
+  private readonly connections = new Set<Served>();
   /** Admitted peers by uid, those included that have not said anything yet. */
   private readonly admitted = new Map<number, number>();
   private admittedCount = 0;
   private readonly buffers = new SharedBuffers();
+  private readonly http: HttpSurface;
   private readonly refused: Burst;
   private readonly ownUid = process.geteuid?.() ?? -1;
   private acceptor: Acceptor | undefined;
@@ -35,6 +49,7 @@ export class Listener {
     private readonly service: Service,
     private readonly access: Access,
   ) {
+    this.http = new HttpSurface(service, this.buffers.held);
     this.refused = new Burst(service.log, 'warn', 'peer_refused');
   }
 
@@ -63,6 +78,7 @@ export class Listener {
     for (const connection of this.connections) connection.destroy();
     await this.emptied(SWEEP_INTERVAL_MS);
     clearInterval(this.sweeper);
+    this.http.close();
     this.sweep();
   }
 
@@ -111,15 +127,20 @@ export class Listener {
 
   private ready(fd: number, peer: Peer, firstByte: number): void {
     const identity = this.identityOf(peer.uid);
-    if (identity === undefined || firstByte !== BINARY || this.acceptor === undefined) {
+    const isKnown = firstByte === BINARY || isLetter(firstByte);
+    if (identity === undefined || !isKnown || this.acceptor === undefined) {
       binding.closeFd(fd);
       this.release(peer.uid);
-      this.service.log('debug', 'not_binary', { uid: peer.uid, first_byte: firstByte });
+      this.service.log('debug', 'unknown_protocol', { uid: peer.uid, first_byte: firstByte });
       return;
     }
+    const onClose = (connection: Served) => this.closed(connection, peer.uid);
     try {
-      const onClose = (connection: Connection) => this.closed(connection, peer.uid);
-      this.connections.add(new Connection(fd, this.service, this.buffers, identity, onClose));
+      this.connections.add(
+        firstByte === BINARY
+          ? new Connection(fd, this.service, this.buffers, identity, onClose)
+          : this.http.take(fd, identity, onClose),
+      );
     } catch (error) {
       binding.closeFd(fd);
       this.release(peer.uid);
@@ -127,7 +148,7 @@ export class Listener {
     }
   }
 
-  private closed(connection: Connection, uid: number): void {
+  private closed(connection: Served, uid: number): void {
     this.connections.delete(connection);
     this.release(uid);
     if (this.connections.size === 0) this.whenEmpty?.();

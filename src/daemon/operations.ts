@@ -32,13 +32,17 @@ export interface Service {
   connections(): number;
 }
 
+/** Throws PERMISSION_DENIED unless the caller has a role that may do this. `set_key_state` looks at the key as well. */
+export function authorise(caller: Identity, op: number): void {
+  const operation = OPERATIONS[op];
+  if (operation === undefined) return;
+  const allowed = operation.role === 'any' || may(caller, operation.role) || (operation.ownKeys && may(caller, 'client'));
+  if (!allowed) throw new KmsError('PERMISSION_DENIED', `${operation.name} needs the role ${operation.role}`);
+}
+
 /** Carries out one operation that the native core does not answer by itself. Returns the answer's results. */
 export async function perform(service: Service, caller: Identity, op: number, args: readonly unknown[]): Promise<unknown[]> {
-  const operation = OPERATIONS[op];
-  if (operation !== undefined) {
-    const allowed = operation.role === 'any' || may(caller, operation.role) || (operation.ownKeys && may(caller, 'client'));
-    if (!allowed) throw new KmsError('PERMISSION_DENIED', `${operation.name} needs the role ${operation.role}`);
-  }
+  authorise(caller, op);
   return carryOut(service, caller, parseArguments(op, args));
 }
 

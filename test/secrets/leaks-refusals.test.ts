@@ -90,7 +90,16 @@ test('what is refused on the wire is not repeated, in the answer or in the log',
   }
   t.is(await daemon.stop(), 0);
   collected.add('the daemon', daemon.printed.text);
-  silent(t, collected, secrets, /INVALID_ARGUMENT/, /AUTHENTICATION_FAILED/, /UNSUPPORTED/, /malformed frame/, /not_binary/);
+  silent(
+    t,
+    collected,
+    secrets,
+    /INVALID_ARGUMENT/,
+    /AUTHENTICATION_FAILED/,
+    /UNSUPPORTED/,
+    /malformed frame/,
+    /unknown_protocol/,
+  );
 });
 
 test('errors of the library repeat nothing of what they were given', async (t) => {

@@ -1,0 +1,137 @@
+import { randomUUID } from 'node:crypto';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { asKmsError, ERROR_TABLE, KmsError } from '../../errors.js';
+import type { HeldBytes } from '../buffers.js';
+import type { Identity } from '../identity.js';
+import { errorFields } from '../log.js';
+import { authorise, perform, type Service } from '../operations.js';
+import { sendError, sendJson, sendText } from './answers.js';
+import { parseObject, parseQuery, refuseLongBody, withBody } from './body.js';
+import { readMembers } from './members.js';
+import { openApi } from './openapi.js';
+import { NoRoute, type OpenPath, type Route, type Target, targetOf, WrongMethod } from './routes.js';
+
+const REQUEST_ID = /^[A-Za-z0-9._-]{1,64}$/;
+const STRICT_PREFIX = '/v1/';
+/** How long a client that is refused may go on sending its body. */
+const LINGER_MS = 500;
+
+/** What the surface does for its requests. */
+export interface Context {
+  service: Service;
+  held: HeldBytes;
+  /** Throws UNAUTHENTICATED. */
+  identify(request: IncomingMessage): Identity;
+  /** Throws PERMISSION_DENIED for what came through a browser. */
+  refuseBrowser(request: IncomingMessage): void;
+}
+
+/** Answers one request. Never rejects. */
+export async function answer(context: Context, request: IncomingMessage, response: ServerResponse): Promise<void> {
+  const id = requestIdOf(request);
+  response.setHeader('X-Request-Id', id);
+  try {
+    context.refuseBrowser(request);
+    const [path, query = ''] = splitTarget(request.url ?? '');
+    const target = targetOf(request.method ?? '', path);
+    if (target.kind === 'open') await sendOpen(context.service, target.path, response);
+    else await operate(context, request, response, target, query);
+  } catch (error) {
+    refuse(context.service, request, response, id, error);
+  }
+}
+
+function requestIdOf({ headers }: IncomingMessage): string {
+  const given = headers['x-request-id'];
+  return typeof given === 'string' && REQUEST_ID.test(given) ? given : randomUUID();
+}
+
+function splitTarget(url: string): [path: string, query?: string] {
+  const mark = url.indexOf('?');
+  return mark < 0 ? [url] : [url.slice(0, mark), url.slice(mark + 1)];
+}
+
+async function sendOpen({ kms, version }: Service, path: OpenPath, response: ServerResponse): Promise<void> {
+  if (path === '/openapi.json') {
+    sendJson(response, 200, openApi(version));
+    return;
+  }
+  const { status, storeFault } = await kms.health();
+  if (status === 'sealed') throw new KmsError('SEALED');
+  // A store that refuses writes still decrypts: whoever asks whether it lives must not restart it for that.
+  if (path === '/readyz' && storeFault !== null) throw new KmsError('STORE_UNAVAILABLE', storeFault);
+  sendText(response, 200, 'ok');
+}
+
+/** The refusals that need no body come before it is read. */
+async function operate(
+  { service, held, identify }: Context,
+  request: IncomingMessage,
+  response: ServerResponse,
+  { route, keyId }: Extract<Target, { kind: 'operation' }>,
+  query: string,
+): Promise<void> {
+  const caller = identify(request);
+  authorise(caller, route.op);
+  const run = async (members: object) => {
+    const values = readMembers(route.members, members, route.path.startsWith(STRICT_PREFIX));
+    try {
+      sendJson(response, 200, await carryOut(service, caller, route, keyId === undefined ? values : [keyId, ...values]));
+    } finally {
+      wipe(values);
+    }
+  };
+  if (route.method === 'GET') {
+    await run(parseQuery(query));
+    return;
+  }
+  refuseLongBody(request);
+  if (request.headers.expect !== undefined) response.writeContinue();
+  await withBody(request, held, (text) => run(parseObject(text)));
+}
+
+async function carryOut(service: Service, caller: Identity, route: Route, values: readonly unknown[]): Promise<object> {
+  const results = await perform(service, caller, route.op, route.args(values));
+  try {
+    return route.answer(results);
+  } finally {
+    wipe(results);
+  }
+}
+
+/** What was decoded for a request, or opened for its answer, is nobody's any more. Strings cannot be wiped: docs/SECURITY.md. */
+function wipe(values: readonly unknown[]): void {
+  for (const value of values) {
+    if (value instanceof Uint8Array) value.fill(0);
+    else if (Array.isArray(value)) wipe(value);
+  }
+}
+
+function refuse(service: Service, request: IncomingMessage, response: ServerResponse, id: string, error: unknown): void {
+  const known = asKmsError(error);
+  if (known.code === 'INTERNAL' || known.code === 'STORE_UNAVAILABLE') {
+    service.failures.note(() => ({ request_id: id, method: request.method, ...errorFields(known) }));
+  }
+  if (response.headersSent || response.destroyed) {
+    response.destroy();
+    return;
+  }
+  let status: number = ERROR_TABLE[known.code].http;
+  if (known instanceof NoRoute) status = 404;
+  if (known instanceof WrongMethod) {
+    status = 405;
+    response.setHeader('Allow', known.allowed.join(', '));
+  }
+  sendError(response, status, known);
+  if (!request.complete) endAfter(LINGER_MS, request);
+}
+
+/**
+ * What is still coming of a refused body is thrown away for a while: a connection that is closed on unread bytes may take the
+ * answer with it.
+ */
+function endAfter(milliseconds: number, request: IncomingMessage): void {
+  const timer = setTimeout(() => request.socket.destroy(), milliseconds).unref();
+  request.on('end', () => clearTimeout(timer));
+  request.resume();
+}

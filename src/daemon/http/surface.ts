@@ -1,0 +1,153 @@
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { Socket } from 'node:net';
+import { KmsError } from '../../errors.js';
+import {
+  HTTP_IDLE_TIMEOUT_MS,
+  MAX_COLD_IN_FLIGHT,
+  MAX_HTTP_HEADER_BYTES,
+  MAX_HTTP_HEADERS,
+  SWEEP_INTERVAL_MS,
+} from '../../limits.js';
+import type { HeldBytes } from '../buffers.js';
+import type { Identity } from '../identity.js';
+import type { Service } from '../operations.js';
+import { sendError } from './answers.js';
+import { answer } from './requests.js';
+
+/** What only a browser sends, and sends with every request that a page can make it send. */
+const BROWSER_HEADERS = ['origin', 'sec-fetch-site', 'sec-fetch-mode', 'sec-fetch-dest'];
+
+/** Answers to what is no HTTP at all, by the parser's error; everything else is 400. */
+const PARSER_STATUS: Record<string, string> = {
+  HPE_HEADER_OVERFLOW: '431 Request Header Fields Too Large',
+  ERR_HTTP_REQUEST_TIMEOUT: '408 Request Timeout',
+};
+
+/** One connection that speaks HTTP/1.1. */
+export class HttpConnection {
+  private underWay = 0;
+  private finishing = false;
+  /** Sweeps in which the peer took nothing of what waits for it. */
+  private stalledSweeps = 0;
+  private waitingBytes = 0;
+
+  constructor(
+    readonly socket: Socket,
+    readonly identity: Identity,
+    private readonly writeStallMs: number,
+    onClose: (connection: HttpConnection) => void,
+  ) {
+    socket.on('close', () => onClose(this));
+  }
+
+  /** False if so many are under way that this one is refused. */
+  begin(response: ServerResponse): boolean {
+    if (this.underWay >= MAX_COLD_IN_FLIGHT) return false;
+    this.underWay++;
+    if (this.finishing) response.shouldKeepAlive = false;
+    response.on('close', () => {
+      this.underWay--;
+      this.endIfDone();
+    });
+    return true;
+  }
+
+  /** Answers what is under way, then closes. */
+  finish(): void {
+    this.finishing = true;
+    this.endIfDone();
+  }
+
+  destroy(): void {
+    this.socket.destroy();
+  }
+
+  /** Called every SWEEP_INTERVAL_MS. */
+  sweep(): void {
+    const { writableLength } = this.socket;
+    const isStalled = writableLength > 0 && writableLength >= this.waitingBytes;
+    this.stalledSweeps = isStalled ? this.stalledSweeps + 1 : 0;
+    this.waitingBytes = writableLength;
+    if (this.stalledSweeps * SWEEP_INTERVAL_MS > this.writeStallMs) this.socket.destroy();
+  }
+
+  private endIfDone(): void {
+    if (this.finishing && this.underWay === 0) this.socket.end(() => this.socket.destroy());
+  }
+}
+
+/** HTTP/JSON on the connections that the listener hands over: the binary protocol's operations under their HTTP names. */
+export class HttpSurface {
+  private readonly server: Server;
+  private readonly connections = new WeakMap<Socket, HttpConnection>();
+
+  constructor(
+    private readonly service: Service,
+    private readonly held: HeldBytes,
+  ) {
+    this.server = createServer({
+      maxHeaderSize: MAX_HTTP_HEADER_BYTES,
+      keepAliveTimeout: HTTP_IDLE_TIMEOUT_MS,
+      headersTimeout: service.timeouts.frameMs,
+      requestTimeout: service.timeouts.frameMs,
+      connectionsCheckingInterval: SWEEP_INTERVAL_MS,
+    });
+    this.server.maxHeadersCount = MAX_HTTP_HEADERS;
+    const onRequest = (request: IncomingMessage, response: ServerResponse) => this.onRequest(request, response);
+    this.server.on('request', onRequest);
+    // Whoever waits to be asked for its body gets its refusal before it sends any.
+    this.server.on('checkContinue', onRequest);
+    this.server.on('clientError', (error, socket) => this.onClientError(error, socket as Socket));
+    // The server never listens itself; this starts its watch over headers and bodies that do not come.
+    this.server.emit('listening');
+  }
+
+  /** Owns `fd` once it returns; throws before that if the descriptor cannot be used. */
+  take(fd: number, identity: Identity, onClose: (connection: HttpConnection) => void): HttpConnection {
+    const socket = new Socket({ fd, readable: true, writable: true });
+    const connection = new HttpConnection(socket, identity, this.service.timeouts.writeStallMs, onClose);
+    this.connections.set(socket, connection);
+    this.server.emit('connection', socket);
+    return connection;
+  }
+
+  close(): void {
+    this.server.close();
+  }
+
+  private onRequest(request: IncomingMessage, response: ServerResponse): void {
+    const connection = this.connections.get(request.socket);
+    if (connection === undefined) {
+      request.socket.destroy();
+      return;
+    }
+    if (!connection.begin(response)) {
+      sendError(response, 429, new KmsError('BUSY'));
+      return;
+    }
+    const context = {
+      service: this.service,
+      held: this.held,
+      identify: () => connection.identity,
+      refuseBrowser,
+    };
+    void answer(context, request, response);
+  }
+
+  private onClientError(error: Error & { code?: string }, socket: Socket): void {
+    this.service.log('debug', 'http_error', { code: error.code, actor: this.connections.get(socket)?.identity.actor });
+    if (!socket.writable || socket.bytesWritten > 0) {
+      socket.destroy();
+      return;
+    }
+    const status = PARSER_STATUS[error.code ?? ''] ?? '400 Bad Request';
+    socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`, () => socket.destroy());
+  }
+}
+
+/** A page in somebody's browser must not be able to use the key service that its user may use. */
+function refuseBrowser({ headers }: IncomingMessage): void {
+  if (BROWSER_HEADERS.some((name) => headers[name] !== undefined)) {
+    throw new KmsError('PERMISSION_DENIED', 'requests of a browser are refused');
+  }
+}
