@@ -30,7 +30,7 @@ void throwFailure(napi_env env, const Environment& environment, const Failure& f
 
 Environment::~Environment() {
   for (const SpaceId space : spaces) KeyTable::instance().closeSpace(space);
-  for (const int lock : locks) unlockDirectory(lock);
+  for (const int lock : locks) unlock(lock);
 }
 
 namespace {
@@ -173,18 +173,21 @@ Value harden(const Info& info) {
   return failure.ok() ? info.Env().Undefined() : fail(info, failure);
 }
 
-Value lockDirectoryCall(const Info& info, const std::string& path) {
+Value lockWith(const Info& info, Failure (*take)(const char*, int*), const std::string& path) {
   int lock = -1;
-  const Failure failure = lockDirectory(path.c_str(), &lock);
+  const Failure failure = take(path.c_str(), &lock);
   if (!failure.ok()) return fail(info, failure);
   environmentOf(info).locks.push_back(lock);
   return Napi::Number::New(info.Env(), lock);
 }
 
-Value unlockDirectoryCall(const Info& info, uint32_t lock) {
+Value lockDirectoryCall(const Info& info, const std::string& path) { return lockWith(info, lockDirectory, path); }
+Value lockFileCall(const Info& info, const std::string& path) { return lockWith(info, lockFile, path); }
+
+Value unlockCall(const Info& info, uint32_t lock) {
   std::vector<int>& locks = environmentOf(info).locks;
   locks.erase(std::remove(locks.begin(), locks.end(), static_cast<int>(lock)), locks.end());
-  unlockDirectory(static_cast<int>(lock));
+  unlock(static_cast<int>(lock));
   return info.Env().Undefined();
 }
 
@@ -413,7 +416,8 @@ Napi::Object load(Napi::Env env, Napi::Object exports) {
       {"arenaInfo", arenaInfo},
       {"hardenProcess", harden},
       {"lockDirectory", Call<lockDirectoryCall>::invoke},
-      {"unlockDirectory", Call<unlockDirectoryCall>::invoke},
+      {"lockFile", Call<lockFileCall>::invoke},
+      {"unlock", Call<unlockCall>::invoke},
       {"openSpace", Call<openSpace>::invoke},
       {"closeSpace", Call<closeSpace>::invoke},
       {"generateKey", Call<generateKey>::invoke},

@@ -124,12 +124,12 @@ async function fileGround(options: EmbeddedOptions): Promise<Ground> {
       try {
         await store.close();
       } finally {
-        binding.unlockDirectory(lock);
+        binding.unlock(lock);
       }
     };
     return { store, master, dataDir, release };
   } catch (error) {
-    binding.unlockDirectory(lock);
+    binding.unlock(lock);
     throw error;
   }
 }

@@ -70,7 +70,9 @@ export interface Binding {
   /** RLIMIT_CORE 0, not dumpable, SIGUSR1 ignored. */
   hardenProcess(): void;
   lockDirectory(path: string): number;
-  unlockDirectory(lock: number): void;
+  /** The file at `path`, made (0600) if absent; CONFLICT while another process or call holds it. */
+  lockFile(path: string): number;
+  unlock(lock: number): void;
   peerOf(fd: number): Peer;
   closeFd(fd: number): void;
   listenUnix(path: string, mode: number, firstByteTimeoutMs: number, events: AcceptorEvents): Acceptor;

@@ -13,9 +13,10 @@
 
 namespace kms {
 
-Failure lockDirectory(const char* directory, int* lock) {
+namespace {
+
+Failure lockPath(const std::string& path, const std::string& held, int* lock) {
   *lock = -1;
-  const std::string path = std::string(directory) + "/lock";
   Descriptor file(open(path.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, S_IRUSR | S_IWUSR));
   if (file.fd() < 0) {
     const Status status = errno == EACCES || errno == EPERM ? Status::PermissionDenied : Status::StoreUnavailable;
@@ -26,14 +27,24 @@ Failure lockDirectory(const char* directory, int* lock) {
     return Failure(Status::StoreUnavailable, path + " is not a regular file");
   }
   while (flock(file.fd(), LOCK_EX | LOCK_NB) != 0) {
-    if (errno == EWOULDBLOCK) return Failure(Status::Conflict, std::string(directory) + " is in use by another process");
+    if (errno == EWOULDBLOCK) return Failure(Status::Conflict, held);
     if (errno != EINTR) return Failure(Status::StoreUnavailable, path + " cannot be locked: " + osError(errno));
   }
   *lock = file.release();
   return Failure();
 }
 
-void unlockDirectory(int lock) {
+}  // namespace
+
+Failure lockDirectory(const char* directory, int* lock) {
+  return lockPath(std::string(directory) + "/lock", std::string(directory) + " is in use by another process", lock);
+}
+
+Failure lockFile(const char* path, int* lock) {
+  return lockPath(path, std::string(path) + " is held by another process", lock);
+}
+
+void unlock(int lock) {
   if (lock >= 0) close(lock);
 }
 

@@ -15,9 +15,9 @@ TEST("a directory has one owner, also within one process") {
   CHECK_FAILURE(kms::lockDirectory(directory.path().c_str(), &second), Status::Conflict,
                 directory.path() + " is in use by another process");
   CHECK_EQUAL(second, -1);
-  kms::unlockDirectory(first);
+  kms::unlock(first);
   CHECK_OK(kms::lockDirectory(directory.path().c_str(), &second));
-  kms::unlockDirectory(second);
+  kms::unlock(second);
 }
 
 TEST("another process is refused, and the lock goes with its owner") {
@@ -29,7 +29,7 @@ TEST("another process is refused, and the lock goes with its owner") {
   const auto locks = [&] { return static_cast<int>(kms::lockDirectory(directory.path().c_str(), &other).status); };
   CHECK_EQUAL(check::inChild(locks), static_cast<int>(Status::Conflict));
   CHECK(fcntl(lock, F_GETFD) == FD_CLOEXEC);
-  kms::unlockDirectory(lock);
+  kms::unlock(lock);
 }
 
 TEST("the lock file is for us alone and stays after the lock") {
@@ -38,7 +38,7 @@ TEST("the lock file is for us alone and stays after the lock") {
   const mode_t before = umask(0);
   CHECK_OK(kms::lockDirectory(directory.path().c_str(), &lock));
   umask(before);
-  kms::unlockDirectory(lock);
+  kms::unlock(lock);
   struct stat status {};
   CHECK(stat((directory / "lock").c_str(), &status) == 0);
   CHECK_EQUAL(status.st_mode & 07777, 0600u);
@@ -56,6 +56,20 @@ TEST("a lock file that is a link, a FIFO or a directory is refused, as is a dire
   CHECK(unlink(path.c_str()) == 0 && mkdir(path.c_str(), 0700) == 0);
   CHECK_EQUAL(kms::lockDirectory(directory.path().c_str(), &lock).status, Status::StoreUnavailable);
   CHECK_FAILURE(kms::lockDirectory((directory / "none").c_str(), &lock), Status::StoreUnavailable, "cannot be opened");
+}
+
+TEST("a file of a name of its own is locked for itself, beside the directory's lock") {
+  const Directory directory;
+  const std::string path = directory / "tokens.lock";
+  int whole = -1, first = -1, second = 7;
+  CHECK_OK(kms::lockDirectory(directory.path().c_str(), &whole));
+  CHECK_OK(kms::lockFile(path.c_str(), &first));
+  CHECK_FAILURE(kms::lockFile(path.c_str(), &second), Status::Conflict, path + " is held by another process");
+  CHECK_EQUAL(second, -1);
+  kms::unlock(first);
+  CHECK_OK(kms::lockFile(path.c_str(), &second));
+  kms::unlock(second);
+  kms::unlock(whole);
 }
 
 MAIN
