@@ -86,6 +86,23 @@ export const MAX_KEY_FILE_BYTES = 4 * KIB;
 export const MAX_LIST_LIMIT = 1_000;
 export const LIST_SCAN_LIMIT = 4_096;
 
+/** Access tokens of one store: each of a fleet's services has one, and each request looks one up in memory. */
+export const MAX_TOKENS = 1_024;
+export const MAX_TOKEN_FILE_BYTES = MIB;
+/** What one token of the longest name and all roles takes in the file, without thread prefixes. */
+export const TOKEN_ENTRY_BYTES = 640;
+/** Thread prefixes of one token: they are compared one after the other. */
+export const MAX_THREAD_PREFIXES = 16;
+/** How long a revoked token may go on: the token file is looked at when a token is used, this often at most. */
+export const TOKEN_LOOK_MS = 250;
+/** How long a command waits for another one that changes the tokens. Each holds the lock for a few fsyncs. */
+export const TOKEN_LOCK_WAIT_MS = 30_000;
+/** The longest life that can be asked for: ten years. */
+export const MAX_TOKEN_DAYS = 3_650;
+
+export const TOKEN_ID_PATTERN = /^[0-9a-f]{16}$/;
+/** No spaces and nothing that moves a terminal's cursor: names are printed in a table. */
+export const TOKEN_NAME_PATTERN = /^[A-Za-z0-9._:@/-]{0,64}$/;
 export const KEY_ID_PATTERN = /^k_[0-9a-z]{1,64}$/;
 export const ACTOR_PATTERN = /^[A-Za-z0-9._:@/-]{1,64}$/;
 export const THREAD_ID_PATTERN = /^[A-Za-z0-9._:@/-]{1,256}$/;
@@ -100,6 +117,7 @@ export function assertLimits(): void {
     [MAX_HELD_BYTES >= 2 * MAX_COLD_BYTES, 'one connection cannot hold all that connections may hold'],
     [((MAX_PLAINTEXT_BYTES + CIPHERTEXT_OVERHEAD + MAX_AAD_BYTES) * 4) / 3 + KIB < MAX_HTTP_BODY_BYTES, 'so it does in base64'],
     [MAX_FRAME_BYTES < 2 ** 24, 'the first byte of a frame is zero'],
+    [MAX_TOKENS * TOKEN_ENTRY_BYTES < MAX_TOKEN_FILE_BYTES, 'as many tokens as there may be fit into their file'],
     [MAX_CONNECTIONS_PER_UID <= MAX_CONNECTIONS, 'one uid may hold no more than all connections'],
   ];
   for (const [ok, text] of holds) if (!ok) throw new Error(`limits.ts: does not hold: ${text}`);

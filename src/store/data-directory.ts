@@ -112,10 +112,13 @@ export async function prepareDirectory(system: FileSystem, path: string, owner?:
   await syncPath(system, dirname(path));
 }
 
-/** Removes what writes cut off by a crash left. Nobody was told of them, and the lock says that nobody writes them now. */
-export async function removeLeftovers(system: FileSystem, path: string): Promise<void> {
+/**
+ * Removes what writes cut off by a crash left. Nobody was told of them, and the lock says that nobody writes them now: the
+ * caller holds the one that covers all names of `pattern`.
+ */
+export async function removeLeftovers(system: FileSystem, path: string, pattern = LEFTOVER): Promise<void> {
   for (const name of await system.readdir(path)) {
-    if (!LEFTOVER.test(name)) continue;
+    if (!pattern.test(name)) continue;
     const leftover = join(path, name);
     if (!(await system.lstat(leftover)).isDirectory()) await system.unlink(leftover);
   }
