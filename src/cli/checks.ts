@@ -1,5 +1,8 @@
 import { lstatSync, readdirSync, readFileSync, type Stats, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { TOKEN_FILE, tokenFileOf } from '../daemon/token-file.js';
+import { systemClock, Tokens } from '../daemon/tokens.js';
+import { nodeFileSystem } from '../store/file-system.js';
 
 /** One thing `doctor` looked at. Only `fail` makes it exit with 1. */
 export interface Finding {
@@ -98,6 +101,18 @@ export function checkSocketFile(path: string): Finding[] {
     found.push(advice('socket', message, 'progressdb-kms serve --socket /run/progressdb-kms/kms.sock'));
   }
   return found;
+}
+
+/** The access tokens, as the daemon reads them: a fault in their file refuses all of them. Nothing is said where there are none. */
+export function checkTokens(dataDir: string, uid: number): Finding[] {
+  const path = tokenFileOf(dataDir);
+  if (lstatSync(path, { throwIfNoEntry: false }) === undefined) return [];
+  // To root, as to the one whose daemon it is.
+  const owner = uid === 0 ? statSync(dataDir).uid : uid;
+  const tokens = new Tokens(dataDir, systemClock, { ...nodeFileSystem, effectiveUid: () => owner });
+  const fault = tokens.fault();
+  if (fault !== null) return [fail('tokens', `every token is refused: ${fault}`, `cp BACKUP/${TOKEN_FILE} ${quoted(path)}`)];
+  return [ok('tokens', `${tokens.count()} in force`)];
 }
 
 /** What the system may do with memory that is not in the locked arena: plaintexts pass through it. */

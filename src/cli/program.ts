@@ -1,9 +1,21 @@
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import type { DaemonFlags } from '../daemon/config.js';
+import { MAX_TOKEN_DAYS } from '../limits.js';
+import type { Role } from '../wire/frames.js';
+import type { CreateTokenOptions } from './commands/token.js';
 import { EXIT_USAGE, Failure, failureOf } from './failure.js';
 import { Output } from './output.js';
 import { type CommonFlags, type Settings, settingsOf } from './settings.js';
+
+const ROLES: ReadonlySet<string> = new Set<Role>(['client', 'admin', 'auditor']);
+const MINUTE_MS = 60_000;
+const DAY_MS = 24 * 60 * MINUTE_MS;
+const UNITS = new Map([
+  ['m', MINUTE_MS],
+  ['h', 60 * MINUTE_MS],
+  ['d', DAY_MS],
+]);
 
 type Result = Promise<number | undefined> | Promise<void>;
 
@@ -62,6 +74,7 @@ function buildProgram(output: Output, setExit: (code: number) => void): Command 
   addService(program, act, output);
   addData(program, act, output);
   addKeys(program, act, output);
+  addTokens(program, act, output);
   return program;
 }
 
@@ -171,6 +184,47 @@ function addKeys(program: Command, act: Act, output: Output): void {
       await stateCommand(verb, keyId as string, yes === true, settings, output);
     });
   }
+}
+
+function addTokens(program: Command, act: Act, output: Output): void {
+  const token = program.command('token').description('make, list and revoke access tokens of the daemon');
+  const create = token
+    .command('create')
+    .description('make a token and print it, this once')
+    .requiredOption('--role <role>', 'client, admin or auditor; several are separated by commas, or given one by one', roles)
+    .option('--name <name>', 'what people know it by')
+    .option('--expires-in <time>', 'as 90d or 12h, never unless given', lifetime)
+    .option('--thread-prefix <prefix>', 'only keys of threads whose id begins so; may be given again', collected)
+    .option('--own', 'only keys that the token itself makes');
+  act<CreateTokenOptions>(create, async (options, settings) => {
+    const { createTokenCommand } = await import('./commands/token.js');
+    await createTokenCommand(options, settings, output);
+  });
+  act(token.command('list').description('list tokens: id, name, roles, when made, expiry, limits'), async (_, settings) => {
+    const { listTokensCommand } = await import('./commands/token.js');
+    await listTokensCommand(settings, output);
+  });
+  act(token.command('revoke <token-id>').description('refuse a token from now on'), async (_, settings, [tokenId]) => {
+    const { revokeTokenCommand } = await import('./commands/token.js');
+    await revokeTokenCommand(tokenId as string, settings, output);
+  });
+}
+
+function roles(text: string, before: Role[] = []): Role[] {
+  const named = text.split(',');
+  if (!named.every((name) => ROLES.has(name))) throw new InvalidArgumentError('It must be client, admin or auditor.');
+  return [...new Set([...before, ...(named as Role[])])];
+}
+
+function lifetime(text: string): number {
+  const [, count, unit = ''] = /^([1-9]\d{0,7})([mhd])$/.exec(text) ?? [];
+  const milliseconds = Number(count) * (UNITS.get(unit) ?? Number.NaN);
+  if (milliseconds <= MAX_TOKEN_DAYS * DAY_MS) return milliseconds;
+  throw new InvalidArgumentError(`It must be minutes, hours or days, as 30m, 12h or 90d, up to ${MAX_TOKEN_DAYS}d.`);
+}
+
+function collected(text: string, before: string[] = []): string[] {
+  return [...before, text];
 }
 
 function uids(text: string): number[] {

@@ -11,6 +11,7 @@ import {
   checkMemory,
   checkSocketFile,
   checkSystem,
+  checkTokens,
   type Finding,
   fail,
   ok,
@@ -69,6 +70,7 @@ async function checkFiles(settings: Settings, dataDir: string | undefined, uid: 
     findings.push(advice('data-dir', 'the daemon keeps nothing: it runs with --dev', 'progressdb-kms serve'));
   } else if (dataDir !== undefined) {
     await attempt('data-dir', findings, async () => findings.push(...checkDataDir(dataDir, uid)), mend);
+    await attempt('tokens', findings, async () => findings.push(...checkTokens(dataDir, uid)), mend);
   }
   const { masterKeyFile } = settings;
   if (masterKeyFile === undefined) return;
