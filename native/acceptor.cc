@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "core/listening.h"
 #include "core/peer.h"
 #include "environment.h"
 
