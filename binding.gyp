@@ -7,6 +7,7 @@
         "native/acceptor.cc",
         "native/document_calls.cc",
         "native/hot_calls.cc",
+        "native/listen_calls.cc",
         "native/pool_calls.cc",
         "<!@(node -p \"require('fs').readdirSync('native/core').filter((f) => f.endsWith('.cc')).map((f) => 'native/core/' + f).join(' ')\")"
       ],

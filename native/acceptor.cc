@@ -4,14 +4,34 @@
 #include <unistd.h>
 #include <uv.h>
 
-#include <string>
 #include <vector>
 
+#include "acceptor.h"
 #include "core/listening.h"
-#include "core/peer.h"
-#include "environment.h"
 
 namespace kms {
+
+napi_value peerObject(napi_env env, const Peer& peer) {
+  napi_value object = nullptr, value = nullptr;
+  napi_create_object(env, &object);
+  napi_create_uint32(env, peer.uid, &value);
+  napi_set_named_property(env, object, "uid", value);
+  napi_create_uint32(env, peer.gid, &value);
+  napi_set_named_property(env, object, "gid", value);
+  napi_create_int32(env, peer.pid, &value);
+  napi_set_named_property(env, object, "pid", value);
+  napi_create_string_latin1(env, peer.address.data(), peer.address.size(), &value);
+  napi_set_named_property(env, object, "address", value);
+  napi_create_uint32(env, peer.port, &value);
+  napi_set_named_property(env, object, "port", value);
+  return object;
+}
+
+// The path goes first: until the socket is closed its inode's number is not given to another file.
+void closeListeningSocket(const ListeningSocket& socket) {
+  if (!socket.path.empty()) unlinkIfOurs(socket.path.c_str(), socket.device, socket.inode);
+  close(socket.fd);
+}
 
 namespace {
 
@@ -37,28 +57,13 @@ struct Listener {
   napi_async_cleanup_hook_handle cleanup = nullptr;
   uv_poll_t poll{};
   uv_timer_t timer{};
-  int fd = -1;
-  std::string path;
-  dev_t device = 0;
-  ino_t inode = 0;
+  ListeningSocket socket;
   uint64_t timeoutMs = 0;
   uint64_t pausedUntil = 0;
   std::vector<Waiting*> waiting;
   int openHandles = 0;
   bool closed = false;
 };
-
-napi_value peerObject(napi_env env, const Peer& peer) {
-  napi_value object = nullptr, value = nullptr;
-  napi_create_object(env, &object);
-  napi_create_uint32(env, peer.uid, &value);
-  napi_set_named_property(env, object, "uid", value);
-  napi_create_uint32(env, peer.gid, &value);
-  napi_set_named_property(env, object, "gid", value);
-  napi_create_int32(env, peer.pid, &value);
-  napi_set_named_property(env, object, "pid", value);
-  return object;
-}
 
 // Calls events[name](…); true if it returned true. What it throws is an uncaught exception, as in any event handler.
 // `reached` is false if JavaScript did not run at all, as in a worker that is being ended.
@@ -198,7 +203,7 @@ void onConnection(uv_poll_t* handle, int status, int) {
   // Bounded, so that a flood of connections does not starve those being served.
   for (int i = 0; i < 64 && !listener.closed; ++i) {
     Peer peer;
-    const int fd = acceptPeer(listener.fd, &peer);
+    const int fd = acceptPeer(listener.socket.fd, &peer);
     if (fd < 0) {
       if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
         uv_poll_stop(&listener.poll);
@@ -249,10 +254,9 @@ void onClosed(uv_handle_t* handle) {
 void stop(Listener& listener) {
   if (listener.closed) return;
   listener.closed = true;
-  unlinkIfOurs(listener.path.c_str(), listener.device, listener.inode);
   while (!listener.waiting.empty()) close(dismiss(listener.waiting.back()));
   uv_poll_stop(&listener.poll);
-  close(listener.fd);
+  closeListeningSocket(listener.socket);
   uv_close(reinterpret_cast<uv_handle_t*>(&listener.poll), onClosed);
   uv_close(reinterpret_cast<uv_handle_t*>(&listener.timer), onClosed);
 }
@@ -265,25 +269,24 @@ napi_value closeListener(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
-bool readString(napi_env env, napi_value value, std::string* text) {
-  size_t length = 0;
-  if (napi_get_value_string_utf8(env, value, nullptr, 0, &length) != napi_ok) return false;
-  text->resize(length + 1);
-  if (napi_get_value_string_utf8(env, value, text->data(), length + 1, &length) != napi_ok) return false;
-  text->resize(length);
-  return true;
-}
+}  // namespace
 
-napi_value begin(napi_env env, Listener* listener, napi_value events) {
+napi_value acceptOn(napi_env env, const ListeningSocket& socket, uint32_t firstByteTimeoutMs, napi_value events) {
   napi_value object = nullptr, name = nullptr;
   uv_loop_t* loop = nullptr;
   napi_get_uv_event_loop(env, &loop);
   napi_create_object(env, &object);
   napi_create_string_utf8(env, "progressdb-kms listener", NAPI_AUTO_LENGTH, &name);
+  auto* const listener = new Listener();
   listener->env = env;
+  listener->socket = socket;
+  listener->timeoutMs = firstByteTimeoutMs;
   listener->poll.data = listener;
   listener->timer.data = listener;
-  if (uv_poll_init(loop, &listener->poll, listener->fd) != 0) return nullptr;
+  if (uv_poll_init(loop, &listener->poll, socket.fd) != 0) {
+    delete listener;
+    return nullptr;
+  }
   uv_timer_init(loop, &listener->timer);
   listener->openHandles = 2;
   napi_create_reference(env, events, 1, &listener->events);
@@ -297,82 +300,6 @@ napi_value begin(napi_env env, Listener* listener, napi_value events) {
   const napi_property_descriptor close = {"close", nullptr, closeListener, nullptr, nullptr, nullptr, napi_enumerable, nullptr};
   napi_define_properties(env, object, 1, &close);
   return object;
-}
-
-// (path, mode, firstByteTimeoutMs, events)
-napi_value listenUnix(napi_env env, napi_callback_info info) {
-  size_t argc = 4;
-  napi_value argv[4];
-  void* data = nullptr;
-  napi_get_cb_info(env, info, &argc, argv, nullptr, &data);
-  const auto* const environment = static_cast<Environment*>(data);
-  uint32_t mode = 0, timeout = 0;
-  napi_valuetype type = napi_undefined;
-  std::string path;
-  if (!readString(env, argv[0], &path) || napi_get_value_uint32(env, argv[1], &mode) != napi_ok ||
-      napi_get_value_uint32(env, argv[2], &timeout) != napi_ok || napi_typeof(env, argv[3], &type) != napi_ok || type != napi_object) {
-    throwFailure(env, *environment, Failure(Status::InvalidArgument, "takes a path, a mode, a time-out and events"));
-    return nullptr;
-  }
-  auto* const listener = new Listener();
-  listener->path = path;
-  listener->timeoutMs = timeout;
-  const Failure failure = bindUnixSocket(path.c_str(), static_cast<int>(mode), &listener->fd, &listener->device, &listener->inode);
-  if (!failure.ok()) {
-    delete listener;
-    throwFailure(env, *environment, failure);
-    return nullptr;
-  }
-  napi_value const object = begin(env, listener, argv[3]);
-  if (object != nullptr) return object;
-  unlinkIfOurs(path.c_str(), listener->device, listener->inode);
-  close(listener->fd);
-  delete listener;
-  throwFailure(env, *environment, Failure(Status::Internal, "the socket cannot be watched"));
-  return nullptr;
-}
-
-// The one argument of the calls below; −1 and an exception for anything but a descriptor's number.
-int descriptorOf(napi_env env, napi_callback_info info) {
-  size_t argc = 1;
-  napi_value argument = nullptr;
-  void* data = nullptr;
-  int32_t fd = -1;
-  napi_get_cb_info(env, info, &argc, &argument, nullptr, &data);
-  if (napi_get_value_int32(env, argument, &fd) == napi_ok && fd >= 0) return fd;
-  throwFailure(env, *static_cast<Environment*>(data), Failure(Status::InvalidArgument, "takes a descriptor"));
-  return -1;
-}
-
-// (fd)
-napi_value peerOfCall(napi_env env, napi_callback_info info) {
-  const int fd = descriptorOf(env, info);
-  if (fd < 0) return nullptr;
-  Peer peer;
-  const Failure failure = peerOf(fd, &peer);
-  if (failure.ok()) return peerObject(env, peer);
-  void* data = nullptr;
-  napi_get_cb_info(env, info, nullptr, nullptr, nullptr, &data);
-  throwFailure(env, *static_cast<Environment*>(data), failure);
-  return nullptr;
-}
-
-// (fd)
-napi_value closeFd(napi_env env, napi_callback_info info) {
-  const int fd = descriptorOf(env, info);
-  if (fd >= 0) close(fd);
-  return nullptr;
-}
-
-}  // namespace
-
-napi_status defineAcceptor(napi_env env, napi_value exports, Environment* environment) {
-  const napi_property_descriptor calls[] = {
-      {"listenUnix", nullptr, listenUnix, nullptr, nullptr, nullptr, napi_enumerable, environment},
-      {"peerOf", nullptr, peerOfCall, nullptr, nullptr, nullptr, napi_enumerable, environment},
-      {"closeFd", nullptr, closeFd, nullptr, nullptr, nullptr, napi_enumerable, environment},
-  };
-  return napi_define_properties(env, exports, sizeof calls / sizeof *calls, calls);
 }
 
 }  // namespace kms

@@ -448,7 +448,7 @@ Napi::Object load(Napi::Env env, Napi::Object exports) {
   defineHotCalls(env, exports, environment);
   definePoolCalls(env, exports, environment);
   defineDocumentCalls(env, exports, environment);
-  defineAcceptor(env, exports, environment);
+  defineListenCalls(env, exports, environment);
   return exports;
 }
 

@@ -21,14 +21,24 @@ export interface ArenaInfo {
   openssl: string;
 }
 
+/** Who is at the other end of a connection, by the kernel's word. */
 export interface Peer {
+  /**
+   * Over a Unix socket that of connect(2). Over TCP that of the socket at the other end, on Linux and only if both ends are
+   * loopback addresses; in every other case, and where the kernel cannot tell, 0xffffffff, which is nobody.
+   */
   uid: number;
+  /** 0 over TCP. */
   gid: number;
-  /** 0 where the platform does not tell. */
+  /** 0 over TCP, and where the platform does not tell. */
   pid: number;
+  /** Numeric, without a scope, IPv4 mapped into IPv6 as IPv4; `''` for a Unix socket. */
+  address: string;
+  /** 0 for a Unix socket. */
+  port: number;
 }
 
-/** Calls of an acceptor; both run on the event loop. */
+/** Calls of an acceptor; all run on the event loop. */
 export interface AcceptorEvents {
   /** A connection came; false closes it before a byte is read. */
   onPeer(peer: Peer): boolean;
@@ -41,6 +51,17 @@ export interface AcceptorEvents {
 export interface Acceptor {
   /** Stops accepting, closes connections still waiting for their first byte, removes the socket file if it is still ours. */
   close(): void;
+}
+
+export interface TcpAcceptor extends Acceptor {
+  /** The port it is bound to. */
+  readonly port: number;
+}
+
+/** A listening socket that another process has bound: closing it leaves a socket file where it is. */
+export interface InheritedAcceptor extends TcpAcceptor {
+  /** Numeric, as of a `Peer`; `''` for a Unix socket, whose `port` is 0. */
+  readonly address: string;
 }
 
 /** Negative results of the hot calls that are not error codes of the table. */
@@ -73,9 +94,20 @@ export interface Binding {
   /** The file at `path`, made (0600) if absent; CONFLICT while another process or call holds it. */
   lockFile(path: string): number;
   unlock(lock: number): void;
+  /** Of a Unix socket; UNAUTHENTICATED for any other. */
   peerOf(fd: number): Peer;
   closeFd(fd: number): void;
   listenUnix(path: string, mode: number, firstByteTimeoutMs: number, events: AcceptorEvents): Acceptor;
+  /**
+   * `host` is a numeric address, IPv4 or IPv6 without a scope, and `port` 0 lets the kernel choose. CONFLICT if it is in use,
+   * PERMISSION_DENIED for a port that this user may not have, INVALID_ARGUMENT for what is no address of this machine.
+   */
+  listenTcp(host: string, port: number, firstByteTimeoutMs: number, events: AcceptorEvents): TcpAcceptor;
+  /**
+   * Takes over a listening socket that another process has bound and left to us (LISTEN_FDS), Unix or TCP; it does not block
+   * and is closed on exec from here. INVALID_ARGUMENT for anything else, and then the descriptor is still the caller's.
+   */
+  listenFd(fd: number, firstByteTimeoutMs: number, events: AcceptorEvents): InheritedAcceptor;
 
   // Keys
   openSpace(cachedKeys: number): Space;
