@@ -40,12 +40,16 @@ export const MAX_HTTP_BODY_BYTES = 21 * MIB;
 /** All header lines of one request: far more than any client of ours sends, with room for a proxy's. */
 export const MAX_HTTP_HEADER_BYTES = 16 * KIB;
 export const MAX_HTTP_HEADERS = 64;
+/** Which keys which narrowed tokens are for, remembered: reading a record for it each time would cost more than the encryption. */
+export const MAX_REMEMBERED_POLICIES = 65_536;
 /** How long an HTTP connection may be kept alive between requests: longer than the pools of common clients keep theirs. */
 export const HTTP_IDLE_TIMEOUT_MS = 10 * 60_000;
 
 /** Connections of one daemon, and of one uid: below the usual file limit of 1,024 with room for the store. */
 export const MAX_CONNECTIONS = 768;
 export const MAX_CONNECTIONS_PER_UID = 512;
+/** TCP connections of which the kernel cannot tell the uid: whoever can open many of them must not shut out the others. */
+export const MAX_UNKNOWN_CONNECTIONS = 256;
 /** A peer that connects and says nothing holds a descriptor no longer than this. */
 export const FIRST_BYTE_TIMEOUT_MS = 5_000;
 /** A frame once begun must end within this time. */

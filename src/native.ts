@@ -77,7 +77,7 @@ export const REPORT_LENGTH = REPORT.first + DEFERRED_FIELDS * MAX_DEFERRED;
 export const FLAG = { plaintextWritten: 1, outputFull: 2, protocolError: 4 } as const;
 export const DEFERRED = { cold: 0, notCached: 1, needsUses: 2, large: 3 } as const;
 /** Bits of `serveChunk`'s `bits`. */
-export const BIT = { client: 1, sealed: 2 } as const;
+export const BIT = { client: 1, sealed: 2, unknown: 4, cold: 8 } as const;
 
 /** The addon. Cold calls throw `KmsError`; the hot ones return a count, or a negative status. Inputs named `secret` are wiped. */
 export interface Binding {

@@ -121,6 +121,8 @@ test('TypeScript and C++ have the same report of a chunk', (t) => {
     kLarge: DEFERRED.large,
     kMayUseKeys: BIT.client,
     kIsSealed: BIT.sealed,
+    kIsUnknown: BIT.unknown,
+    kLeaveAll: BIT.cold,
   };
   t.deepEqual(Object.fromEntries(core), pairs);
 });

@@ -12,6 +12,7 @@ uint32_t frameLength(const uint8_t* at) {
 
 // Permission and seal come before the request's content: who may not ask learns nothing about it.
 Status refusalOf(uint32_t bits) {
+  if ((bits & kIsUnknown) != 0) return Status::Unauthenticated;
   if ((bits & kMayUseKeys) == 0) return Status::PermissionDenied;
   return (bits & kIsSealed) != 0 ? Status::Sealed : Status::Ok;
 }
@@ -31,6 +32,7 @@ class Walk {
       case Reading::Refused: return turnAway(request.id, request.refusal, bodyAt, length);
       case Reading::Hot: break;
     }
+    if ((bits_ & kLeaveAll) != 0) return defer(bodyAt, length, Report::kCold);
     if (const Status refusal = refusalOf(bits_); refusal != Status::Ok) {
       return turnAway(request.id, Failure(refusal), bodyAt, length);
     }

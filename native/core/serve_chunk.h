@@ -6,6 +6,9 @@ namespace kms {
 
 constexpr uint32_t kMayUseKeys = 1;
 constexpr uint32_t kIsSealed = 2;
+constexpr uint32_t kIsUnknown = 4;
+// Every request that can be read is left to the caller of serveChunk.
+constexpr uint32_t kLeaveAll = 8;
 
 // Positions, flags and reasons as src/native.ts has them; a test holds the two together.
 struct Report {

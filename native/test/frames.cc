@@ -80,7 +80,7 @@ TEST("an AAD above its limit costs no uses") {
 
 TEST("what was sealed or refused is wiped where it was read") {
   const SpaceId space = spaceWithKey();
-  for (const uint32_t bits : {kMayUseKeys, 0u, kMayUseKeys | kIsSealed}) {
+  for (const uint32_t bits : {kMayUseKeys, 0u, kMayUseKeys | kIsSealed, uint32_t{kIsUnknown}}) {
     Message frame = framed(batch(3, 50, 0));
     Message output(4096);
     int32_t report[Report::kLength];
@@ -89,6 +89,20 @@ TEST("what was sealed or refused is wiped where it was read") {
     CHECK_EQUAL(report[Report::kConsumed], static_cast<int32_t>(frame.size()));
     CHECK_EQUAL(std::count(frame.begin(), frame.end(), 0x5a), 0);
   }
+  KeyTable::instance().closeSpace(space);
+}
+
+TEST("where every request is the caller's, all that can be read are left to it as they are") {
+  const SpaceId space = spaceWithKey();
+  Message frame = framed(batch(3, 50, 0));
+  const Message before = frame;
+  Message output(4096);
+  int32_t report[Report::kLength];
+  serveChunk(thisThread(), space, kLeaveAll, frame.data(), 0, frame.size(), output.data(), output.size(), report);
+  CHECK_EQUAL(report[Report::kDeferred], 1);
+  CHECK_EQUAL(report[Report::kFirst + 2], static_cast<int32_t>(Report::kCold));
+  CHECK_EQUAL(report[Report::kWritten], 0);
+  CHECK(frame == before);
   KeyTable::instance().closeSpace(space);
 }
 

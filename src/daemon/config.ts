@@ -53,6 +53,8 @@ export interface DaemonConfig {
   /** Absolute path. */
   socket: string;
   socketGroup: number | undefined;
+  /** Loopback addresses to listen on with TCP. */
+  endpoints: Array<{ host: string; port: number }>;
   /** Absolute path; undefined with `dev`. */
   dataDir: string | undefined;
   masterKeyFile: string | undefined;
@@ -177,6 +179,7 @@ export function resolveConfig(flags: DaemonFlags, env: NodeJS.ProcessEnv): Daemo
     count(pick([name, value], env), fallback, least, most);
   return {
     socket: socket === undefined ? DEFAULT_SOCKET : socketPath(socket),
+    endpoints: [],
     socketGroup: groupId(pick(['group', flags.group], env)),
     dataDir: dev ? undefined : filePath(dataDir ?? { source: '--data-dir', text: DEFAULT_DATA_DIR }),
     masterKeyFile: masterKeyFile(flags, env),
@@ -187,6 +190,7 @@ export function resolveConfig(flags: DaemonFlags, env: NodeJS.ProcessEnv): Daemo
       allowedUids: uids(pick(['allowed-uids', flags.allowedUids], env, 'PROGRESSDB_MINIKMS_ALLOWED_UIDS')),
       adminUids: uids(pick(['admin-uids', flags.adminUids], env)),
       auditorUids: uids(pick(['auditor-uids', flags.auditorUids], env)),
+      unauthenticatedLoopbackRoles: [],
     },
     timeouts: { firstByteMs: FIRST_BYTE_TIMEOUT_MS, frameMs: FRAME_TIMEOUT_MS, writeStallMs: WRITE_STALL_TIMEOUT_MS },
     cachedKeys: numberOf('cached-keys', flags.cachedKeys, DEFAULT_CACHED_KEYS, 1, 10_000_000),

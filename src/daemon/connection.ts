@@ -5,10 +5,11 @@ import { BIT, binding, DEFERRED_FIELDS, doorbell, FLAG, REPORT, REPORT_LENGTH } 
 import { FRAME_HEADER_BYTES, NO_REQUEST } from '../wire/frames.js';
 import { encodeError } from '../wire/messages.js';
 import { PartialFrame, type SharedBuffers } from './buffers.js';
-import { type Identity, may } from './identity.js';
+import { ANONYMOUS, type Identity, may } from './identity.js';
 import { errorFields } from './log.js';
-import type { Service } from './operations.js';
+import type { Caller, Service } from './operations.js';
 import { Outlet } from './outlet.js';
+import { isNarrowed } from './policy.js';
 import { Requests } from './requests.js';
 
 /**
@@ -17,16 +18,24 @@ import { Requests } from './requests.js';
  */
 const LINGER_MS = 500;
 
+function bitsOf(identity: Identity): number {
+  if (identity === ANONYMOUS) return BIT.unknown;
+  // Whatever a narrowed token wants is looked at by its policy, which the native core does not know.
+  if (isNarrowed(identity)) return BIT.cold;
+  return may(identity, 'client') ? BIT.client : 0;
+}
+
 /** One report for all connections of the thread: it is read before anything else can run. */
 const report = new Int32Array(REPORT_LENGTH);
 
 /** One peer on the binary protocol. */
-export class Connection {
+export class Connection implements Caller {
+  private current: Identity;
   private readonly socket: Socket;
   private readonly outlet: Outlet;
   private readonly requests: Requests;
   private readonly partial: PartialFrame;
-  private readonly roleBits: number;
+  private roleBits: number;
   /** Sweeps since the unfinished frame began or, while reading was paused, could go on. */
   private partialSweeps = 0;
   /** No more requests are taken; the answers under way still go out. */
@@ -38,11 +47,12 @@ export class Connection {
     fd: number,
     private readonly service: Service,
     private readonly buffers: SharedBuffers,
-    private readonly identity: Identity,
+    identity: Identity,
     private readonly onClose: (connection: Connection) => void,
   ) {
     this.partial = new PartialFrame(buffers.held);
-    this.roleBits = may(identity, 'client') ? BIT.client : 0;
+    this.current = identity;
+    this.roleBits = bitsOf(identity);
     const options: SocketConstructorOpts & ConnectOpts = {
       fd,
       readable: true,
@@ -59,20 +69,29 @@ export class Connection {
       () => this.socket.pause(),
       () => this.onDrained(),
     );
-    this.requests = new Requests(service, identity, this.outlet, buffers.held, () => this.bits, {
+    this.requests = new Requests(service, this, this.outlet, buffers.held, () => this.bits, {
       serveAgain: (frame) => this.serveAgain(frame),
       onMalformed: (error) => this.breakOff(error),
       onDone: () => this.endIfDone(),
     });
     this.socket.on('error', (error) =>
-      service.log('debug', 'connection_error', { actor: identity.actor, message: error.message }),
+      service.log('debug', 'connection_error', { actor: this.identity.actor, message: error.message }),
     );
     this.socket.on('end', () => this.finish());
     this.socket.on('timeout', () => {
-      service.log('warn', 'peer_does_not_read', { actor: identity.actor });
+      service.log('warn', 'peer_does_not_read', { actor: this.identity.actor });
       this.socket.destroy();
     });
     this.socket.on('close', () => this.closed());
+  }
+
+  get identity(): Identity {
+    return this.current;
+  }
+
+  become(identity: Identity): void {
+    this.current = identity;
+    this.roleBits = bitsOf(identity);
   }
 
   /** Takes no more requests, answers those under way, then closes. */

@@ -8,15 +8,23 @@ export interface Access {
   adminUids: readonly number[];
   /** May read states and lists; neither data nor keys. */
   auditorUids: readonly number[];
+  /** What TCP peers on loopback may that nothing else identifies; usually nothing. */
+  unauthenticatedLoopbackRoles: readonly Role[];
 }
 
 /** A caller the daemon knows. */
 export interface Identity {
-  uid: number;
   /** How records and logs name it. */
   actor: string;
   roles: ReadonlySet<Role>;
+  /** Only keys of threads whose id begins with one of these. */
+  threadPrefixes?: readonly string[];
+  /** Only keys that it made itself. */
+  own?: boolean;
 }
+
+/** Admitted, and nobody until a token says who: may only be greeted and asked after its health. */
+export const ANONYMOUS: Identity = { actor: 'anonymous', roles: new Set() };
 
 /** The overflow uid: what a uid of another user namespace looks like, so it is everybody and nobody. */
 export const OVERFLOW_UID = 65534;
@@ -39,7 +47,12 @@ export function identify(uid: number, ownUid: number, access: Access): Identity 
     roles.add('client');
     roles.add('admin');
   }
-  return roles.size === 0 ? undefined : { uid, actor: `uid:${uid}`, roles };
+  return roles.size === 0 ? undefined : { actor: `uid:${uid}`, roles };
+}
+
+/** Whether one may exactly what the other may, under the same name. */
+export function isSame(a: Identity, b: Identity): boolean {
+  return a.actor === b.actor && a.roles.size === b.roles.size && [...a.roles].every((role) => b.roles.has(role));
 }
 
 /** Whether the identity may do what needs `least`; admin may everything, client and auditor do not include each other. */

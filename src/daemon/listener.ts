@@ -1,17 +1,20 @@
 import { chmodSync, chownSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { KmsError } from '../errors.js';
-import { MAX_CONNECTIONS, MAX_CONNECTIONS_PER_UID, SWEEP_INTERVAL_MS } from '../limits.js';
-import { type Acceptor, binding, type Peer } from '../native.js';
+import { SWEEP_INTERVAL_MS } from '../limits.js';
+import { type Acceptor, type AcceptorEvents, binding, type Peer } from '../native.js';
+import { Admission } from './admission.js';
 import { SharedBuffers } from './buffers.js';
 import { Connection } from './connection.js';
 import { HttpSurface } from './http/surface.js';
-import { type Access, type Identity, identify } from './identity.js';
+import { type Access, ANONYMOUS, type Identity, isSame } from './identity.js';
 import { Burst, errorFields } from './log.js';
 import type { Service } from './operations.js';
 
 /** The first byte of the binary protocol: every frame is shorter than 16 MiB. */
 const BINARY = 0x00;
+/** Sweeps that somebody unknown may take to come with a token. */
+const ANONYMOUS_SWEEPS = 30;
 
 /** The first byte of an HTTP/1.1 request: a letter of its method. */
 function isLetter(byte: number): boolean {
@@ -20,35 +23,50 @@ function isLetter(byte: number): boolean {
 
 /** A peer that has spoken, in either protocol. */
 interface Served {
+  readonly identity: Identity;
   finish(): void;
   destroy(): void;
   sweep(): void;
 }
 
-export interface Address {
-  socket: string;
-  /** The group that may connect, beside the owner. */
-  socketGroup: number | undefined;
+/** What is known of it beside. */
+interface Held {
+  peer: Peer;
+  /** In which it was nobody. */
+  sweeps: number;
 }
 
-/** The Unix socket: admits peers by their uid and within the limits, and hands those that speak to their connections. */
+/** Where TCP is listened on: a numeric address, and a port, 0 for one that the kernel chooses. */
+export interface HostPort {
+  host: string;
+  port: number;
+}
+
+export interface Address {
+  socket: string | undefined;
+  /** The group that may connect, beside the owner. */
+  socketGroup: number | undefined;
+  endpoints: readonly HostPort[];
+}
+
+/** What may stand in the `Host` of a request to this endpoint. */
+function hostsOf(host: string, port: number): ReadonlySet<string> {
+  const names = [host.includes(':') ? `[${host}]` : host, 'localhost'];
+  return new Set(names.flatMap((name) => (port === 80 ? [name, `${name}:80`] : [`${name}:${port}`])));
+}
+
+/** The listening sockets: admit peers by who they are and within the limits, and hand those that speak to their protocol. */
 export class Listener {
-  private readonly connections = new Set<Served>();
-  /** Admitted peers by uid, those included that have not said anything yet. */
-  private readonly admitted = new Map<number, number>();
-  private admittedCount = 0;
+  private readonly connections = new Map<Served, Held>();
+  private readonly admission = new Admission();
   private readonly buffers = new SharedBuffers();
   private readonly http: HttpSurface;
   private readonly refused: Burst;
-  private readonly ownUid = process.geteuid?.() ?? -1;
-  private acceptor: Acceptor | undefined;
+  private acceptors: Acceptor[] = [];
   private sweeper: NodeJS.Timeout | undefined;
   private whenEmpty: (() => void) | undefined;
 
-  constructor(
-    private readonly service: Service,
-    private readonly access: Access,
-  ) {
+  constructor(private readonly service: Service) {
     this.http = new HttpSurface(service, this.buffers.held);
     this.refused = new Burst(service.log, 'warn', 'peer_refused');
   }
@@ -58,28 +76,63 @@ export class Listener {
     return this.connections.size;
   }
 
-  /** Throws CONFLICT or what the system says if the socket cannot be had. */
-  start({ socket, socketGroup }: Address): void {
-    this.acceptor = binding.listenUnix(socket, 0o600, this.service.timeouts.firstByteMs, {
-      onPeer: (peer) => this.guarded(() => this.admit(peer)) ?? false,
-      onReady: (fd, peer, firstByte) => this.guarded(() => this.ready(fd, peer, firstByte)),
-      onGone: (peer) => this.guarded(() => this.release(peer.uid)),
-    });
-    if (socketGroup !== undefined) this.openTo(socket, socketGroup);
-    this.sweeper = setInterval(() => this.sweep(), SWEEP_INTERVAL_MS);
+  /** The ports of the endpoints, in their order. Throws CONFLICT or what the system says if one cannot be had; none is left open then. */
+  start({ socket, socketGroup, endpoints }: Address): number[] {
+    const { firstByteMs } = this.service.timeouts;
+    try {
+      if (socket !== undefined) {
+        this.acceptors.push(
+          binding.listenUnix(
+            socket,
+            0o600,
+            firstByteMs,
+            this.events(() => undefined),
+          ),
+        );
+        if (socketGroup !== undefined) openTo(socket, socketGroup);
+      }
+      const ports = endpoints.map(({ host, port }) => {
+        let hosts: ReadonlySet<string> | undefined;
+        const acceptor = binding.listenTcp(
+          host,
+          port,
+          firstByteMs,
+          this.events(() => hosts),
+        );
+        hosts = hostsOf(host, acceptor.port);
+        this.acceptors.push(acceptor);
+        return acceptor.port;
+      });
+      this.sweeper = setInterval(() => this.sweep(), SWEEP_INTERVAL_MS);
+      return ports;
+    } catch (error) {
+      this.stopAccepting();
+      this.http.close();
+      throw error;
+    }
+  }
+
+  /** From now on. Whoever is somebody else by it has to come again: a connection keeps the roles that it began with. */
+  replaceAccess(access: Access): void {
+    this.service.authentication.replace(access);
+    for (const [connection, held] of this.connections) if (!this.isCurrent(connection, held)) connection.finish();
   }
 
   /** Accepts no more, answers what is under way for at most `graceMs`, then closes every connection. */
   async stop(graceMs: number): Promise<void> {
-    this.acceptor?.close();
-    this.acceptor = undefined;
-    for (const connection of this.connections) connection.finish();
+    this.stopAccepting();
+    for (const connection of this.connections.keys()) connection.finish();
     await this.emptied(graceMs);
-    for (const connection of this.connections) connection.destroy();
+    for (const connection of this.connections.keys()) connection.destroy();
     await this.emptied(SWEEP_INTERVAL_MS);
     clearInterval(this.sweeper);
     this.http.close();
     this.sweep();
+  }
+
+  private stopAccepting(): void {
+    for (const acceptor of this.acceptors) acceptor.close();
+    this.acceptors = [];
   }
 
   private async emptied(withinMs: number): Promise<void> {
@@ -92,77 +145,69 @@ export class Listener {
     timer.abort();
   }
 
-  /** In this order the socket is never open to the group that it happened to be made with. */
-  private openTo(socket: string, group: number): void {
-    try {
-      chownSync(socket, -1, group);
-      chmodSync(socket, 0o660);
-    } catch (cause) {
-      this.acceptor?.close();
-      throw new KmsError('INVALID_ARGUMENT', `--group: the socket cannot be given to group ${group}`, { cause });
-    }
+  /** `hosts` are known once the endpoint has its port. */
+  private events(hosts: () => ReadonlySet<string> | undefined): AcceptorEvents {
+    return {
+      onPeer: (peer) => this.guarded(() => this.admit(peer)) ?? false,
+      onReady: (fd, peer, firstByte) => this.guarded(() => this.ready(fd, peer, firstByte, hosts())),
+      onGone: (peer) => this.guarded(() => this.admission.release(peer.uid)),
+    };
   }
 
   private admit(peer: Peer): boolean {
-    const reason = this.refusalOf(peer);
-    if (reason !== undefined) {
-      this.refused.note(() => ({ uid: peer.uid, pid: peer.pid, reason }));
-      return false;
-    }
-    this.admittedCount++;
-    this.admitted.set(peer.uid, (this.admitted.get(peer.uid) ?? 0) + 1);
-    return true;
+    const isSomebody = this.service.authentication.ofPeer(peer) !== undefined;
+    const reason = isSomebody ? this.admission.admit(peer.uid) : 'this uid is not configured';
+    if (reason === undefined) return true;
+    const { uid, pid, address } = peer;
+    this.refused.note(() => ({ uid, ...(address === '' ? { pid } : { address }), reason }));
+    return false;
   }
 
-  private refusalOf({ uid }: Peer): string | undefined {
-    if (this.identityOf(uid) === undefined) return 'this uid is not configured';
-    if (this.admittedCount >= MAX_CONNECTIONS) return 'too many connections';
-    if ((this.admitted.get(uid) ?? 0) >= MAX_CONNECTIONS_PER_UID) return 'too many connections of this uid';
-    return undefined;
-  }
-
-  private identityOf(uid: number): Identity | undefined {
-    return identify(uid, this.ownUid, this.access);
-  }
-
-  private ready(fd: number, peer: Peer, firstByte: number): void {
-    const identity = this.identityOf(peer.uid);
+  private ready(fd: number, peer: Peer, firstByte: number, hosts: ReadonlySet<string> | undefined): void {
+    const identity = this.service.authentication.ofPeer(peer);
     const isKnown = firstByte === BINARY || isLetter(firstByte);
-    if (identity === undefined || !isKnown || this.acceptor === undefined) {
+    if (identity === undefined || !isKnown || this.acceptors.length === 0) {
       binding.closeFd(fd);
-      this.release(peer.uid);
+      this.admission.release(peer.uid);
       this.service.log('debug', 'unknown_protocol', { uid: peer.uid, first_byte: firstByte });
       return;
     }
-    const onClose = (connection: Served) => this.closed(connection, peer.uid);
+    const onClose = (connection: Served) => this.closed(connection);
     try {
-      this.connections.add(
+      const connection =
         firstByte === BINARY
           ? new Connection(fd, this.service, this.buffers, identity, onClose)
-          : this.http.take(fd, identity, onClose),
-      );
+          : this.http.take(fd, identity, hosts, onClose);
+      this.connections.set(connection, { peer, sweeps: 0 });
     } catch (error) {
       binding.closeFd(fd);
-      this.release(peer.uid);
+      this.admission.release(peer.uid);
       throw error;
     }
   }
 
-  private closed(connection: Served, uid: number): void {
+  private closed(connection: Served): void {
+    const held = this.connections.get(connection);
+    if (held === undefined) return;
     this.connections.delete(connection);
-    this.release(uid);
+    this.admission.release(held.peer.uid);
     if (this.connections.size === 0) this.whenEmpty?.();
   }
 
-  private release(uid: number): void {
-    this.admittedCount--;
-    const left = (this.admitted.get(uid) ?? 0) - 1;
-    if (left > 0) this.admitted.set(uid, left);
-    else this.admitted.delete(uid);
+  /** Whether it is still who it was when it was taken on, or when it came with its token. */
+  private isCurrent({ identity }: Served, { peer }: Held): boolean {
+    if (identity.actor.startsWith('token:')) return this.service.authentication.isCurrent(identity);
+    const now = this.service.authentication.ofPeer(peer);
+    return now !== undefined && isSame(now, identity);
   }
 
   private sweep(): void {
-    for (const connection of this.connections) connection.sweep();
+    for (const [connection, held] of this.connections) {
+      connection.sweep();
+      if (connection.identity === ANONYMOUS && ++held.sweeps > ANONYMOUS_SWEEPS) connection.finish();
+      // A token may have been revoked, or have expired.
+      if (connection.identity.actor.startsWith('token:') && !this.isCurrent(connection, held)) connection.finish();
+    }
     this.refused.turn();
     this.service.failures.turn();
   }
@@ -175,5 +220,15 @@ export class Listener {
       this.service.log('error', 'accept_failed', errorFields(error));
       return undefined;
     }
+  }
+}
+
+/** In this order the socket is never open to the group that it happened to be made with. */
+function openTo(socket: string, group: number): void {
+  try {
+    chownSync(socket, -1, group);
+    chmodSync(socket, 0o660);
+  } catch (cause) {
+    throw new KmsError('INVALID_ARGUMENT', `--group: the socket cannot be given to group ${group}`, { cause });
   }
 }

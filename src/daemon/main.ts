@@ -5,18 +5,24 @@ import { KmsError } from '../errors.js';
 import type { EmbeddedKms } from '../kms/embedded.js';
 import { STOP_GRACE_MS } from '../limits.js';
 import { binding } from '../native.js';
+import { Authentication } from './authentication.js';
 import { type DaemonConfig, DEFAULT_SOCKET } from './config.js';
 import { OVERFLOW_UID } from './identity.js';
 import { Listener } from './listener.js';
 import { Burst, errorFields, type Log } from './log.js';
 import type { Service } from './operations.js';
+import { Policy } from './policy.js';
+import { Tokens } from './tokens.js';
 import { Turnstile } from './turnstile.js';
 
 const RECOMMENDED_SOCKET = '/run/progressdb-kms/kms.sock';
 
 export interface Daemon {
   readonly kms: EmbeddedKms;
+  /** `''` where it listens on endpoints only. */
   readonly socket: string;
+  /** Of the endpoints, in their order. */
+  readonly ports: readonly number[];
   /** Accepts no more, finishes what is under way, wipes all keys, removes the socket. May be called again. */
   stop(): Promise<void>;
 }
@@ -29,6 +35,8 @@ export async function startDaemon(config: DaemonConfig, log: Log): Promise<Daemo
   const service: Service = {
     kms,
     log,
+    authentication: new Authentication(config.access, kms.dataDir === null ? undefined : new Tokens(kms.dataDir)),
+    policy: new Policy((keyId) => kms.describeKey(keyId)),
     failures: new Burst(log, 'error', 'request_failed'),
     turnstile: new Turnstile(),
     timeouts: config.timeouts,
@@ -36,14 +44,15 @@ export async function startDaemon(config: DaemonConfig, log: Log): Promise<Daemo
     startedAt: performance.now(),
     connections: () => listener.size,
   };
-  const listener = new Listener(service, config.access);
+  const listener = new Listener(service);
+  let ports: number[];
   try {
-    listener.start(config);
+    ports = listener.start(config);
   } catch (error) {
     await kms.close();
     throw error;
   }
-  announce(config, service);
+  announce(config, service, ports);
   let stopped: Promise<void> | undefined;
   const stop = async () => {
     log('info', 'stopping', { connections: listener.size });
@@ -53,7 +62,8 @@ export async function startDaemon(config: DaemonConfig, log: Log): Promise<Daemo
   };
   return {
     kms,
-    socket: config.socket,
+    socket: config.socket ?? '',
+    ports,
     stop: () => {
       stopped ??= stop();
       return stopped;
@@ -114,7 +124,7 @@ function optionsOf(config: DaemonConfig): EmbeddedOptions {
   };
 }
 
-function announce(config: DaemonConfig, { kms, log, version }: Service): void {
+function announce(config: DaemonConfig, { kms, log, version }: Service, ports: readonly number[]): void {
   const { protection, arenaBytes } = binding.arenaInfo();
   if (config.socket === DEFAULT_SOCKET) {
     log('warn', 'default_socket', {
@@ -127,6 +137,7 @@ function announce(config: DaemonConfig, { kms, log, version }: Service): void {
   if (protection === 'none') log('warn', 'memory_not_locked', { advice: 'raise RLIMIT_MEMLOCK: keys may reach the swap' });
   log('info', 'listening', {
     socket: config.socket,
+    endpoints: config.endpoints.map(({ host }, index) => `${host}:${ports[index]}`).join(', ') || undefined,
     data_dir: kms.dataDir,
     version,
     pid: process.pid,

@@ -12,15 +12,19 @@ import {
   resultsOfPage,
   statusMapOf,
 } from '../wire/messages.js';
+import type { Authentication } from './authentication.js';
 import type { Timeouts } from './config.js';
-import { type Identity, may } from './identity.js';
+import { ANONYMOUS, type Identity, may } from './identity.js';
 import type { Burst, Log } from './log.js';
+import type { Policy } from './policy.js';
 import type { Turnstile } from './turnstile.js';
 
 /** What the operations work on. */
 export interface Service {
   readonly kms: EmbeddedKms;
   readonly log: Log;
+  readonly authentication: Authentication;
+  readonly policy: Policy;
   /** Requests that failed for a reason of ours. */
   readonly failures: Burst;
   /** Where requests queue that could not be served beside the others. */
@@ -32,25 +36,35 @@ export interface Service {
   connections(): number;
 }
 
-/** Throws PERMISSION_DENIED unless the caller has a role that may do this. `set_key_state` looks at the key as well. */
+/** A caller, who may turn out to be another one while the connection lasts. */
+export interface Caller {
+  readonly identity: Identity;
+  /** By the token of a hello. */
+  become?(identity: Identity): void;
+}
+
+/** Throws PERMISSION_DENIED, or UNAUTHENTICATED for nobody, unless the caller has a role that may do this. `set_key_state` looks at the key as well. */
 export function authorise(caller: Identity, op: number): void {
   const operation = OPERATIONS[op];
   if (operation === undefined) return;
+  if (operation.role !== 'any' && caller === ANONYMOUS) throw new KmsError('UNAUTHENTICATED', 'give a token');
   const allowed = operation.role === 'any' || may(caller, operation.role) || (operation.ownKeys && may(caller, 'client'));
   if (!allowed) throw new KmsError('PERMISSION_DENIED', `${operation.name} needs the role ${operation.role}`);
 }
 
 /** Carries out one operation that the native core does not answer by itself. Returns the answer's results. */
-export async function perform(service: Service, caller: Identity, op: number, args: readonly unknown[]): Promise<unknown[]> {
-  authorise(caller, op);
+export async function perform(service: Service, caller: Caller, op: number, args: readonly unknown[]): Promise<unknown[]> {
+  authorise(caller.identity, op);
   return carryOut(service, caller, parseArguments(op, args));
 }
 
-async function carryOut(service: Service, caller: Identity, call: Call): Promise<unknown[]> {
+async function carryOut(service: Service, session: Caller, call: Call): Promise<unknown[]> {
   const { kms } = service;
+  const caller = session.identity;
+  await service.policy.check(caller, call);
   switch (call.op) {
     case OP.hello:
-      return hello(service, call.version, call.token);
+      return hello(service, session, call.version, call.token);
     case OP.createDekForThread:
       return resultsOfCreated(await kms.createDekForThread(call.threadId, { actor: caller.actor }));
     case OP.createDek:
@@ -94,9 +108,9 @@ async function carryOut(service: Service, caller: Identity, call: Call): Promise
   }
 }
 
-function hello(service: Service, version: number, token: string | undefined): unknown[] {
+function hello(service: Service, session: Caller, version: number, token: string | undefined): unknown[] {
   if (version !== PROTOCOL_VERSION) throw new KmsError('UNSUPPORTED', `protocol version ${version}; this is ${PROTOCOL_VERSION}`);
-  if (token !== undefined) throw new KmsError('UNSUPPORTED', 'tokens; the uid of the peer is the identity');
+  if (token !== undefined) session.become?.(service.authentication.ofToken(token));
   return [PROTOCOL_VERSION, `progressdb-kms/${service.version}`, binding.arenaInfo().protection, service.kms.sealed];
 }
 

@@ -5,9 +5,8 @@ import { FRAME_HEADER_BYTES, OP } from '../wire/frames.js';
 import { decodeRequest, encodeAnswer, encodeError, keyId, type Request } from '../wire/messages.js';
 import { Reader } from '../wire/reader.js';
 import type { HeldBytes } from './buffers.js';
-import type { Identity } from './identity.js';
 import { errorFields } from './log.js';
-import { perform, type Service } from './operations.js';
+import { type Caller, perform, type Service } from './operations.js';
 import type { Outlet } from './outlet.js';
 
 /**
@@ -42,7 +41,7 @@ export class Requests {
 
   constructor(
     private readonly service: Service,
-    private readonly caller: Identity,
+    private readonly caller: Caller,
     private readonly outlet: Outlet,
     private readonly held: HeldBytes,
     private readonly bits: () => number,
@@ -128,7 +127,7 @@ export class Requests {
 
   private refuse({ id, op }: Request, error: KmsError): void {
     if (error.code === 'INTERNAL' || error.code === 'STORE_UNAVAILABLE') {
-      this.service.failures.note(() => ({ op, actor: this.caller.actor, ...errorFields(error) }));
+      this.service.failures.note(() => ({ op, actor: this.caller.identity.actor, ...errorFields(error) }));
     }
     this.outlet.append(encodeError(id, error.code === 'INTERNAL' ? new KmsError('INTERNAL') : error), false);
   }

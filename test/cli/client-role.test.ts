@@ -11,8 +11,8 @@ import { Stage } from './session.js';
 
 const OWN = process.geteuid?.() ?? 0;
 const SOMEBODY = 4_242;
-const CLIENT: Access = { allowedUids: [OWN], adminUids: [SOMEBODY], auditorUids: [] };
-const AUDITOR: Access = { allowedUids: [], adminUids: [SOMEBODY], auditorUids: [OWN] };
+const CLIENT: Access = { allowedUids: [OWN], adminUids: [SOMEBODY], auditorUids: [], unauthenticatedLoopbackRoles: [] };
+const AUDITOR: Access = { allowedUids: [], adminUids: [SOMEBODY], auditorUids: [OWN], unauthenticatedLoopbackRoles: [] };
 
 /** A daemon for whom our user is no more than `access` says, on the socket that the environment of the stage names. */
 async function withDaemon(t: ExecutionContext, access: Access): Promise<{ stage: Stage; daemon: Daemon; dataDir: string }> {

@@ -9,7 +9,7 @@ import { configIn, running, scratch } from './running.js';
 
 const OWN = process.geteuid?.() ?? -1;
 const OTHER = OWN + 4242;
-const NOBODY = { allowedUids: [], adminUids: [], auditorUids: [] };
+const NOBODY = { allowedUids: [], adminUids: [], auditorUids: [], unauthenticatedLoopbackRoles: [] };
 
 test('the socket is for its owner only', async (t) => {
   const { daemon } = await running(t);

@@ -10,7 +10,7 @@ test('the defaults: compatibility socket, data dir beside us, strict, initialisi
   t.is(config.dataDir, resolve('kms-data'));
   t.true(config.strict);
   t.true(config.initialise);
-  t.deepEqual(config.access, { allowedUids: [], adminUids: [], auditorUids: [] });
+  t.deepEqual(config.access, { allowedUids: [], adminUids: [], auditorUids: [], unauthenticatedLoopbackRoles: [] });
   t.is(config.socketGroup, undefined);
 });
 

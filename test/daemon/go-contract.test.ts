@@ -5,89 +5,95 @@ import { running } from './running.js';
 const HELLO = Buffer.from('hello progressdb').toString('base64');
 const AAD = Buffer.from('thread/1').toString('base64');
 
-async function connected(t: ExecutionContext, options: { prefix?: string } = {}) {
-  const { daemon } = await running(t);
-  const client = await GoClient.connect(daemon.socket, options);
+const WAYS = ['a Unix socket', 'TCP'] as const;
+type Way = (typeof WAYS)[number];
+
+async function connected(t: ExecutionContext, way: Way, options: { prefix?: string } = {}) {
+  const { daemon } = await running(t, { dev: true }, { endpoints: [{ host: '127.0.0.1', port: 0 }] });
+  const to = way === 'TCP' ? { host: '127.0.0.1', port: daemon.ports[0]! } : daemon.socket;
+  const client = await GoClient.connect(to, options);
   t.teardown(() => client.close());
   const members = (body: string) => JSON.parse(body) as Record<string, string>;
   const create = async () => members((await client.post('/create_dek_for_thread', { thread_id: 'thread-1' })).body);
   return { client, daemon, members, create };
 }
 
-test('the Go client finds the daemon healthy', async (t) => {
-  const { client } = await connected(t);
-  for (const path of ['/healthz', '/health']) t.deepEqual(await client.get(path), { status: 200, body: 'ok' });
-});
+for (const way of WAYS) {
+  test(`${way}: the Go client finds the daemon healthy`, async (t) => {
+    const { client } = await connected(t, way);
+    for (const path of ['/healthz', '/health']) t.deepEqual(await client.get(path), { status: 200, body: 'ok' });
+  });
 
-test('the Go client gets no 200 of health from a daemon that is sealed', async (t) => {
-  const { client, daemon } = await connected(t);
-  await daemon.kms.seal();
-  for (const path of ['/healthz', '/health', '/readyz']) t.is((await client.get(path)).status, 503, path);
-});
+  test(`${way}: the Go client gets no 200 of health from a daemon that is sealed`, async (t) => {
+    const { client, daemon } = await connected(t, way);
+    await daemon.kms.seal();
+    for (const path of ['/healthz', '/health', '/readyz']) t.is((await client.get(path)).status, 503, path);
+  });
 
-test('the Go client gets every member of a new key, with the key version as text', async (t) => {
-  const { create } = await connected(t);
-  const key = await create();
-  t.deepEqual(Object.keys(key).sort(), ['kek_id', 'kek_version', 'key_id', 'wrapped']);
-  t.regex(key['key_id']!, /^k_[0-9a-f]{32}$/);
-  t.is(Buffer.from(key['wrapped']!, 'base64').length, 60);
-  t.is(key['kek_version'], '1');
-});
+  test(`${way}: the Go client gets every member of a new key, with the key version as text`, async (t) => {
+    const { create } = await connected(t, way);
+    const key = await create();
+    t.deepEqual(Object.keys(key).sort(), ['kek_id', 'kek_version', 'key_id', 'wrapped']);
+    t.regex(key['key_id']!, /^k_[0-9a-f]{32}$/);
+    t.is(Buffer.from(key['wrapped']!, 'base64').length, 60);
+    t.is(key['kek_version'], '1');
+  });
 
-test('what the Go client encrypts it decrypts, with its AAD and only with it', async (t) => {
-  const { client, members, create } = await connected(t);
-  const { key_id } = await create();
-  for (const aad of [{}, { aad: AAD }]) {
-    const sealed = await client.post('/encrypt', { key_id, plaintext: HELLO, ...aad });
-    t.is(sealed.status, 200);
-    const { ciphertext, key_version } = members(sealed.body);
-    t.is(Buffer.from(ciphertext!, 'base64').length, 12 + 16 + 16);
-    t.is(key_version, '1');
-    const opened = await client.post('/decrypt', { key_id, ciphertext, ...aad });
-    t.deepEqual(opened, { status: 200, body: JSON.stringify({ plaintext: HELLO }) });
-    const other = 'aad' in aad ? {} : { aad: AAD };
-    t.is((await client.post('/decrypt', { key_id, ciphertext, ...other })).status, 400, 'an AAD is never dropped');
-  }
-});
+  test(`${way}: what the Go client encrypts it decrypts, with its AAD and only with it`, async (t) => {
+    const { client, members, create } = await connected(t, way);
+    const { key_id } = await create();
+    for (const aad of [{}, { aad: AAD }]) {
+      const sealed = await client.post('/encrypt', { key_id, plaintext: HELLO, ...aad });
+      t.is(sealed.status, 200);
+      const { ciphertext, key_version } = members(sealed.body);
+      t.is(Buffer.from(ciphertext!, 'base64').length, 12 + 16 + 16);
+      t.is(key_version, '1');
+      const opened = await client.post('/decrypt', { key_id, ciphertext, ...aad });
+      t.deepEqual(opened, { status: 200, body: JSON.stringify({ plaintext: HELLO }) });
+      const other = 'aad' in aad ? {} : { aad: AAD };
+      t.is((await client.post('/decrypt', { key_id, ciphertext, ...other })).status, 400, 'an AAD is never dropped');
+    }
+  });
 
-test('the Go client gets the wrapped key by its unescaped id', async (t) => {
-  const { client, create } = await connected(t);
-  const { key_id, wrapped } = await create();
-  t.deepEqual(await client.get(`/get_wrapped?key_id=${key_id}`), { status: 200, body: JSON.stringify({ wrapped }) });
-});
+  test(`${way}: the Go client gets the wrapped key by its unescaped id`, async (t) => {
+    const { client, create } = await connected(t, way);
+    const { key_id, wrapped } = await create();
+    t.deepEqual(await client.get(`/get_wrapped?key_id=${key_id}`), { status: 200, body: JSON.stringify({ wrapped }) });
+  });
 
-test('the Go client gets 404 for a key that is unknown, and 400 for what is malformed', async (t) => {
-  const { client, create } = await connected(t);
-  const { key_id } = await create();
-  const unknown = 'k_1700000000000000000';
-  t.is((await client.post('/encrypt', { key_id: unknown, plaintext: HELLO })).status, 404);
-  t.is((await client.post('/decrypt', { key_id: unknown, ciphertext: HELLO })).status, 404);
-  t.is((await client.get(`/get_wrapped?key_id=${unknown}`)).status, 404);
-  for (const plaintext of ['not base64!', 'aGVsbG8', 'aGVsbG8=\n', '_-8=', 'aGVsbG9=', 7, null, undefined]) {
-    t.is((await client.post('/encrypt', { key_id, plaintext })).status, 400, `${plaintext} is not encrypted as literal text`);
-  }
-  t.is((await client.post('/create_dek_for_thread', { thread_id: 5 })).status, 400);
-  t.is((await client.post('/create_dek_for_thread', {})).status, 400);
-});
+  test(`${way}: the Go client gets 404 for a key that is unknown, and 400 for what is malformed`, async (t) => {
+    const { client, create } = await connected(t, way);
+    const { key_id } = await create();
+    const unknown = 'k_1700000000000000000';
+    t.is((await client.post('/encrypt', { key_id: unknown, plaintext: HELLO })).status, 404);
+    t.is((await client.post('/decrypt', { key_id: unknown, ciphertext: HELLO })).status, 404);
+    t.is((await client.get(`/get_wrapped?key_id=${unknown}`)).status, 404);
+    for (const plaintext of ['not base64!', 'aGVsbG8', 'aGVsbG8=\n', '_-8=', 'aGVsbG9=', 7, null, undefined]) {
+      t.is((await client.post('/encrypt', { key_id, plaintext })).status, 400, `${plaintext} is not encrypted as literal text`);
+    }
+    t.is((await client.post('/create_dek_for_thread', { thread_id: 5 })).status, 400);
+    t.is((await client.post('/create_dek_for_thread', {})).status, 400);
+  });
 
-test('members that the Go server may add one day are ignored on the old endpoints', async (t) => {
-  const { client, create } = await connected(t);
-  const { key_id } = await create();
-  t.is((await client.post('/encrypt', { key_id, plaintext: HELLO, zeal: 1 })).status, 200);
-});
+  test(`${way}: members that the Go server may add one day are ignored on the old endpoints`, async (t) => {
+    const { client, create } = await connected(t, way);
+    const { key_id } = await create();
+    t.is((await client.post('/encrypt', { key_id, plaintext: HELLO, zeal: 1 })).status, 200);
+  });
 
-test('the Go client may put a path prefix before every endpoint', async (t) => {
-  const { client, create } = await connected(t, { prefix: '/tenants/a-1' });
-  const { key_id } = await create();
-  t.is((await client.get('/healthz')).status, 200);
-  t.is((await client.post('/encrypt', { key_id, plaintext: HELLO })).status, 200);
-  t.is((await client.get(`/get_wrapped?key_id=${key_id}`)).status, 200);
-});
+  test(`${way}: the Go client may put a path prefix before every endpoint`, async (t) => {
+    const { client, create } = await connected(t, way, { prefix: '/tenants/a-1' });
+    const { key_id } = await create();
+    t.is((await client.get('/healthz')).status, 200);
+    t.is((await client.post('/encrypt', { key_id, plaintext: HELLO })).status, 200);
+    t.is((await client.get(`/get_wrapped?key_id=${key_id}`)).status, 200);
+  });
 
-test('an error that may reach an end user is short and tells nothing of the inside', async (t) => {
-  const { client, daemon } = await connected(t);
-  await daemon.kms.seal();
-  const { status, body } = await client.post('/create_dek_for_thread', { thread_id: 'thread-1' });
-  t.is(status, 503);
-  t.is(body, '{"error":{"code":"SEALED","message":"the key service is sealed"}}');
-});
+  test(`${way}: an error that may reach an end user is short and tells nothing of the inside`, async (t) => {
+    const { client, daemon } = await connected(t, way);
+    await daemon.kms.seal();
+    const { status, body } = await client.post('/create_dek_for_thread', { thread_id: 'thread-1' });
+    t.is(status, 503);
+    t.is(body, '{"error":{"code":"SEALED","message":"the key service is sealed"}}');
+  });
+}

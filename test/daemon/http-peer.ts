@@ -16,12 +16,18 @@ export interface HttpAsk {
   headers?: Record<string, string | number>;
 }
 
-/** One request over a connection of its own, on the socket at `socketPath`. */
-export function askHttp(socketPath: string, { method, path, body, headers = {} }: HttpAsk): Promise<HttpAnswer> {
+/** One request over a connection of its own, by the path of a socket or a port of 127.0.0.1. */
+export function askHttp(to: string | number, { method, path, body, headers = {} }: HttpAsk): Promise<HttpAnswer> {
   const text = body === undefined || typeof body === 'string' ? body : JSON.stringify(body);
   return new Promise((resolve, reject) => {
     const asked = request(
-      { socketPath, method: method ?? (text === undefined ? 'GET' : 'POST'), path, headers, agent: false },
+      {
+        ...(typeof to === 'string' ? { socketPath: to } : { host: '127.0.0.1', port: to }),
+        method: method ?? (text === undefined ? 'GET' : 'POST'),
+        path,
+        headers,
+        agent: false,
+      },
       (response) => {
         const chunks: Buffer[] = [];
         response.on('data', (chunk: Buffer) => chunks.push(chunk));

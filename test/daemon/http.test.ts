@@ -11,7 +11,7 @@ import { running, settle } from './running.js';
 
 const OWN = process.geteuid?.() ?? -1;
 const OTHER = OWN + 4242;
-const NOBODY = { allowedUids: [], adminUids: [], auditorUids: [] };
+const NOBODY = { allowedUids: [], adminUids: [], auditorUids: [], unauthenticatedLoopbackRoles: [] };
 const HELLO = Buffer.from('hello').toString('base64');
 
 /** A path of the route with something in the place of a key id. */

@@ -1,7 +1,7 @@
 import test from 'ava';
 import { type Access, identify, may } from '../../dist/daemon/identity.js';
 
-const NOBODY: Access = { allowedUids: [], adminUids: [], auditorUids: [] };
+const NOBODY: Access = { allowedUids: [], adminUids: [], auditorUids: [], unauthenticatedLoopbackRoles: [] };
 
 function rolesOf(uid: number, own: number, access: Partial<Access> = {}): string {
   return [...(identify(uid, own, { ...NOBODY, ...access })?.roles ?? [])].sort().join(' ');

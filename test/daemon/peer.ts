@@ -25,8 +25,9 @@ export class Peer {
     });
   }
 
-  static async connect(path: string): Promise<Peer> {
-    const socket = connect(path);
+  /** By the path of a socket, or a port of 127.0.0.1. */
+  static async connect(to: string | number): Promise<Peer> {
+    const socket = typeof to === 'string' ? connect(to) : connect(to, '127.0.0.1');
     await once(socket, 'connect');
     return new Peer(socket);
   }

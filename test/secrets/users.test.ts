@@ -117,7 +117,7 @@ test.serial('the overflow uid is refused even by a daemon that was made to list 
     const error = t.throws(() => resolveConfig({ dev: true, [list]: `0,${NOBODY}` }, {}));
     t.regex(error.message, /must not hold 65534/);
   }
-  const everywhere = { allowedUids: [NOBODY], adminUids: [NOBODY], auditorUids: [NOBODY] };
+  const everywhere = { allowedUids: [NOBODY], adminUids: [NOBODY], auditorUids: [NOBODY], unauthenticatedLoopbackRoles: [] };
   const { socket, refusals, keyId } = await open(t, {}, everywhere);
   t.deepEqual(await installation.run(NOBODY, { verb: 'knock', socket, hex: HELLO }), [{ received: 0 }]);
   t.deepEqual(await installation.run(NOBODY, { verb: 'use', socket, keyId }), [{ connect: 'STORE_UNAVAILABLE' }]);

@@ -91,7 +91,7 @@ async function operate(
 }
 
 async function carryOut(service: Service, caller: Identity, route: Route, values: readonly unknown[]): Promise<object> {
-  const results = await perform(service, caller, route.op, route.args(values));
+  const results = await perform(service, { identity: caller }, route.op, route.args(values));
   try {
     return route.answer(results);
   } finally {

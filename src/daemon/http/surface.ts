@@ -34,6 +34,8 @@ export class HttpConnection {
   constructor(
     readonly socket: Socket,
     readonly identity: Identity,
+    /** What may stand in `Host`; undefined where no name leads there. */
+    readonly hosts: ReadonlySet<string> | undefined,
     private readonly writeStallMs: number,
     onClose: (connection: HttpConnection) => void,
   ) {
@@ -103,9 +105,14 @@ export class HttpSurface {
   }
 
   /** Owns `fd` once it returns; throws before that if the descriptor cannot be used. */
-  take(fd: number, identity: Identity, onClose: (connection: HttpConnection) => void): HttpConnection {
+  take(
+    fd: number,
+    identity: Identity,
+    hosts: ReadonlySet<string> | undefined,
+    onClose: (connection: HttpConnection) => void,
+  ): HttpConnection {
     const socket = new Socket({ fd, readable: true, writable: true });
-    const connection = new HttpConnection(socket, identity, this.service.timeouts.writeStallMs, onClose);
+    const connection = new HttpConnection(socket, identity, hosts, this.service.timeouts.writeStallMs, onClose);
     this.connections.set(socket, connection);
     this.server.emit('connection', socket);
     return connection;
@@ -128,8 +135,9 @@ export class HttpSurface {
     const context = {
       service: this.service,
       held: this.held,
-      identify: () => connection.identity,
-      refuseBrowser,
+      identify: ({ headers }: IncomingMessage) =>
+        headers.authorization === undefined ? connection.identity : this.service.authentication.ofHeader(headers.authorization),
+      refuseBrowser: (asked: IncomingMessage) => refuseBrowser(asked, connection.hosts),
     };
     void answer(context, request, response);
   }
@@ -145,8 +153,14 @@ export class HttpSurface {
   }
 }
 
-/** A page in somebody's browser must not be able to use the key service that its user may use. */
-function refuseBrowser({ headers }: IncomingMessage): void {
+/**
+ * A page in somebody's browser must not be able to use the key service that its user may use: neither as itself, nor under a
+ * name of its own that it has made to lead here (DNS rebinding).
+ */
+function refuseBrowser({ headers }: IncomingMessage, hosts: ReadonlySet<string> | undefined): void {
+  if (hosts !== undefined && !hosts.has(headers.host?.toLowerCase() ?? '')) {
+    throw new KmsError('PERMISSION_DENIED', 'the Host is not this listener');
+  }
   if (BROWSER_HEADERS.some((name) => headers[name] !== undefined)) {
     throw new KmsError('PERMISSION_DENIED', 'requests of a browser are refused');
   }

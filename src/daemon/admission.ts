@@ -1,0 +1,28 @@
+import { MAX_CONNECTIONS, MAX_CONNECTIONS_PER_UID, MAX_UNKNOWN_CONNECTIONS } from '../limits.js';
+import { NO_UID } from './identity.js';
+
+/**
+ * Counts connections by the uid at their other end, so that none takes the place of all others. Those of which the kernel
+ * tells no uid share one count. Whoever is admitted is released once.
+ */
+export class Admission {
+  private readonly byUid = new Map<number, number>();
+  private total = 0;
+
+  /** Why one more is refused; undefined, and it is counted, if it is not. */
+  admit(uid: number): string | undefined {
+    const held = this.byUid.get(uid) ?? 0;
+    if (this.total >= MAX_CONNECTIONS) return 'too many connections';
+    if (held >= (uid === NO_UID ? MAX_UNKNOWN_CONNECTIONS : MAX_CONNECTIONS_PER_UID)) return 'too many connections of this uid';
+    this.total++;
+    this.byUid.set(uid, held + 1);
+    return undefined;
+  }
+
+  release(uid: number): void {
+    this.total--;
+    const left = (this.byUid.get(uid) ?? 0) - 1;
+    if (left > 0) this.byUid.set(uid, left);
+    else this.byUid.delete(uid);
+  }
+}
