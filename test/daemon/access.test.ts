@@ -120,7 +120,8 @@ test('a peer of another protocol is closed without a reply', async (t) => {
     .on('data', (bytes) => {
       received += bytes.length;
     });
-  socket.write('GET /healthz HTTP/1.1\r\nHost: unix\r\n\r\n');
+  // The first bytes of TLS.
+  socket.write(Buffer.from('160301', 'hex'));
   await closed;
   t.is(received, 0);
   t.is(await (await connect()).outcome(OP.hello, 1, null), 'OK');

@@ -27,7 +27,7 @@ test('hello tells version, server, protection and that it is not sealed', async 
   t.true(['secretmem', 'mlock', 'none'].includes(String(results[2])));
   t.is(results[3], false);
   t.is(await peer.outcome(OP.hello, 2, null), 'UNSUPPORTED');
-  t.is(await peer.outcome(OP.hello, 1, 'token'), 'UNSUPPORTED');
+  t.is(await peer.outcome(OP.hello, 1, 'token'), 'UNAUTHENTICATED');
 });
 
 test('what is encrypted decrypts, with the same AAD only, and the answer says the KEK version', async (t) => {

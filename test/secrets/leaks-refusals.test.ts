@@ -79,6 +79,7 @@ test('what is refused on the wire is not repeated, in the answer or in the log',
     ]),
     Buffer.concat([Buffer.from([0]), plaintext]),
     Buffer.concat([header(500), plaintext]),
+    Buffer.concat([Buffer.from([0x16]), plaintext]),
     Buffer.from(`GET /${plaintext.toString('hex')} HTTP/1.1\r\n\r\n`),
   ];
   for (const [index, bytes] of malformed.entries()) {
