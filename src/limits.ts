@@ -29,6 +29,11 @@ export const MAX_AAD_BYTES = 64 * KIB;
 /** Items of one `encrypt_many`: bounds the array before it is walked. */
 export const MAX_BATCH_ITEMS = 65_536;
 
+/** The body of one HTTP request: the largest plaintext and AAD in base64, and a batch of as much data. */
+export const MAX_HTTP_BODY_BYTES = 24 * MIB;
+/** The longest answer that a client reads: what the items of the largest batch grow by, in base64 and JSON, comes on top. */
+export const MAX_HTTP_ANSWER_BYTES = 32 * MIB;
+
 /** Cold requests of one connection under way at once; the next one is answered BUSY. */
 export const MAX_COLD_IN_FLIGHT = 1024;
 /** Bytes that cold requests of one connection may hold at once: two frames of the largest size. */
@@ -118,6 +123,8 @@ export function assertLimits(): void {
     [RESPONSE_BUFFER_BYTES > INLINE_BYTES + CIPHERTEXT_OVERHEAD + 64, 'a response buffer takes an inline answer'],
     [MAX_PLAINTEXT_BYTES + MAX_AAD_BYTES + KIB < MAX_FRAME_BYTES, 'the largest plaintext fits into a frame'],
     [FIRST_USES >= 2 && MIN_USE_BLOCK <= MAX_USE_BLOCK && SOFT_USES < MAX_USES, 'use blocks grow towards the limit'],
+    [((MAX_PLAINTEXT_BYTES + MAX_AAD_BYTES) * 4) / 3 + KIB < MAX_HTTP_BODY_BYTES, 'the largest plaintext fits into a body'],
+    [MAX_HTTP_BODY_BYTES + MAX_BATCH_ITEMS * 64 < MAX_HTTP_ANSWER_BYTES, 'a client reads the answer to the largest batch'],
     [MAX_HELD_BYTES >= 2 * MAX_COLD_BYTES, 'one connection cannot hold all that connections may hold'],
     [((MAX_PLAINTEXT_BYTES + CIPHERTEXT_OVERHEAD + MAX_AAD_BYTES) * 4) / 3 + KIB < MAX_HTTP_BODY_BYTES, 'so it does in base64'],
     [MAX_FRAME_BYTES < 2 ** 24, 'the first byte of a frame is zero'],

@@ -9,8 +9,8 @@ const DEFAULT_DATA_DIR = './kms-data';
 /**
  * Opens the provider that the environment names, so that one line serves development and production:
  * `PROGRESSDB_KMS_MODE` `embedded` (the default; with `PROGRESSDB_KMS_DATA_DIR` and `PROGRESSDB_KMS_MASTER_KEY_FILE`) or
- * `external` (`PROGRESSDB_KMS_ENDPOINT`, else `PROGRESSDB_KMS_SOCKET`, else the default socket). External mode asks for no
- * master key. Throws INVALID_ARGUMENT for a mode it does not know, and whatever opening the provider throws.
+ * `external` (`PROGRESSDB_KMS_ENDPOINT`, else `PROGRESSDB_KMS_SOCKET`, else the default socket; each any address that
+ * `connectKms` takes, a bare host:port meaning HTTP). External mode asks for no master key. Throws INVALID_ARGUMENT for a mode it does not know, and whatever opening the provider throws.
  */
 export async function openKms(env: NodeJS.ProcessEnv = process.env): Promise<Provider> {
   const mode = env['PROGRESSDB_KMS_MODE'] || 'embedded';

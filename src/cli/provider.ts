@@ -63,7 +63,10 @@ export async function openOffline(settings: Settings): Promise<Access & { kind: 
 
 /** The absolute path behind an address. Relative paths are for people: the library takes absolute ones only. */
 export function socketPathOf(address: string): string {
-  return parseAddress(/^[a-z][a-z0-9+.-]*:|:\d+$/i.test(address) ? address : resolve(address)).path;
+  const isPath = !/^[a-z][a-z0-9+.-]*:|:\d+$/i.test(address);
+  const { protocol, place } = parseAddress(isPath ? resolve(address) : address);
+  if ('path' in place && protocol === 'binary') return place.path;
+  throw new KmsError('UNSUPPORTED', 'commands work through a Unix socket only: unix:/path');
 }
 
 function noDaemon(socket: string): Failure {

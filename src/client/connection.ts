@@ -1,7 +1,7 @@
-import { KmsError } from '../errors.js';
+import { type ErrorCode, KmsError } from '../errors.js';
 import { MAX_FRAME_BYTES } from '../limits.js';
 import type { BatchAad, CallOptions } from '../provider.js';
-import { FRAME_HEADER_BYTES, MAX_REQUEST_ID, NO_REQUEST, OK } from '../wire/frames.js';
+import { FRAME_HEADER_BYTES, MAX_REQUEST_ID, NO_REQUEST, OK, OP, PROTOCOL_VERSION } from '../wire/frames.js';
 import {
   batchFrameBytes,
   hotFrameBytes,
@@ -16,11 +16,15 @@ import {
 import { encodeRequest, errorOfWire } from '../wire/messages.js';
 import { MalformedMessage, Reader } from '../wire/reader.js';
 import { Inbox } from './inbox.js';
-import { Link, type LinkOptions } from './link.js';
+import { Link } from './link.js';
 import { Outbox } from './outbox.js';
+import { aborted, closed, MAX_TIMER_MS, refusalOf } from './refusals.js';
+import { lost, type Server } from './server.js';
 import { KIND, type Kind, MAX_SLOTS, type Slot, SlotTable } from './slots.js';
 
-export interface ConnectionOptions extends LinkOptions {
+export interface ConnectionOptions extends Server {
+  /** Shown to the server in the hello of each connection. */
+  token?: string | undefined;
   /** For calls that name none. */
   deadlineMs: number;
   /** The pause before the first attempt to connect again, and what it doubles up to. */
@@ -33,10 +37,12 @@ export interface ConnectionOptions extends LinkOptions {
 
 /** Deadlines are looked at no more often: they are met to within this time. */
 const SWEEP_MS = 10;
-/** The furthest a timer of Node reaches. */
-const MAX_TIMER_MS = 2 ** 31 - 1;
 /** A cold request's id until it has a slot; the largest, so that it is written in the five bytes a slot's id needs. */
 const ANY_ID = MAX_REQUEST_ID;
+/** No slot has it: their generations begin above the bits of an index. */
+const INTRODUCTION_ID = 1;
+/** A server that must not be spoken to, or does not let us in: waiting changes nothing about it. */
+const LASTING: readonly ErrorCode[] = ['PERMISSION_DENIED', 'UNAUTHENTICATED', 'UNSUPPORTED'];
 
 // A promise's functions without a closure per request: the executor runs before the constructor returns.
 let resolveNew: (value: never) => void;
@@ -61,6 +67,9 @@ export class Connection {
   private link: Link | undefined;
   /** The link is open: what waits may be written. */
   private isReady = false;
+  /** Who waits for the link to become ready, beside the requests. */
+  private opening: { opened(): void; failed(error: KmsError): void } | undefined;
+  private isIntroducing = false;
   private isFlushDue = false;
   private isClosed = false;
   /** Of the newest request, and of the newest that was written. */
@@ -86,8 +95,9 @@ export class Connection {
 
   /** Connects now rather than with the first request. Rejects with why the one attempt failed. */
   open(): Promise<void> {
-    return new Promise((resolve, reject) => {
-      this.dial(resolve, reject);
+    return new Promise((opened, failed) => {
+      this.opening = { opened, failed };
+      this.dial();
     });
   }
 
@@ -150,6 +160,7 @@ export class Connection {
     clearTimeout(this.dialTimer);
     clearTimeout(this.sweepTimer);
     this.detach();
+    this.opening?.failed(closed());
     this.failAll(closed());
   }
 
@@ -239,7 +250,7 @@ export class Connection {
     try {
       this.inbox.push(chunk, this.takeFrame);
     } catch (error) {
-      if (error instanceof MalformedMessage) this.lose(notTheProtocol(error.message));
+      if (error instanceof MalformedMessage) this.lose(lost(`not the protocol (${error.message})`));
       else this.lose(error instanceof KmsError ? error : new KmsError('INTERNAL', undefined, { cause: error }));
     }
     return mayHoldPlaintext;
@@ -252,8 +263,8 @@ export class Connection {
     const code = reader.uint();
     const slot = this.slots.find(id);
     if (slot === undefined) {
-      if (id === NO_REQUEST && code !== OK) throw new KmsError('STORE_UNAVAILABLE', `the server gave up: ${reader.string()}`);
-      throw new MalformedMessage('an answer to no request');
+      this.takeOwnAnswer(id, code, reader);
+      return;
     }
     const isWaiting = this.slots.isWaiting(slot);
     const { resolve, reject } = slot;
@@ -269,6 +280,17 @@ export class Connection {
     }
     this.failures = 0;
     this.release(slot);
+  }
+
+  /** What is about the connection itself; it is lost by what is thrown. */
+  private takeOwnAnswer(id: number, code: number, reader: Reader): void {
+    if (id === INTRODUCTION_ID && this.isIntroducing) {
+      if (code !== OK) throw errorOfWire(code, reader.string());
+      this.ready();
+      return;
+    }
+    if (id === NO_REQUEST && code !== OK) throw new KmsError('STORE_UNAVAILABLE', `the server gave up: ${reader.string()}`);
+    throw new MalformedMessage('an answer to no request');
   }
 
   // Connecting
@@ -288,21 +310,35 @@ export class Connection {
     }, pause);
   }
 
-  private dial(opened?: () => void, failed?: (error: KmsError) => void): void {
+  private dial(): void {
     const link = new Link(this.options, {
-      onOpen: () => {
-        this.isReady = true;
-        this.dropAbandoned();
-        this.flushNow();
-        opened?.();
-      },
+      onOpen: () => this.introduce(link),
       onChunk: (chunk) => this.takeChunk(chunk),
-      onDown: (error) => {
-        this.lose(error);
-        failed?.(error);
-      },
+      onDown: (error) => this.lose(error),
     });
     this.link = link;
+  }
+
+  /** Nothing else goes out before the token is accepted: requests may overtake one another, and one without it is refused. */
+  private introduce(link: Link): void {
+    const { token } = this.options;
+    if (token === undefined) {
+      this.ready();
+      return;
+    }
+    this.isIntroducing = true;
+    const frame = encodeRequest(INTRODUCTION_ID, OP.hello, [PROTOCOL_VERSION, token]);
+    link.write([frame], () => frame.fill(0));
+  }
+
+  private ready(): void {
+    this.link?.admit();
+    this.isIntroducing = false;
+    this.isReady = true;
+    this.dropAbandoned();
+    this.flushNow();
+    this.opening?.opened();
+    this.opening = undefined;
   }
 
   /** The link is of no more use: whoever was written to it is told, the others wait for the next one. */
@@ -313,8 +349,9 @@ export class Connection {
     this.failures++;
     // With jitter, so that the clients of a daemon that restarts do not come back all at once.
     this.dialNotBefore = performance.now() + bound * (0.5 + Math.random() / 2);
-    // Waiting changes nothing about a server that must not be spoken to.
-    if (error.code === 'PERMISSION_DENIED') {
+    this.opening?.failed(error);
+    this.opening = undefined;
+    if (LASTING.includes(error.code)) {
       this.failAll(error);
       return;
     }
@@ -329,6 +366,7 @@ export class Connection {
     this.link?.end();
     this.link = undefined;
     this.isReady = false;
+    this.isIntroducing = false;
     this.inbox.clear();
   }
 
@@ -378,7 +416,7 @@ export class Connection {
     this.sweepAt = Number.POSITIVE_INFINITY;
     if (next < Number.POSITIVE_INFINITY) this.sweepNoLaterThan(Math.max(next, now + SWEEP_MS / 2));
     if (!this.isReady) this.dropAbandoned();
-    else if (this.slots.abandoned * 2 > this.options.maxInFlight) this.lose(notAnswering());
+    else if (this.slots.abandoned * 2 > this.options.maxInFlight) this.lose(lost('it does not answer'));
   }
 
   private overdue(slot: Slot): KmsError {
@@ -398,34 +436,4 @@ function readResults(kind: Kind, count: number, reader: Reader, bytes: Buffer): 
   if (kind === KIND.encrypted) return readEncrypted(reader, bytes);
   if (kind === KIND.sealed) return readEncrypted(reader, bytes).ciphertext;
   return kind === KIND.opened ? readBinary(reader, bytes) : readItems(reader, bytes);
-}
-
-function refusalOf(deadlineMs: number, signal: AbortSignal | undefined): KmsError | undefined {
-  if (typeof deadlineMs !== 'number' || Number.isNaN(deadlineMs)) {
-    return new KmsError('INVALID_ARGUMENT', 'deadlineMs: a number of milliseconds was expected');
-  }
-  // Before a slot is taken: a listener that cannot be added, or later not be removed, would keep it for ever.
-  if (signal !== undefined && !(signal instanceof AbortSignal)) {
-    return new KmsError('INVALID_ARGUMENT', 'signal: an AbortSignal was expected');
-  }
-  if (deadlineMs <= 0) return new KmsError('DEADLINE_EXCEEDED');
-  return signal?.aborted ? aborted(signal) : undefined;
-}
-
-/** An aborted call has run out of the time its caller gave it: the table has no code of its own for that. */
-function aborted(signal: AbortSignal): KmsError {
-  return new KmsError('DEADLINE_EXCEEDED', 'the call was aborted', { cause: signal.reason });
-}
-
-/** The code that the embedded provider answers with once it is closed. */
-function closed(): KmsError {
-  return new KmsError('SEALED', 'this client was closed');
-}
-
-function notTheProtocol(what: string): KmsError {
-  return new KmsError('STORE_UNAVAILABLE', `the connection to the key service was lost: not the protocol (${what})`);
-}
-
-function notAnswering(): KmsError {
-  return new KmsError('STORE_UNAVAILABLE', 'the connection to the key service was lost: it does not answer');
 }

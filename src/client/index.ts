@@ -1,14 +1,23 @@
 import { KmsError } from '../errors.js';
+import { MAX_CONNECTIONS_PER_UID } from '../limits.js';
 import { binding } from '../native.js';
-import { parseAddress, socketAt } from './address.js';
+import { type Address, isInTheClear, parseAddress, socketAt } from './address.js';
 import { Connection } from './connection.js';
+import { Channel } from './http/channel.js';
+import { HttpKms } from './http/kms.js';
+import { journalFor, type Logger } from './journal.js';
+import type { KmsClient } from './kms-client.js';
+import { LoggedConnection } from './logged-connection.js';
 import { RemoteKms } from './remote.js';
+import { identityOf, type Server, type TlsOptions } from './server.js';
 import { MAX_SLOTS } from './slots.js';
 
 export { type ErrorCode, KmsError } from '../errors.js';
 export type * from '../provider.js';
-export type { Greeting } from './remote.js';
-export { RemoteKms };
+export type { Logger, RequestFields } from './journal.js';
+export type { Greeting, KmsClient } from './kms-client.js';
+export type { TlsOptions } from './server.js';
+export { HttpKms, RemoteKms };
 
 /** Numbers are whole and from 1 on; others are INVALID_ARGUMENT. */
 export interface ConnectOptions {
@@ -16,20 +25,29 @@ export interface ConnectOptions {
   socket?: string;
   /** An address, as `connectKms` takes it alone. */
   endpoint?: string;
-  /** Not in this version: a Unix socket knows its peer by uid. */
+  /** What shows who we are, where no uid does: `Authorization: Bearer` over HTTP, in each connection's hello else. */
   token?: string;
-  /** Uids the server may run as, beside our own and 0. */
+  /** Of `https://` and `kms+tls://`. */
+  tls?: TlsOptions;
+  /** Gets one line for each request; so does stderr under NODE_DEBUG=progressdb-kms. Never what a request carries. */
+  logger?: Logger;
+  /** On a Unix socket: uids the server may run as, beside our own and 0. */
   serverUids?: readonly number[];
   /** 5,000 unless told. */
   connectTimeoutMs?: number;
   /** Of calls that name none; 10,000 unless told. */
   deadlineMs?: number;
-  /** The pause before connecting again doubles from the first of these to the second; 20 and 2,000 unless told. */
+  /** The pause before connecting again doubles from the first of these to the second; 20 and 2,000 unless told. Not over HTTP. */
   reconnectMinMs?: number;
   reconnectMaxMs?: number;
+  /** Connections over HTTP at once, at most 512; 64 unless told. */
+  maxSockets?: number;
   /** Requests under way at once, at most 65,536, which it is unless told; the next one is rejected BUSY. */
   maxInFlight?: number;
-  /** Bytes of requests that may wait while the server does not read or is not there; 64 MiB unless told. Beyond: BUSY. */
+  /**
+   * Bytes of requests that may wait while the server does not read or is not there (over HTTP: does not answer); 64 MiB unless
+   * told. Beyond: BUSY.
+   */
   maxQueuedBytes?: number;
 }
 
@@ -38,27 +56,41 @@ const DEFAULTS = {
   deadlineMs: 10_000,
   reconnectMinMs: 20,
   reconnectMaxMs: 2_000,
+  maxSockets: 64,
   maxInFlight: 65_536,
   maxQueuedBytes: 64 * 1024 * 1024,
 };
 
 /**
- * Connects to a daemon, by `'/run/progressdb-kms/kms.sock'` or `'unix:/run/…'`, and resolves when it has answered.
- * Rejects with STORE_UNAVAILABLE if nobody serves there, PERMISSION_DENIED if the server runs as a uid that is not trusted,
- * UNSUPPORTED for transports of other versions.
+ * Connects to a daemon, by an address as README.md lists them, and resolves when it has answered.
+ * Rejects with STORE_UNAVAILABLE if nobody serves there, PERMISSION_DENIED if the server runs as a uid that is not trusted or
+ * its certificate does not prove its name, UNAUTHENTICATED for a token that is not taken (over HTTP the first call says so),
+ * INVALID_ARGUMENT for what cannot be an address or an option of it, or would send a token in the clear.
  */
-export async function connectKms(address: string | ConnectOptions): Promise<RemoteKms> {
-  const options: ConnectOptions = typeof address === 'string' ? { endpoint: address } : address;
-  const { path } = addressOf(options);
-  if (options.token !== undefined)
-    throw new KmsError('UNSUPPORTED', 'token: a Unix socket needs none; TCP is not in this version');
-  const connection = new Connection({
-    path,
-    ...numbersOf(options),
+export async function connectKms(options: ConnectOptions & { socket: string }): Promise<RemoteKms>;
+export async function connectKms(address: string | ConnectOptions): Promise<KmsClient>;
+export async function connectKms(given: string | ConnectOptions): Promise<KmsClient> {
+  const options: ConnectOptions = typeof given === 'string' ? { endpoint: given } : given;
+  const address = addressOf(options);
+  const { protocol, place } = address;
+  if (options.tls !== undefined && ('path' in place || !place.isTls)) throw invalid('tls', 'this address is not one over TLS');
+  const settings: Settings = {
+    place,
     trusts: trustIn(options.serverUids ?? []),
     peerOf: (fd) => binding.peerOf(fd),
-  });
-  const kms = new RemoteKms(connection);
+    ...('isTls' in place && place.isTls ? { identity: identityOf(options.tls) } : {}),
+    ...numbersOf(options),
+    journal: journalFor(options.logger),
+    token: tokenOf(address, options.token),
+  };
+  return protocol === 'http' ? connectHttp(address, settings) : connectBinary(settings);
+}
+
+type Settings = Server & typeof DEFAULTS & { journal: ReturnType<typeof journalFor>; token: string | undefined };
+
+async function connectBinary({ journal, ...settings }: Settings): Promise<RemoteKms> {
+  const connection = journal === undefined ? new Connection(settings) : new LoggedConnection(settings, journal);
+  const kms = new RemoteKms(connection, settings.token);
   try {
     await connection.open();
     await kms.hello();
@@ -69,21 +101,47 @@ export async function connectKms(address: string | ConnectOptions): Promise<Remo
   }
 }
 
-function addressOf(options: ConnectOptions): { path: string } {
+async function connectHttp({ prefix, userinfo }: Address, { token, ...settings }: Settings): Promise<HttpKms> {
+  const basic = userinfo && `Basic ${Buffer.from(`${userinfo.user}:${userinfo.token}`).toString('base64')}`;
+  const authorization = basic ?? (token === undefined ? undefined : `Bearer ${token}`);
+  const kms = new HttpKms(new Channel({ ...settings, prefix, authorization }));
+  try {
+    await kms.reach();
+    return kms;
+  } catch (error) {
+    await kms.close();
+    throw error;
+  }
+}
+
+function addressOf(options: ConnectOptions): Address {
   if (typeof options !== 'object' || options === null) throw invalid('address', 'a string or options were expected');
   const { socket, endpoint } = options;
   if ((socket === undefined) === (endpoint === undefined)) throw invalid('socket, endpoint', 'exactly one of them was expected');
   return endpoint === undefined ? socketAt(socket!) : parseAddress(endpoint);
 }
 
+/** What a header takes as it is (RFC 6750), and more than any token is long. */
+const TOKEN = /^[\x21-\x7e]{1,8192}$/;
+
+function tokenOf({ place, userinfo }: Address, option: string | undefined): string | undefined {
+  if (option !== undefined && userinfo !== undefined) throw invalid('token', 'the address has one already');
+  const token = option ?? userinfo?.token;
+  if (token === undefined) return undefined;
+  if (typeof token !== 'string' || !TOKEN.test(token)) throw invalid('token', 'visible ASCII characters were expected');
+  if (isInTheClear(place)) throw invalid('token', 'it would travel in the clear; use https:// or kms+tls://');
+  return token;
+}
+
 /** The furthest a timer of Node reaches: 24 days. */
 const MAX_MS = 2 ** 31 - 1;
-/** Inclusive. `maxInFlight` has 16 bits in a request's id. */
+/** Inclusive. `maxInFlight` has 16 bits in a request's id; a daemon takes 512 connections of one uid. */
 const MOST: typeof DEFAULTS = {
   connectTimeoutMs: MAX_MS,
   deadlineMs: MAX_MS,
   reconnectMinMs: MAX_MS,
   reconnectMaxMs: MAX_MS,
+  maxSockets: MAX_CONNECTIONS_PER_UID,
   maxInFlight: MAX_SLOTS,
   maxQueuedBytes: 2 ** 40,
 };

@@ -1,6 +1,7 @@
-import net from 'node:net';
-import { KmsError } from '../errors.js';
+import type net from 'node:net';
+import type { KmsError } from '../errors.js';
 import { READ_BUFFER_BYTES } from '../limits.js';
+import { dial, distrust, lost, notReached, openEventOf, reasonOf, type Server, tooSlow } from './server.js';
 
 /**
  * One for the process's thread: a read fills it and is taken out of it before the event loop goes on, so that connections
@@ -8,29 +9,13 @@ import { READ_BUFFER_BYTES } from '../limits.js';
  */
 const readBuffer = Buffer.allocUnsafeSlow(READ_BUFFER_BYTES);
 
-export interface LinkOptions {
-  path: string;
-  /** Whether a server of this uid is spoken to. */
-  trusts(uid: number): boolean;
-  peerOf(fd: number): { uid: number };
-  connectTimeoutMs: number;
-}
-
 export interface LinkEvents {
-  /** Connected to a server that is trusted. */
+  /** Connected to a server that is trusted; `admit` follows once it has let us in. */
   onOpen(): void;
   /** Bytes came; the chunk is only valid during the call. True has it wiped afterwards. */
   onChunk(chunk: Uint8Array): boolean;
   /** Comes exactly once, unless `end` was called first. */
   onDown(error: KmsError): void;
-}
-
-function lost(detail: string): KmsError {
-  return new KmsError('STORE_UNAVAILABLE', `the connection to the key service was lost: ${detail}`);
-}
-
-function reasonOf(error: Error): string {
-  return 'code' in error && typeof error.code === 'string' ? error.code : error.message;
 }
 
 /** One socket, from its connect to its end. A connection that breaks gets a new link. */
@@ -44,22 +29,25 @@ export class Link {
   private reason: Error | undefined;
 
   constructor(
-    private readonly options: LinkOptions,
+    private readonly server: Server,
     private readonly events: LinkEvents,
   ) {
-    const onread = { buffer: readBuffer, callback: (bytes: number) => this.read(bytes) };
-    this.socket = net.connect({ path: options.path, onread });
-    this.socket.once('connect', () => this.connected());
+    const onread = { buffer: readBuffer, callback: (bytes: number) => this.read(readBuffer.subarray(0, bytes)) };
+    this.socket = dial(server, onread);
+    if (server.identity !== undefined) this.socket.on('data', (chunk) => this.read(chunk));
+    this.socket.once(openEventOf(server), () => this.connected());
     this.socket.once('error', (error) => {
       this.reason = error;
     });
     // Without waiting for what is still to be written: nobody reads it.
     this.socket.once('end', () => this.socket.destroy());
     this.socket.once('close', () => this.down(this.describeEnd()));
-    this.timer = setTimeout(
-      () => this.down(new KmsError('STORE_UNAVAILABLE', `no connection to ${options.path} in ${options.connectTimeoutMs} ms`)),
-      options.connectTimeoutMs,
-    );
+    this.timer = setTimeout(() => this.down(tooSlow(server)), server.connectTimeoutMs);
+  }
+
+  /** The server has let us in: time to connect is up no more. */
+  admit(): void {
+    clearTimeout(this.timer);
   }
 
   /** The kernel has not taken all that was written. */
@@ -88,17 +76,16 @@ export class Link {
     this.socket.destroy();
   }
 
-  private read(bytes: number): boolean {
+  private read(chunk: Uint8Array): boolean {
     if (!this.isOpen || this.isDown) return false;
     this.wasAnswered = true;
-    if (this.events.onChunk(readBuffer.subarray(0, bytes))) readBuffer.fill(0, 0, bytes);
+    if (this.events.onChunk(chunk)) chunk.fill(0);
     return true;
   }
 
   private connected(): void {
     if (this.isDown) return;
-    clearTimeout(this.timer);
-    const refusal = this.refusal();
+    const refusal = distrust(this.server, this.socket);
     if (refusal !== undefined) {
       this.down(refusal);
       return;
@@ -107,26 +94,13 @@ export class Link {
     this.events.onOpen();
   }
 
-  /** Before a byte goes out: what is listening there may be anybody's, and the first request may carry plaintext. */
-  private refusal(): KmsError | undefined {
-    const { _handle: handle } = this.socket as unknown as { _handle: { fd: number } | null };
-    if (handle === null || handle.fd < 0) return lost('closed');
-    try {
-      const { uid } = this.options.peerOf(handle.fd);
-      if (this.options.trusts(uid)) return undefined;
-      return new KmsError('PERMISSION_DENIED', `the server at ${this.options.path} runs as uid ${uid}, which is not trusted`);
-    } catch (cause) {
-      return new KmsError('PERMISSION_DENIED', 'the uid of the server cannot be told', { cause });
-    }
-  }
-
   private describeEnd(): KmsError {
-    if (!this.isOpen) {
-      const why = this.reason === undefined ? 'closed' : reasonOf(this.reason);
-      return new KmsError('STORE_UNAVAILABLE', `cannot connect to the key service at ${this.options.path}: ${why}`);
-    }
+    if (!this.isOpen) return notReached(this.server, this.socket, this.reason);
     // A daemon that does not admit us closes before it reads: whether our first write still went out is chance.
-    if (!this.wasAnswered) return lost('the server closed it at once; is this uid allowed there?');
+    if (!this.wasAnswered) {
+      const who = 'path' in this.server.place ? 'uid' : 'client';
+      return lost(`the server closed it at once; is this ${who} allowed there?`);
+    }
     return lost(this.reason === undefined ? 'the server closed it' : reasonOf(this.reason));
   }
 

@@ -42,7 +42,7 @@ export class Slot {
 export class SlotTable {
   private readonly slots: Slot[] = [];
   private readonly free: Slot[] = [];
-  private readonly aborts: AbortWatch;
+  private readonly aborts: AbortWatch<Slot>;
   waiting = 0;
   abandoned = 0;
 

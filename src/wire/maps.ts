@@ -98,11 +98,11 @@ export function mapOfQuery(query: ListQuery): Record<string, unknown> {
 }
 
 /** A peer's answer that is not what the protocol says: a defect of the peer, so INTERNAL. */
-function unexpected(name: string): KmsError {
+export function unexpected(name: string): KmsError {
   return new KmsError('INTERNAL', `the key service answered without a valid ${name}`);
 }
 
-function memberOf(value: unknown, name: string): unknown {
+export function memberOf(value: unknown, name: string): unknown {
   return typeof value === 'object' && value !== null && Object.hasOwn(value, name)
     ? (value as Record<string, unknown>)[name]
     : undefined;
@@ -128,7 +128,7 @@ function oneOf<T extends string>(value: unknown, name: string, values: readonly 
   return found;
 }
 
-function listOf(value: unknown, name: string): unknown[] {
+export function listOf(value: unknown, name: string): unknown[] {
   if (!Array.isArray(value)) throw unexpected(name);
   return value;
 }

@@ -57,7 +57,7 @@ export class FakeServer {
   /** The product's connection to it; the peer's uid and any option may be told. */
   connection(options: Partial<ConnectionOptions> = {}): Connection {
     return new Connection({
-      path: this.path,
+      place: { path: this.path },
       trusts: (uid) => uid === 0,
       peerOf: () => ({ uid: 0 }),
       connectTimeoutMs: 5_000,

@@ -1,5 +1,4 @@
 import test, { type ExecutionContext } from 'ava';
-import { parseAddress } from '../../dist/client/address.js';
 import { Inbox } from '../../dist/client/inbox.js';
 import { Outbox } from '../../dist/client/outbox.js';
 import type { RemoteKms } from '../../dist/client/remote.js';
@@ -178,26 +177,6 @@ test('arguments that cannot be right are refused without a request, as rejection
   t.is(server.requests.length, 0);
   await kms.close();
   await server.remove();
-});
-
-test('an address names a socket, or says what it cannot be in this version', (t) => {
-  for (const address of ['/run/kms.sock', 'unix:/run/kms.sock', 'unix:///run/kms.sock']) {
-    t.deepEqual(parseAddress(address), { path: '/run/kms.sock' });
-  }
-  t.deepEqual(parseAddress('./kms.sock'), { path: './kms.sock' });
-  for (const address of [
-    'http://localhost:6820',
-    'https://kms',
-    'kms+tls://kms:1',
-    'localhost:6820',
-    '127.0.0.1:1',
-    '[::1]:6820',
-  ]) {
-    t.is(t.throws(() => parseAddress(address), { instanceOf: KmsError })?.code, 'UNSUPPORTED', address);
-  }
-  for (const address of ['', 'unix:', 'kms', '/', '/a\0b', `/${'a'.repeat(200)}`, 5 as unknown as string]) {
-    t.is(t.throws(() => parseAddress(address), { instanceOf: KmsError })?.code, 'INVALID_ARGUMENT', String(address));
-  }
 });
 
 test('no id is used twice before all generations of its slot are through, and never that of unreadable requests', (t) => {

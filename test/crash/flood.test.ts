@@ -3,7 +3,7 @@ import { resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { connectKms } from '../../dist/client/index.js';
-import type { RemoteKms } from '../../dist/client/remote.js';
+import type { KmsClient } from '../../dist/client/kms-client.js';
 import { ChildDaemon } from './child.js';
 import { Flood } from './flood.js';
 import { newGround, removeGround } from './ground.js';
@@ -38,7 +38,7 @@ async function settled(pid: number, figure: (pid: number) => number): Promise<nu
 }
 
 /** A client that does nothing wrong, until told to stop; resolves to how often it was served. */
-async function wellBehaved(t: ExecutionContext, kms: RemoteKms, isOver: () => boolean): Promise<number> {
+async function wellBehaved(t: ExecutionContext, kms: KmsClient, isOver: () => boolean): Promise<number> {
   const { keyId } = await kms.createDekForThread('flood/good');
   let served = 0;
   for (; !isOver(); served += 1) {

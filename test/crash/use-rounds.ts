@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { connectKms } from '../../dist/client/index.js';
-import type { RemoteKms } from '../../dist/client/remote.js';
+import type { KmsClient } from '../../dist/client/kms-client.js';
 import { type Child, ChildDaemon, embeddedChild } from './child.js';
 import { embeddedOn, type Ground, usesReserved } from './ground.js';
 
@@ -68,8 +68,8 @@ export class UseRounds {
   async #daemonLife(): Promise<void> {
     const daemon = new ChildDaemon(this.ground);
     let killed = false;
-    const connections: RemoteKms[] = [];
-    const user = async (kms: RemoteKms): Promise<void> => {
+    const connections: KmsClient[] = [];
+    const user = async (kms: KmsClient): Promise<void> => {
       while (!killed) await this.#burst(kms, this.#pick());
     };
     try {
@@ -93,7 +93,7 @@ export class UseRounds {
   }
 
   /** Single requests and a batch; each answer counts, also when others of its burst are lost with the daemon. */
-  async #burst(kms: RemoteKms, keyId: string): Promise<void> {
+  async #burst(kms: KmsClient, keyId: string): Promise<void> {
     const message = Buffer.alloc(16);
     const one = () => kms.encryptWithDek(keyId, message).then(() => this.#used(keyId, 1));
     const batch = kms.encryptMany(keyId, Array(BURST).fill(message)).then((items) => {

@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import test, { type ExecutionContext } from 'ava';
-import { connectKms, type RemoteKms } from '../../dist/client/index.js';
+import { connectKms, type KmsClient } from '../../dist/client/index.js';
 import { type Needle, needlesOf, needlesOfAll } from './needles.js';
 import { openedStore } from './opened-store.js';
 import { describe, found, type Scan, Scanner, scanningHindrance, secretOf, skipped } from './scanner.js';
@@ -40,14 +40,14 @@ function holds(t: ExecutionContext, scan: Scan, ...expected: string[]): void {
   t.deepEqual(found(secrets), [...expected].sort());
 }
 
-async function client(t: ExecutionContext, { socket }: Place): Promise<RemoteKms> {
+async function client(t: ExecutionContext, { socket }: Place): Promise<KmsClient> {
   const kms = await connectKms(socket);
   t.teardown(() => kms.close());
   return kms;
 }
 
 /** Everything a daemon does with keys, about ten thousand times. */
-async function busy(kms: RemoteKms, keyIds: string[]): Promise<void> {
+async function busy(kms: KmsClient, keyIds: string[]): Promise<void> {
   const plaintext = randomBytes(200);
   const aad = randomBytes(20);
   const work = async (count: number) => {
@@ -69,7 +69,7 @@ async function busy(kms: RemoteKms, keyIds: string[]): Promise<void> {
   await kms.decrypt(await kms.encrypt(plaintext));
 }
 
-async function hot(kms: RemoteKms, keyId: string): Promise<void> {
+async function hot(kms: KmsClient, keyId: string): Promise<void> {
   for (let i = 0; i < 8; i++) await kms.encryptWithDek(keyId, randomBytes(100));
 }
 

@@ -1,0 +1,237 @@
+import { KmsError } from '../../errors.js';
+import { MAX_PLAINTEXT_BYTES } from '../../limits.js';
+import type {
+  BatchAad,
+  CallOptions,
+  CreatedKey,
+  Encrypted,
+  Health,
+  ItemResult,
+  KeyDescription,
+  KeyPage,
+  KeyState,
+  ListQuery,
+} from '../../provider.js';
+import { OP, OPERATIONS, type Op, PROTOCOL_VERSION } from '../../wire/frames.js';
+import {
+  descriptionOfMap,
+  healthOfMap,
+  MAX_CIPHERTEXT_BYTES,
+  mapOf,
+  mapOfQuery,
+  memberOf,
+  pageOfResults,
+  parseArguments,
+  textOf,
+} from '../../wire/messages.js';
+import { checkBatch, checkMessage } from '../arguments.js';
+import type { Greeting, KmsClient } from '../kms-client.js';
+import { answerOf, base64Of, batchOf, bodyOf, bytesOfText, createdOf, errorOf, itemsOf, optionalBase64Of } from './bodies.js';
+import type { Channel, Question } from './channel.js';
+
+/**
+ * The provider behind the HTTP surface of a daemon, or of what stands before one. No operation is repeated on its own: what failed
+ * with STORE_UNAVAILABLE or DEADLINE_EXCEEDED may have been done.
+ */
+export class HttpKms implements KmsClient {
+  constructor(private readonly channel: Channel) {}
+
+  async createDekForThread(threadId: string, options?: CallOptions): Promise<CreatedKey> {
+    parseArguments(OP.createDekForThread, [threadId]);
+    return createdOf(await this.post(OP.createDekForThread, '/create_dek_for_thread', { thread_id: threadId }, options));
+  }
+
+  async createDek(label?: string, options?: CallOptions): Promise<CreatedKey> {
+    parseArguments(OP.createDek, [label ?? null]);
+    return createdOf(await this.post(OP.createDek, '/v1/keys', { label: label ?? undefined }, options));
+  }
+
+  async encryptWithDek(keyId: string, plaintext: Uint8Array, aad?: Uint8Array, options?: CallOptions): Promise<Encrypted> {
+    checkKeyId(keyId);
+    return this.encryptUnder(keyId, plaintext, aad, options);
+  }
+
+  async decryptWithDek(keyId: string, ciphertext: Uint8Array, aad?: Uint8Array, options?: CallOptions): Promise<Uint8Array> {
+    checkKeyId(keyId);
+    return this.decryptUnder(keyId, ciphertext, aad, options);
+  }
+
+  async encryptMany(
+    keyId: string,
+    plaintexts: readonly Uint8Array[],
+    aad?: BatchAad,
+    options?: CallOptions,
+  ): Promise<ItemResult[]> {
+    checkKeyId(keyId);
+    checkBatch('plaintexts', plaintexts, MAX_PLAINTEXT_BYTES, aad);
+    const batch = batchOf(plaintexts, aad);
+    const members = { key_id: keyId, plaintexts: batch.items, aad: batch.aad };
+    const answer = await this.post(OP.encryptMany, '/v1/encrypt_many', members, options);
+    return itemsOf(answer, 'ciphertext', plaintexts.length);
+  }
+
+  async decryptMany(
+    keyId: string,
+    ciphertexts: readonly Uint8Array[],
+    aad?: BatchAad,
+    options?: CallOptions,
+  ): Promise<ItemResult[]> {
+    checkKeyId(keyId);
+    checkBatch('ciphertexts', ciphertexts, MAX_CIPHERTEXT_BYTES, aad);
+    const batch = batchOf(ciphertexts, aad);
+    const members = { key_id: keyId, ciphertexts: batch.items, aad: batch.aad };
+    const answer = await this.post(OP.decryptMany, '/v1/decrypt_many', members, options);
+    return itemsOf(answer, 'plaintext', ciphertexts.length);
+  }
+
+  async encrypt(plaintext: Uint8Array, aad?: Uint8Array, options?: CallOptions): Promise<Uint8Array> {
+    return (await this.encryptUnder(undefined, plaintext, aad, options)).ciphertext;
+  }
+
+  async decrypt(sealed: Uint8Array, aad?: Uint8Array, options?: CallOptions): Promise<Uint8Array> {
+    return this.decryptUnder(undefined, sealed, aad, options);
+  }
+
+  async getWrapped(keyId: string, options?: CallOptions): Promise<Uint8Array> {
+    checkKeyId(keyId);
+    const answer = await this.get(OP.getWrapped, `/get_wrapped?key_id=${keyId}`, options);
+    return bytesOfText(memberOf(answer, 'wrapped'), 'wrapped');
+  }
+
+  async rewrapDek(keyId: string, options?: CallOptions): Promise<CreatedKey> {
+    checkKeyId(keyId);
+    return createdOf(await this.post(OP.rewrap, '/rewrap', { key_id: keyId }, options));
+  }
+
+  async rotateKek(options?: CallOptions): Promise<Record<string, unknown>> {
+    return mapOf(await this.post(OP.rotateKek, '/rotate_kek', {}, options), 'status');
+  }
+
+  async rotationStatus(options?: CallOptions): Promise<Record<string, unknown>> {
+    return mapOf(await this.get(OP.rotationStatus, '/rotation_status', options), 'status');
+  }
+
+  async listKeys(query?: ListQuery, options?: CallOptions): Promise<KeyPage> {
+    const members = mapOfQuery(query ?? {});
+    parseArguments(OP.listKeys, [members]);
+    // A server may take an empty member of a query for an absent one, and begin again from the first page.
+    if (members['cursor'] === '') throw new KmsError('INVALID_ARGUMENT', 'cursor: one of an earlier page was expected');
+    const search = new URLSearchParams();
+    for (const [name, value] of Object.entries(members)) search.set(name, String(value));
+    const answer = await this.get(OP.listKeys, search.size === 0 ? '/v1/keys' : `/v1/keys?${search}`, options);
+    return pageOfResults([memberOf(answer, 'keys'), memberOf(answer, 'next')]);
+  }
+
+  async describeKey(keyId: string, options?: CallOptions): Promise<KeyDescription> {
+    checkKeyId(keyId);
+    return descriptionOfMap(await this.get(OP.describeKey, `/v1/keys/${keyId}`, options));
+  }
+
+  disableKey(keyId: string, options?: CallOptions): Promise<KeyDescription> {
+    return this.setState(keyId, 'disabled', options);
+  }
+
+  enableKey(keyId: string, options?: CallOptions): Promise<KeyDescription> {
+    return this.setState(keyId, 'active', options);
+  }
+
+  destroyKey(keyId: string, options?: CallOptions): Promise<KeyDescription> {
+    return this.setState(keyId, 'destroyed', options);
+  }
+
+  async health(options?: CallOptions): Promise<Health> {
+    return healthOfMap(await this.status(options));
+  }
+
+  async status(options?: CallOptions): Promise<Record<string, unknown>> {
+    return mapOf(await this.get(OP.status, '/v1/status', options), 'status');
+  }
+
+  async seal(options?: CallOptions): Promise<void> {
+    await this.post(OP.seal, '/v1/seal', {}, options);
+  }
+
+  async unseal(options?: CallOptions): Promise<void> {
+    await this.post(OP.unseal, '/v1/unseal', {}, options);
+  }
+
+  /** HTTP has no hello of its own: this is read from the status, and needs its role. */
+  async hello(options?: CallOptions): Promise<Greeting> {
+    const status = await this.status(options);
+    const text = (name: string) => textOf(status[name], name);
+    return {
+      version: PROTOCOL_VERSION,
+      server: `progressdb-kms/${text('version')}`,
+      protection: text('protection'),
+      sealed: text('status') === 'sealed',
+    };
+  }
+
+  /** Whether a key service answers at all, sealed or not; needs no identity. Throws what stands in the way. */
+  async reach(options?: CallOptions): Promise<void> {
+    await this.channel.ask({ operation: 'healthz', method: 'GET', route: '/healthz' }, options, (reply) => {
+      if (reply.status === 200 && reply.body.toString('latin1').trim() === 'ok') return;
+      if (reply.status === 200) throw new KmsError('STORE_UNAVAILABLE', 'what answers there is no key service');
+      const error = errorOf(reply);
+      if (error.code !== 'SEALED') throw error;
+    });
+  }
+
+  async close(): Promise<void> {
+    this.channel.close();
+  }
+
+  private async encryptUnder(
+    keyId: string | undefined,
+    plaintext: Uint8Array,
+    aad: Uint8Array | undefined,
+    options: CallOptions | undefined,
+  ): Promise<Encrypted> {
+    checkMessage('plaintext', plaintext, MAX_PLAINTEXT_BYTES, aad);
+    const members = { key_id: keyId, plaintext: base64Of(plaintext), aad: optionalBase64Of(aad) };
+    const answer = await this.post(OP.encrypt, '/encrypt', members, options);
+    return {
+      ciphertext: bytesOfText(memberOf(answer, 'ciphertext'), 'ciphertext'),
+      keyVersion: textOf(memberOf(answer, 'key_version'), 'key_version'),
+    };
+  }
+
+  private async decryptUnder(
+    keyId: string | undefined,
+    ciphertext: Uint8Array,
+    aad: Uint8Array | undefined,
+    options: CallOptions | undefined,
+  ): Promise<Uint8Array> {
+    checkMessage('ciphertext', ciphertext, MAX_CIPHERTEXT_BYTES, aad);
+    const members = { key_id: keyId, ciphertext: base64Of(ciphertext), aad: optionalBase64Of(aad) };
+    return bytesOfText(memberOf(await this.post(OP.decrypt, '/decrypt', members, options), 'plaintext'), 'plaintext');
+  }
+
+  private async setState(keyId: string, state: KeyState, options: CallOptions | undefined): Promise<KeyDescription> {
+    checkKeyId(keyId);
+    const question: Question = {
+      operation: nameOf(OP.setKeyState),
+      method: 'PUT',
+      route: `/v1/keys/${keyId}/state`,
+      body: bodyOf({ state }),
+    };
+    return descriptionOfMap(await this.channel.ask(question, options, answerOf));
+  }
+
+  private get(op: Op, route: string, options: CallOptions | undefined): Promise<unknown> {
+    return this.channel.ask({ operation: nameOf(op), method: 'GET', route }, options, answerOf);
+  }
+
+  private post(op: Op, route: string, members: Record<string, unknown>, options: CallOptions | undefined): Promise<unknown> {
+    return this.channel.ask({ operation: nameOf(op), method: 'POST', route, body: bodyOf(members) }, options, answerOf);
+  }
+}
+
+function nameOf(op: Op): string {
+  return OPERATIONS[op]!.name;
+}
+
+/** It becomes part of a path. */
+function checkKeyId(keyId: string): void {
+  parseArguments(OP.describeKey, [keyId]);
+}

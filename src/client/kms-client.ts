@@ -1,0 +1,20 @@
+import type { CallOptions, Provider } from '../provider.js';
+
+/** What a server says of itself. */
+export interface Greeting {
+  version: number;
+  server: string;
+  protection: string;
+  sealed: boolean;
+}
+
+/** A provider behind a daemon, whichever protocol it is spoken to in. */
+export interface KmsClient extends Provider {
+  hello(options?: CallOptions): Promise<Greeting>;
+  /** The whole status map of the daemon, named as docs/PROTOCOL.md names it. */
+  status(options?: CallOptions): Promise<Record<string, unknown>>;
+  /** Wipes every key in the daemon: all operations on keys answer SEALED from here. */
+  seal(options?: CallOptions): Promise<void>;
+  /** Has the daemon read its master key again. */
+  unseal(options?: CallOptions): Promise<void>;
+}
