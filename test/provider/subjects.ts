@@ -6,6 +6,8 @@ import { connectKms } from '../../dist/client/index.js';
 import { createEmbeddedKms, type EmbeddedKms, type EmbeddedOptions } from '../../dist/create.js';
 import { binding } from '../../dist/native.js';
 import type { Provider } from '../../dist/provider.js';
+import { HttpPeer } from '../client/http-peer.js';
+import { Relay } from '../client/relay.js';
 import { configIn, start } from '../daemon/running.js';
 
 /** What every opener of a provider can do beside the provider itself. */
@@ -75,3 +77,27 @@ export const daemonAndClient: Open = async (t, options = {}) => {
   const { client } = await served(t, newPlace(t), options);
   return { provider: client, seal: () => client.seal() };
 };
+
+/** The binary protocol over TCP, to a daemon behind a relay. */
+export const relayedOverTcp: Open = async (t, options = {}) => {
+  const { socket } = await served(t, newPlace(t), options);
+  const relay = await Relay.to(socket);
+  t.teardown(() => relay.stop());
+  const client = await connectKms({ endpoint: `kms://127.0.0.1:${relay.port}`, deadlineMs: 60_000 });
+  t.teardown(() => client.close());
+  return { provider: client, seal: () => client.seal() };
+};
+
+async function overHttp(t: ExecutionContext, options: SubjectOptions, path?: string): Promise<Subject> {
+  const peer = new HttpPeer(await openMemory(t, options));
+  const port = await peer.listen(path);
+  t.teardown(() => peer.stop());
+  const endpoint = path === undefined ? `127.0.0.1:${port}` : `http+unix://${path}`;
+  const client = await connectKms({ endpoint, deadlineMs: 60_000 });
+  t.teardown(() => client.close());
+  return { provider: client, seal: () => client.seal() };
+}
+
+export const httpOverSocket: Open = (t, options = {}) => overHttp(t, options, join(scratch(t), 'kms.sock'));
+
+export const httpOverTcp: Open = (t, options = {}) => overHttp(t, options);
