@@ -1,8 +1,10 @@
 import { markAsUntransferable } from 'node:worker_threads';
 import { ERROR_TABLE, type ErrorCode, KmsError } from '../../errors.js';
 import { MAX_HTTP_BODY_BYTES } from '../../limits.js';
-import type { BatchAad, CreatedKey, ItemResult } from '../../provider.js';
-import { errorOfWire, listOf, memberOf, textOf, unexpected } from '../../wire/messages.js';
+import type { BatchAad, CreatedKey, Encrypted, ItemResult, KeyPage } from '../../provider.js';
+import { PROTOCOL_VERSION } from '../../wire/frames.js';
+import { errorOfWire, listOf, mapOf, memberOf, pageOfResults, textOf, unexpected } from '../../wire/messages.js';
+import type { Greeting } from '../kms-client.js';
 import type { Reply } from './exchange.js';
 
 /** The JSON of requests and answers. What an answer holds is believed only after it was looked at. */
@@ -74,9 +76,9 @@ export function errorOf({ status, body }: Reply): KmsError {
   return new KmsError(CODE_BY_STATUS[status] ?? 'INTERNAL', `the server answered with status ${status}`);
 }
 
-/** A binary in memory of its own. Canonical base64 only: one value has one text. */
-export function bytesOfText(value: unknown, name: string): Uint8Array {
-  const text = textOf(value, name);
+/** The binary under `name`, in memory of its own. Canonical base64 only: one value has one text. */
+export function binaryOf(answer: unknown, name: string): Uint8Array {
+  const text = memberText(answer, name);
   const bytes = Buffer.allocUnsafeSlow(Buffer.byteLength(text, 'base64'));
   if (bytes.write(text, 'base64') !== bytes.length || bytes.toString('base64') !== text) throw unexpected(name);
   // As results over the other protocol are.
@@ -85,12 +87,33 @@ export function bytesOfText(value: unknown, name: string): Uint8Array {
 }
 
 export function createdOf(answer: unknown): CreatedKey {
-  const text = (name: string) => textOf(memberOf(answer, name), name);
   return {
-    keyId: text('key_id'),
-    wrapped: bytesOfText(memberOf(answer, 'wrapped'), 'wrapped'),
-    kekId: text('kek_id'),
-    kekVersion: text('kek_version'),
+    keyId: memberText(answer, 'key_id'),
+    wrapped: binaryOf(answer, 'wrapped'),
+    kekId: memberText(answer, 'kek_id'),
+    kekVersion: memberText(answer, 'kek_version'),
+  };
+}
+
+export function encryptedOf(answer: unknown): Encrypted {
+  return { ciphertext: binaryOf(answer, 'ciphertext'), keyVersion: memberText(answer, 'key_version') };
+}
+
+export function pageOf(answer: unknown): KeyPage {
+  return pageOfResults([memberOf(answer, 'keys'), memberOf(answer, 'next')]);
+}
+
+export function statusOf(answer: unknown): Record<string, unknown> {
+  return mapOf(answer, 'status');
+}
+
+/** What a hello would say, from the status. */
+export function greetingOf(answer: unknown): Greeting {
+  return {
+    version: PROTOCOL_VERSION,
+    server: `progressdb-kms/${memberText(answer, 'version')}`,
+    protection: memberText(answer, 'protection'),
+    sealed: memberText(answer, 'status') === 'sealed',
   };
 }
 
@@ -100,11 +123,15 @@ export function itemsOf(answer: unknown, member: 'plaintext' | 'ciphertext', cou
   if (results.length !== count) throw new KmsError('INTERNAL', 'the key service answered for another number of items');
   return results.map((result) => {
     const error = memberOf(result, 'error');
-    if (error === undefined) return bytesOfText(memberOf(result, member), member);
+    if (error === undefined) return binaryOf(result, member);
     const named = namedError(error);
     if (named === undefined) throw unexpected('error');
     return named;
   });
+}
+
+function memberText(answer: unknown, name: string): string {
+  return textOf(memberOf(answer, name), name);
 }
 
 /** `{"code", "message"}`; undefined for a code that this version does not know. */

@@ -12,21 +12,25 @@ import type {
   KeyState,
   ListQuery,
 } from '../../provider.js';
-import { OP, OPERATIONS, type Op, PROTOCOL_VERSION } from '../../wire/frames.js';
-import {
-  descriptionOfMap,
-  healthOfMap,
-  MAX_CIPHERTEXT_BYTES,
-  mapOf,
-  mapOfQuery,
-  memberOf,
-  pageOfResults,
-  parseArguments,
-  textOf,
-} from '../../wire/messages.js';
+import { OP, OPERATIONS, type Op } from '../../wire/frames.js';
+import { descriptionOfMap, healthOfMap, MAX_CIPHERTEXT_BYTES, mapOfQuery, parseArguments } from '../../wire/messages.js';
 import { checkBatch, checkMessage } from '../arguments.js';
 import type { Greeting, KmsClient } from '../kms-client.js';
-import { answerOf, base64Of, batchOf, bodyOf, bytesOfText, createdOf, errorOf, itemsOf, optionalBase64Of } from './bodies.js';
+import {
+  answerOf,
+  base64Of,
+  batchOf,
+  binaryOf,
+  bodyOf,
+  createdOf,
+  encryptedOf,
+  errorOf,
+  greetingOf,
+  itemsOf,
+  optionalBase64Of,
+  pageOf,
+  statusOf,
+} from './bodies.js';
 import type { Channel, Question } from './channel.js';
 
 /**
@@ -38,12 +42,12 @@ export class HttpKms implements KmsClient {
 
   async createDekForThread(threadId: string, options?: CallOptions): Promise<CreatedKey> {
     parseArguments(OP.createDekForThread, [threadId]);
-    return createdOf(await this.post(OP.createDekForThread, '/create_dek_for_thread', { thread_id: threadId }, options));
+    return this.post(OP.createDekForThread, '/create_dek_for_thread', { thread_id: threadId }, options, createdOf);
   }
 
   async createDek(label?: string, options?: CallOptions): Promise<CreatedKey> {
     parseArguments(OP.createDek, [label ?? null]);
-    return createdOf(await this.post(OP.createDek, '/v1/keys', { label: label ?? undefined }, options));
+    return this.post(OP.createDek, '/v1/keys', { label: label ?? undefined }, options, createdOf);
   }
 
   async encryptWithDek(keyId: string, plaintext: Uint8Array, aad?: Uint8Array, options?: CallOptions): Promise<Encrypted> {
@@ -66,8 +70,8 @@ export class HttpKms implements KmsClient {
     checkBatch('plaintexts', plaintexts, MAX_PLAINTEXT_BYTES, aad);
     const batch = batchOf(plaintexts, aad);
     const members = { key_id: keyId, plaintexts: batch.items, aad: batch.aad };
-    const answer = await this.post(OP.encryptMany, '/v1/encrypt_many', members, options);
-    return itemsOf(answer, 'ciphertext', plaintexts.length);
+    const { length } = plaintexts;
+    return this.post(OP.encryptMany, '/v1/encrypt_many', members, options, (answer) => itemsOf(answer, 'ciphertext', length));
   }
 
   async decryptMany(
@@ -80,8 +84,8 @@ export class HttpKms implements KmsClient {
     checkBatch('ciphertexts', ciphertexts, MAX_CIPHERTEXT_BYTES, aad);
     const batch = batchOf(ciphertexts, aad);
     const members = { key_id: keyId, ciphertexts: batch.items, aad: batch.aad };
-    const answer = await this.post(OP.decryptMany, '/v1/decrypt_many', members, options);
-    return itemsOf(answer, 'plaintext', ciphertexts.length);
+    const { length } = ciphertexts;
+    return this.post(OP.decryptMany, '/v1/decrypt_many', members, options, (answer) => itemsOf(answer, 'plaintext', length));
   }
 
   async encrypt(plaintext: Uint8Array, aad?: Uint8Array, options?: CallOptions): Promise<Uint8Array> {
@@ -94,21 +98,20 @@ export class HttpKms implements KmsClient {
 
   async getWrapped(keyId: string, options?: CallOptions): Promise<Uint8Array> {
     checkKeyId(keyId);
-    const answer = await this.get(OP.getWrapped, `/get_wrapped?key_id=${keyId}`, options);
-    return bytesOfText(memberOf(answer, 'wrapped'), 'wrapped');
+    return this.get(OP.getWrapped, `/get_wrapped?key_id=${keyId}`, options, (answer) => binaryOf(answer, 'wrapped'));
   }
 
   async rewrapDek(keyId: string, options?: CallOptions): Promise<CreatedKey> {
     checkKeyId(keyId);
-    return createdOf(await this.post(OP.rewrap, '/rewrap', { key_id: keyId }, options));
+    return this.post(OP.rewrap, '/rewrap', { key_id: keyId }, options, createdOf);
   }
 
   async rotateKek(options?: CallOptions): Promise<Record<string, unknown>> {
-    return mapOf(await this.post(OP.rotateKek, '/rotate_kek', {}, options), 'status');
+    return this.post(OP.rotateKek, '/rotate_kek', {}, options, statusOf);
   }
 
   async rotationStatus(options?: CallOptions): Promise<Record<string, unknown>> {
-    return mapOf(await this.get(OP.rotationStatus, '/rotation_status', options), 'status');
+    return this.get(OP.rotationStatus, '/rotation_status', options, statusOf);
   }
 
   async listKeys(query?: ListQuery, options?: CallOptions): Promise<KeyPage> {
@@ -118,13 +121,12 @@ export class HttpKms implements KmsClient {
     if (members['cursor'] === '') throw new KmsError('INVALID_ARGUMENT', 'cursor: one of an earlier page was expected');
     const search = new URLSearchParams();
     for (const [name, value] of Object.entries(members)) search.set(name, String(value));
-    const answer = await this.get(OP.listKeys, search.size === 0 ? '/v1/keys' : `/v1/keys?${search}`, options);
-    return pageOfResults([memberOf(answer, 'keys'), memberOf(answer, 'next')]);
+    return this.get(OP.listKeys, search.size === 0 ? '/v1/keys' : `/v1/keys?${search}`, options, pageOf);
   }
 
   async describeKey(keyId: string, options?: CallOptions): Promise<KeyDescription> {
     checkKeyId(keyId);
-    return descriptionOfMap(await this.get(OP.describeKey, `/v1/keys/${keyId}`, options));
+    return this.get(OP.describeKey, `/v1/keys/${keyId}`, options, descriptionOfMap);
   }
 
   disableKey(keyId: string, options?: CallOptions): Promise<KeyDescription> {
@@ -140,31 +142,24 @@ export class HttpKms implements KmsClient {
   }
 
   async health(options?: CallOptions): Promise<Health> {
-    return healthOfMap(await this.status(options));
+    return this.get(OP.status, '/v1/status', options, healthOfMap);
   }
 
   async status(options?: CallOptions): Promise<Record<string, unknown>> {
-    return mapOf(await this.get(OP.status, '/v1/status', options), 'status');
+    return this.get(OP.status, '/v1/status', options, statusOf);
   }
 
   async seal(options?: CallOptions): Promise<void> {
-    await this.post(OP.seal, '/v1/seal', {}, options);
+    await this.post(OP.seal, '/v1/seal', {}, options, statusOf);
   }
 
   async unseal(options?: CallOptions): Promise<void> {
-    await this.post(OP.unseal, '/v1/unseal', {}, options);
+    await this.post(OP.unseal, '/v1/unseal', {}, options, statusOf);
   }
 
   /** HTTP has no hello of its own: this is read from the status, and needs its role. */
   async hello(options?: CallOptions): Promise<Greeting> {
-    const status = await this.status(options);
-    const text = (name: string) => textOf(status[name], name);
-    return {
-      version: PROTOCOL_VERSION,
-      server: `progressdb-kms/${text('version')}`,
-      protection: text('protection'),
-      sealed: text('status') === 'sealed',
-    };
+    return this.get(OP.status, '/v1/status', options, greetingOf);
   }
 
   /** Whether a key service answers at all, sealed or not; needs no identity. Throws what stands in the way. */
@@ -189,11 +184,7 @@ export class HttpKms implements KmsClient {
   ): Promise<Encrypted> {
     checkMessage('plaintext', plaintext, MAX_PLAINTEXT_BYTES, aad);
     const members = { key_id: keyId, plaintext: base64Of(plaintext), aad: optionalBase64Of(aad) };
-    const answer = await this.post(OP.encrypt, '/encrypt', members, options);
-    return {
-      ciphertext: bytesOfText(memberOf(answer, 'ciphertext'), 'ciphertext'),
-      keyVersion: textOf(memberOf(answer, 'key_version'), 'key_version'),
-    };
+    return this.post(OP.encrypt, '/encrypt', members, options, encryptedOf);
   }
 
   private async decryptUnder(
@@ -204,7 +195,7 @@ export class HttpKms implements KmsClient {
   ): Promise<Uint8Array> {
     checkMessage('ciphertext', ciphertext, MAX_CIPHERTEXT_BYTES, aad);
     const members = { key_id: keyId, ciphertext: base64Of(ciphertext), aad: optionalBase64Of(aad) };
-    return bytesOfText(memberOf(await this.post(OP.decrypt, '/decrypt', members, options), 'plaintext'), 'plaintext');
+    return this.post(OP.decrypt, '/decrypt', members, options, (answer) => binaryOf(answer, 'plaintext'));
   }
 
   private async setState(keyId: string, state: KeyState, options: CallOptions | undefined): Promise<KeyDescription> {
@@ -215,15 +206,23 @@ export class HttpKms implements KmsClient {
       route: `/v1/keys/${keyId}/state`,
       body: bodyOf({ state }),
     };
-    return descriptionOfMap(await this.channel.ask(question, options, answerOf));
+    return this.channel.ask(question, options, (reply) => descriptionOfMap(answerOf(reply)));
   }
 
-  private get(op: Op, route: string, options: CallOptions | undefined): Promise<unknown> {
-    return this.channel.ask({ operation: nameOf(op), method: 'GET', route }, options, answerOf);
+  private get<T>(op: Op, route: string, options: CallOptions | undefined, read: (answer: unknown) => T): Promise<T> {
+    const question: Question = { operation: nameOf(op), method: 'GET', route };
+    return this.channel.ask(question, options, (reply) => read(answerOf(reply)));
   }
 
-  private post(op: Op, route: string, members: Record<string, unknown>, options: CallOptions | undefined): Promise<unknown> {
-    return this.channel.ask({ operation: nameOf(op), method: 'POST', route, body: bodyOf(members) }, options, answerOf);
+  private post<T>(
+    op: Op,
+    route: string,
+    members: Record<string, unknown>,
+    options: CallOptions | undefined,
+    read: (answer: unknown) => T,
+  ): Promise<T> {
+    const question: Question = { operation: nameOf(op), method: 'POST', route, body: bodyOf(members) };
+    return this.channel.ask(question, options, (reply) => read(answerOf(reply)));
   }
 }
 
