@@ -79,7 +79,8 @@ function hostAt(name: string, text: string): Address {
   if (!Object.hasOwn(SCHEMES, name))
     throw new KmsError('UNSUPPORTED', 'address: the schemes are http, https, kms, kms+tls and unix');
   const { protocol, isTls, port: usual } = SCHEMES[name]!;
-  // What the parser strips or turns round is refused: another reader could take it for another host. Its own errors hold the address.
+  // What the parser strips or turns round is refused: another reader could take it for another host. Its own errors would hold
+  // the address.
   if (/[\s\\\p{Cc}]/u.test(text) || !URL.canParse(text)) throw invalid(`not a URL of the form ${name}://host:port`);
   const url = new URL(text);
   if (/[?#]/.test(text)) throw invalid('a query or fragment has no meaning here');

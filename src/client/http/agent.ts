@@ -3,7 +3,7 @@ import type net from 'node:net';
 import type { KmsError } from '../../errors.js';
 import { dial, distrust, lost, notReached, openEventOf, reasonOf, type Server, tooSlow } from '../server.js';
 
-/** Below the 5 s after which servers of Node drop an idle connection: a request that meets the drop is lost, and never sent again. */
+/** Below the 5 s after which servers of Node drop an idle connection: a request that meets that is lost, and not sent again. */
 const IDLE_MS = 4_000;
 
 /** The connections to one server: kept open, a bounded number, and none that is written to before the server is trusted. */

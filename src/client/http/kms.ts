@@ -34,8 +34,8 @@ import {
 import type { Channel, Question } from './channel.js';
 
 /**
- * The provider behind the HTTP surface of a daemon, or of what stands before one. No operation is repeated on its own: what failed
- * with STORE_UNAVAILABLE or DEADLINE_EXCEEDED may have been done.
+ * The provider behind the HTTP surface of a daemon, or of what stands before one. No operation is repeated on its own: what
+ * failed with STORE_UNAVAILABLE or DEADLINE_EXCEEDED may have been done.
  */
 export class HttpKms implements KmsClient {
   constructor(private readonly channel: Channel) {}
