@@ -40,8 +40,6 @@ export const MAX_COLD_IN_FLIGHT = 1024;
 export const MAX_COLD_BYTES = 2 * (MAX_FRAME_BYTES + 1);
 /** The same for all connections together, with the frames still coming in: what one uid could hold otherwise is gigabytes. */
 export const MAX_HELD_BYTES = 256 * MIB;
-/** A JSON body: the largest plaintext and AAD in base64, four bytes for three, and room for names. */
-export const MAX_HTTP_BODY_BYTES = 21 * MIB;
 /** All header lines of one request: far more than any client of ours sends, with room for a proxy's. */
 export const MAX_HTTP_HEADER_BYTES = 16 * KIB;
 export const MAX_HTTP_HEADERS = 64;
@@ -126,7 +124,6 @@ export function assertLimits(): void {
     [((MAX_PLAINTEXT_BYTES + MAX_AAD_BYTES) * 4) / 3 + KIB < MAX_HTTP_BODY_BYTES, 'the largest plaintext fits into a body'],
     [MAX_HTTP_BODY_BYTES + MAX_BATCH_ITEMS * 64 < MAX_HTTP_ANSWER_BYTES, 'a client reads the answer to the largest batch'],
     [MAX_HELD_BYTES >= 2 * MAX_COLD_BYTES, 'one connection cannot hold all that connections may hold'],
-    [((MAX_PLAINTEXT_BYTES + CIPHERTEXT_OVERHEAD + MAX_AAD_BYTES) * 4) / 3 + KIB < MAX_HTTP_BODY_BYTES, 'so it does in base64'],
     [MAX_FRAME_BYTES < 2 ** 24, 'the first byte of a frame is zero'],
     [MAX_TOKENS * TOKEN_ENTRY_BYTES < MAX_TOKEN_FILE_BYTES, 'as many tokens as there may be fit into their file'],
     [MAX_CONNECTIONS_PER_UID <= MAX_CONNECTIONS, 'one uid may hold no more than all connections'],

@@ -1,26 +1,20 @@
-import { join } from 'node:path';
 import test from 'ava';
 import { HttpKms, RemoteKms } from '../../dist/client/index.js';
+import { createToken } from '../../dist/daemon/token-writer.js';
 import { KmsError } from '../../dist/errors.js';
 import { openKms } from '../../dist/open.js';
-import { newPlace, openMemory, scratch, served } from '../provider/subjects.js';
-import { HttpPeer } from './http-peer.js';
+import { newPlace, served } from '../provider/subjects.js';
 
 test('in external mode the environment names the key service by any address, the endpoint before the socket', async (t) => {
-  const directory = scratch(t);
-  const peer = new HttpPeer(await openMemory(t));
-  const port = await peer.listen();
-  t.teardown(() => peer.stop());
-  const onSocket = new HttpPeer(await openMemory(t));
-  const path = join(directory, 'http.sock');
-  await onSocket.listen(path);
-  t.teardown(() => onSocket.stop());
-  const { socket } = await served(t, newPlace(t));
+  const place = newPlace(t);
+  const { daemon, socket } = await served(t, place);
+  const port = daemon.ports[0]!;
+  const { token } = await createToken(place.dataDir, { roles: ['client'] });
   const absent = '/nonexistent/kms.sock';
   const cases = [
     [{ PROGRESSDB_KMS_ENDPOINT: `127.0.0.1:${port}`, PROGRESSDB_KMS_SOCKET: absent }, HttpKms],
-    [{ PROGRESSDB_KMS_ENDPOINT: `http://kms:token@127.0.0.1:${port}/prefix/`, PROGRESSDB_KMS_SOCKET: absent }, HttpKms],
-    [{ PROGRESSDB_KMS_ENDPOINT: `http+unix://${path}` }, HttpKms],
+    [{ PROGRESSDB_KMS_ENDPOINT: `http://kms:${token}@127.0.0.1:${port}/prefix/`, PROGRESSDB_KMS_SOCKET: absent }, HttpKms],
+    [{ PROGRESSDB_KMS_ENDPOINT: `http+unix://${socket}` }, HttpKms],
     [{ PROGRESSDB_KMS_ENDPOINT: socket, PROGRESSDB_KMS_SOCKET: absent }, RemoteKms],
     [{ PROGRESSDB_KMS_ENDPOINT: '', PROGRESSDB_KMS_SOCKET: `unix://${socket}` }, RemoteKms],
     [{ PROGRESSDB_KMS_SOCKET: `127.0.0.1:${port}` }, HttpKms],

@@ -1,5 +1,5 @@
 import test from 'ava';
 import { contract } from './contract.js';
-import { relayedOverTcp } from './subjects.js';
+import { binaryOverTcp } from './subjects.js';
 
-contract(test, 'binary over TCP', relayedOverTcp);
+contract(test, 'binary over TCP', binaryOverTcp);

@@ -6,8 +6,6 @@ import { connectKms } from '../../dist/client/index.js';
 import { createEmbeddedKms, type EmbeddedKms, type EmbeddedOptions } from '../../dist/create.js';
 import { binding } from '../../dist/native.js';
 import type { Provider } from '../../dist/provider.js';
-import { HttpPeer } from '../client/http-peer.js';
-import { Relay } from '../client/relay.js';
 import { configIn, start } from '../daemon/running.js';
 
 /** What every opener of a provider can do beside the provider itself. */
@@ -66,11 +64,16 @@ export const embeddedMemory: Open = async (t, options = {}) => subjectOf(await o
 
 /** A daemon on `place` and a client of it. */
 export async function served(t: ExecutionContext, place: Place, options: SubjectOptions = {}) {
-  const config = configIn(place.directory, { dataDir: place.dataDir, masterKeyFile: place.masterKeyFile }, options);
+  const endpoints = [{ host: '127.0.0.1', port: 0 }];
+  const config = configIn(
+    place.directory,
+    { dataDir: place.dataDir, masterKeyFile: place.masterKeyFile },
+    { endpoints, ...options },
+  );
   const { daemon } = await start(t, config, place.directory);
-  const client = await connectKms({ socket: config.socket, deadlineMs: 60_000 });
+  const client = await connectKms({ socket: daemon.socket, deadlineMs: 60_000 });
   t.teardown(() => client.close());
-  return { daemon, client, socket: config.socket };
+  return { daemon, client, socket: daemon.socket };
 }
 
 export const daemonAndClient: Open = async (t, options = {}) => {
@@ -78,26 +81,18 @@ export const daemonAndClient: Open = async (t, options = {}) => {
   return { provider: client, seal: () => client.seal() };
 };
 
-/** The binary protocol over TCP, to a daemon behind a relay. */
-export const relayedOverTcp: Open = async (t, options = {}) => {
-  const { socket } = await served(t, newPlace(t), options);
-  const relay = await Relay.to(socket);
-  t.teardown(() => relay.stop());
-  const client = await connectKms({ endpoint: `kms://127.0.0.1:${relay.port}`, deadlineMs: 60_000 });
-  t.teardown(() => client.close());
-  return { provider: client, seal: () => client.seal() };
-};
-
-async function overHttp(t: ExecutionContext, options: SubjectOptions, path?: string): Promise<Subject> {
-  const peer = new HttpPeer(await openMemory(t, options));
-  const port = await peer.listen(path);
-  t.teardown(() => peer.stop());
-  const endpoint = path === undefined ? `127.0.0.1:${port}` : `http+unix://${path}`;
-  const client = await connectKms({ endpoint, deadlineMs: 60_000 });
-  t.teardown(() => client.close());
-  return { provider: client, seal: () => client.seal() };
+/** A client of one daemon by another of its addresses. */
+function byAddress(addressOf: (at: { socket: string; port: number }) => string): Open {
+  return async (t, options = {}) => {
+    const { daemon, socket } = await served(t, newPlace(t), options);
+    const client = await connectKms({ endpoint: addressOf({ socket, port: daemon.ports[0]! }), deadlineMs: 60_000 });
+    t.teardown(() => client.close());
+    return { provider: client, seal: () => client.seal() };
+  };
 }
 
-export const httpOverSocket: Open = (t, options = {}) => overHttp(t, options, join(scratch(t), 'kms.sock'));
+export const binaryOverTcp = byAddress(({ port }) => `kms://127.0.0.1:${port}`);
 
-export const httpOverTcp: Open = (t, options = {}) => overHttp(t, options);
+export const httpOverSocket = byAddress(({ socket }) => `http+unix://${socket}`);
+
+export const httpOverTcp = byAddress(({ port }) => `127.0.0.1:${port}`);

@@ -26,6 +26,7 @@ const KEY_ID = text('key_id', { pattern: '^k_[0-9a-z]{1,64}$' });
 const THREAD_ID = text('thread_id', { pattern: '^[A-Za-z0-9._:@/-]{1,256}$' });
 const STRING: Schema = { type: 'string' };
 const INTEGER: Schema = { type: 'integer' };
+const OBJECT: Schema = { type: 'object' };
 
 function object(properties: Record<string, Schema>): Schema {
   return { type: 'object', required: Object.keys(properties), properties };
@@ -128,6 +129,16 @@ export const ROUTES: readonly Route[] = [
     [optional(KEY_ID), base64('ciphertext'), optional(base64('aad'))],
     [named('plaintext'), object({ plaintext: BASE64 })],
   ),
+  route(
+    'POST',
+    '/rewrap',
+    OP.rewrap,
+    'Moves a key to the active KEK; not in this version',
+    [KEY_ID, optional(text('new_kek_hex'))],
+    [named('wrapped', 'kek_id', 'kek_version'), object({ wrapped: BASE64, kek_id: STRING, kek_version: STRING })],
+  ),
+  route('POST', '/rotate_kek', OP.rotateKek, 'Makes a new KEK; not in this version', [], [onlyResult, OBJECT], () => [{}]),
+  route('GET', '/rotation_status', OP.rotationStatus, 'How far a rotation is; not in this version', [], [onlyResult, OBJECT]),
   route('POST', '/v1/keys', OP.createDek, 'Makes a data key without a thread', [optional(text('label'))], created),
   route(
     'GET',
