@@ -8,6 +8,7 @@ import {
   DEFAULT_CONTEXT_IDLE_MS,
   DEFAULT_KEPT_CONTEXTS,
   DEFAULT_KEY_IDLE_MS,
+  KEY_BYTES,
   SOFT_USES,
 } from './limits.js';
 import { binding } from './native.js';
@@ -23,10 +24,12 @@ export type { EmbeddedKms };
 export interface EmbeddedOptions {
   /** Where keyring and records live; made (0700) if absent. Required unless `memory`. */
   dataDir?: string;
-  /** 32 bytes as 64 hex digits, base64, or raw; read natively. Required unless `memory` or `masterKeyFd`. */
+  /** 32 bytes as 64 hex digits, base64, or raw; read natively. Required unless `memory` or another source of the key. */
   masterKeyFile?: string;
   /** An open descriptor to read the master key from, once; it cannot be unsealed again. */
   masterKeyFd?: number;
+  /** The 32 bytes themselves, wiped by the call whatever comes of it; it cannot be unsealed again. Prefer a file. */
+  masterKeyBytes?: Uint8Array;
   /** The key file may be readable by its group. False unless it is in $CREDENTIALS_DIRECTORY. */
   keyFileMayBeGroupReadable?: boolean;
   /** An ephemeral master key and a store that is gone with the process. */
@@ -80,6 +83,7 @@ function checkOptions(options: unknown): asserts options is EmbeddedOptions {
     if (typeof path !== 'string' || path === '' || path.includes('\0'))
       throw new KmsError('INVALID_ARGUMENT', `${name} must be a path`);
   }
+  checkKeyBytes(given.masterKeyBytes);
   for (const name of NUMBERS) {
     const value: unknown = given[name];
     if (value === undefined) continue;
@@ -89,11 +93,17 @@ function checkOptions(options: unknown): asserts options is EmbeddedOptions {
   }
 }
 
+function checkKeyBytes(bytes: unknown): void {
+  if (bytes === undefined || (bytes instanceof Uint8Array && bytes.length === KEY_BYTES)) return;
+  throw new KmsError('INVALID_ARGUMENT', `masterKeyBytes must be a Uint8Array of ${KEY_BYTES} bytes`);
+}
+
 function masterOf(options: EmbeddedOptions): MasterSource {
-  const { masterKeyFile, masterKeyFd } = options;
-  if ((masterKeyFile === undefined) === (masterKeyFd === undefined)) {
-    throw new KmsError('INVALID_ARGUMENT', 'give a master key: masterKeyFile or masterKeyFd');
+  const { masterKeyFile, masterKeyFd, masterKeyBytes } = options;
+  if ([masterKeyFile, masterKeyFd, masterKeyBytes].filter((source) => source !== undefined).length !== 1) {
+    throw new KmsError('INVALID_ARGUMENT', 'give one master key: masterKeyFile, masterKeyFd or masterKeyBytes');
   }
+  if (masterKeyBytes !== undefined) return { kind: 'bytes', bytes: masterKeyBytes };
   if (masterKeyFd !== undefined) return { kind: 'descriptor', fd: masterKeyFd };
   // Absolute: it is read again at an unseal, wherever the process has gone by then.
   const path = resolve(masterKeyFile as string);
@@ -149,6 +159,14 @@ async function fileGround(options: EmbeddedOptions): Promise<Ground> {
  */
 export async function createEmbeddedKms(options: EmbeddedOptions): Promise<EmbeddedKms> {
   checkOptions(options);
+  try {
+    return await openKms(options);
+  } finally {
+    options.masterKeyBytes?.fill(0);
+  }
+}
+
+async function openKms(options: EmbeddedOptions): Promise<EmbeddedKms> {
   if (options.harden) binding.hardenProcess();
   const ground = options.memory ? memoryGround() : await fileGround(options);
   try {

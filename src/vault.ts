@@ -125,6 +125,8 @@ export function bellRang(): boolean {
 export type MasterSource =
   | { kind: 'file'; path: string; mayBeGroupReadable: boolean }
   | { kind: 'descriptor'; fd: number }
+  /** Wiped when they are read, so that they are read once. */
+  | { kind: 'bytes'; bytes: Uint8Array }
   | { kind: 'ephemeral' };
 
 export interface ArenaOptions {
@@ -169,6 +171,7 @@ export class Vault {
     const space = this.#use();
     if (source.kind === 'file') return binding.readKeyFile(space, source.path, source.mayBeGroupReadable);
     if (source.kind === 'descriptor') return binding.readKeyDescriptor(space, source.fd);
+    if (source.kind === 'bytes') return this.#import('master', source.bytes);
     return binding.generateKey(space, 'master');
   }
 
@@ -179,11 +182,15 @@ export class Vault {
   /** Takes a raw data key over; `raw` is wiped. */
   importDek(raw: Uint8Array): Handle {
     if (raw.length !== KEY_BYTES) throw new KmsError('INVALID_ARGUMENT', 'a data key has 32 bytes');
+    return this.#import('dek', raw);
+  }
+
+  #import(kind: Kind, raw: Uint8Array): Handle {
     // V8 keeps so small an array in its heap until native code asks for it, and would leave a copy there: wiped before that.
     const secret = new Uint8Array(new ArrayBuffer(KEY_BYTES));
     secret.set(raw);
     raw.fill(0);
-    return binding.importKey(this.#use(), 'dek', secret);
+    return binding.importKey(this.#use(), kind, secret);
   }
 
   derive(from: Handle, salt: Uint8Array, info: string, kind: Kind): Handle {

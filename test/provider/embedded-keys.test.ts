@@ -128,6 +128,37 @@ test('a master key that was read once and is gone cannot be read again', async (
   t.true(same(await (await openAt(t, place)).decrypt(sealed), PLAIN), 'the same key by its file');
 });
 
+test('a master key that is given as bytes is wiped by the call, opens what its file opens, and cannot be read again', async (t) => {
+  const place = newPlace(t);
+  const bytes = Uint8Array.from(Buffer.from(readFileSync(place.masterKeyFile, 'utf8').trim(), 'hex'));
+  t.true(bytes.some((byte) => byte !== 0));
+  const kms = await createEmbeddedKms({ dataDir: place.dataDir, masterKeyBytes: bytes });
+  t.teardown(() => kms.close());
+  t.true(bytes.every((byte) => byte === 0));
+  const sealed = await kms.encrypt(PLAIN);
+  await kms.seal();
+  await refused(t, kms.unseal(), 'UNSUPPORTED', /not read from a file/);
+  await kms.close();
+  t.true(same(await (await openAt(t, place)).decrypt(sealed), PLAIN), 'the same key by its file');
+  const late = new Uint8Array(32).fill(7);
+  await refused(
+    t,
+    createEmbeddedKms({ dataDir: place.dataDir, masterKeyFile: place.masterKeyFile, masterKeyBytes: late }),
+    'INVALID_ARGUMENT',
+    /one master key/,
+  );
+  t.true(
+    late.every((byte) => byte === 0),
+    'wiped although it was refused',
+  );
+  await refused(
+    t,
+    createEmbeddedKms({ dataDir: place.dataDir, masterKeyBytes: new Uint8Array(31) }),
+    'INVALID_ARGUMENT',
+    /32 bytes/,
+  );
+});
+
 test('a key that is not used is wiped after its time, and comes back when it is wanted', async (t) => {
   const kms = await openAt(t, newPlace(t), { keyIdleMs: 1 });
   const { keyId } = await kms.createDek();
@@ -175,12 +206,12 @@ test('a data directory belongs to one provider, in this process and in any other
 test('what was asked for wrongly is refused with the reason', async (t) => {
   const { dataDir, masterKeyFile } = newPlace(t);
   await refused(t, createEmbeddedKms({}), 'INVALID_ARGUMENT', /dataDir/);
-  await refused(t, createEmbeddedKms({ dataDir }), 'INVALID_ARGUMENT', /masterKeyFile or masterKeyFd/);
+  await refused(t, createEmbeddedKms({ dataDir }), 'INVALID_ARGUMENT', /masterKeyFile, masterKeyFd or masterKeyBytes/);
   await refused(
     t,
     createEmbeddedKms({ dataDir, masterKeyFile, masterKeyFd: 0 }),
     'INVALID_ARGUMENT',
-    /masterKeyFile or masterKeyFd/,
+    /masterKeyFile, masterKeyFd or masterKeyBytes/,
   );
   await refused(t, createEmbeddedKms({ dataDir, masterKeyFile, initialise: false }), 'STORE_UNAVAILABLE', /there is no/);
   await refused(
