@@ -12,8 +12,9 @@ const KEY_FILE = resolve('kms-master.key');
 const args = process.argv.slice(2);
 const given = (name) => args.some((arg) => arg === name || arg.startsWith(`${name}=`));
 const elsewhere =
-  ['--dev', '--data-dir', '--master-key-file', '--help', '-h', '--version'].some(given) ||
-  Boolean(process.env.PROGRESSDB_KMS_DATA_DIR || process.env.PROGRESSDB_KMS_MASTER_KEY_FILE);
+  ['--dev', '--config', '--check-config', '--data-dir', '--master-key-file', '--master-key-fd', '--help', '-h', '--version'].some(
+    given,
+  ) || ['CONFIG', 'DATA_DIR', 'MASTER_KEY_FILE', 'MASTER_KEY_HEX'].some((name) => process.env[`PROGRESSDB_KMS_${name}`]);
 
 async function start() {
   if (elsewhere) return await run(['serve', ...args]);

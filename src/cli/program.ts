@@ -3,6 +3,7 @@ import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import type { DaemonFlags } from '../daemon/config.js';
 import { MAX_TOKEN_DAYS } from '../limits.js';
 import type { Role } from '../wire/frames.js';
+import type { ServeFlags } from './commands/serve.js';
 import type { CreateTokenOptions } from './commands/token.js';
 import { EXIT_USAGE, Failure, failureOf } from './failure.js';
 import { Output } from './output.js';
@@ -94,20 +95,37 @@ function addService(program: Command, act: Act, output: Output): void {
   const serve = program
     .command('serve', { isDefault: true })
     .description('run the daemon until SIGTERM or SIGINT')
+    .option('--config <file>', 'YAML file, which flags and environment override (PROGRESSDB_KMS_CONFIG)')
+    .option('--check-config', 'only check the configuration, and open nothing')
     .option('--dev', 'with an ephemeral master key and no data directory')
     .option('--no-init', 'refuse an empty data directory instead of making a store')
     .option('--allowed-uids <uids>', 'users who may encrypt and decrypt, separated by commas')
     .option('--admin-uids <uids>', 'users who may do everything')
     .option('--auditor-uids <uids>', 'users who may read states and lists')
+    .option('--endpoint <host:port>', 'listen on this loopback address, too; may be repeated', repeated)
+    .option('--allow-unauthenticated-loopback', 'admit TCP peers on loopback that nothing identifies')
+    .option('--unauthenticated-loopback-roles <roles>', 'as these instead of client')
+    .option('--master-key-fd <n>', 'read the master key from this descriptor, 0 is standard input')
     .option('--group <group>', 'group that may connect to the socket')
     .option('--cached-keys <n>', 'data keys kept unwrapped')
     .option('--key-idle-ms <ms>', 'time after which an unused one is wiped, 0 is never')
     .option('--kept-contexts <n>', 'keyed cipher contexts kept per thread, 0 is none')
     .option('--context-idle-ms <ms>', 'time after which an unused one is wiped, 0 is never')
-    .option('--arena-bytes <n>', 'locked memory for keys');
-  act<DaemonFlags>(serve, async (flags) => {
+    .option('--arena-bytes <n>', 'locked memory for keys')
+    .option('--log-file <file>', 'log to this file instead of standard error')
+    .option('--log-level <level>', 'debug, info, warn or error');
+  act<ServeFlags>(serve, async (flags) => {
     const { serveCommand } = await import('./commands/serve.js');
     return await serveCommand(flags, process.env, output);
+  });
+  const config = program.command('config').description('look at the configuration of the daemon');
+  const show = config
+    .command('show')
+    .description('show every value that holds, and where it is from')
+    .option('--config <file>', 'YAML file (PROGRESSDB_KMS_CONFIG)');
+  act<DaemonFlags>(show, async (flags) => {
+    const { configCommand } = await import('./commands/config.js');
+    configCommand(flags, process.env, output);
   });
   act(program.command('status').description('show the state of the service'), async (_, settings) => {
     const { statusCommand } = await import('./commands/status.js');
@@ -194,7 +212,7 @@ function addTokens(program: Command, act: Act, output: Output): void {
     .requiredOption('--role <role>', 'client, admin or auditor; several are separated by commas, or given one by one', roles)
     .option('--name <name>', 'what people know it by')
     .option('--expires-in <time>', 'as 90d or 12h, never unless given', lifetime)
-    .option('--thread-prefix <prefix>', 'only keys of threads whose id begins so; may be given again', collected)
+    .option('--thread-prefix <prefix>', 'only keys of threads whose id begins so; may be given again', repeated)
     .option('--own', 'only keys that the token itself makes');
   act<CreateTokenOptions>(create, async (options, settings) => {
     const { createTokenCommand } = await import('./commands/token.js');
@@ -223,7 +241,7 @@ function lifetime(text: string): number {
   throw new InvalidArgumentError(`It must be minutes, hours or days, as 30m, 12h or 90d, up to ${MAX_TOKEN_DAYS}d.`);
 }
 
-function collected(text: string, before: string[] = []): string[] {
+function repeated(text: string, before: string[] = []): string[] {
   return [...before, text];
 }
 

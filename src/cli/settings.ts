@@ -1,5 +1,5 @@
 import { resolve } from 'node:path';
-import { DEFAULT_DATA_DIR, DEFAULT_SOCKET } from '../daemon/config.js';
+import { DEFAULT_DATA_DIR, DEFAULT_SOCKET } from '../daemon/defaults.js';
 
 /** The options every command takes, before or after its name. */
 export interface CommonFlags {

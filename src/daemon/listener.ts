@@ -5,6 +5,7 @@ import { SWEEP_INTERVAL_MS } from '../limits.js';
 import { type Acceptor, type AcceptorEvents, binding, type Peer } from '../native.js';
 import { Admission } from './admission.js';
 import { SharedBuffers } from './buffers.js';
+import type { HostPort } from './config.js';
 import { Connection } from './connection.js';
 import { HttpSurface } from './http/surface.js';
 import { type Access, ANONYMOUS, type Identity, isSame } from './identity.js';
@@ -34,12 +35,6 @@ interface Held {
   peer: Peer;
   /** In which it was nobody. */
   sweeps: number;
-}
-
-/** Where TCP is listened on: a numeric address, and a port, 0 for one that the kernel chooses. */
-export interface HostPort {
-  host: string;
-  port: number;
 }
 
 export interface Address {

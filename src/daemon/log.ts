@@ -1,4 +1,5 @@
-import { asKmsError } from '../errors.js';
+import { closeSync, constants, fstatSync, openSync, writeFileSync } from 'node:fs';
+import { asKmsError, KmsError } from '../errors.js';
 
 export type Level = 'debug' | 'info' | 'warn' | 'error';
 export type Fields = Record<string, string | number | boolean | null | undefined>;
@@ -13,6 +14,71 @@ export function jsonLog(least: Level = 'info', write: (line: string) => void = (
     if (RANK[level] < RANK[least]) return;
     write(`${JSON.stringify({ time: new Date().toISOString(), level, event, ...fields })}\n`);
   };
+}
+
+const { O_APPEND, O_CREAT, O_NOCTTY, O_NOFOLLOW, O_NONBLOCK, O_WRONLY } = constants;
+
+/** Neither what a link points to nor a pipe that nobody reads; and nobody else's file, who could cut it. */
+function openLogFile(path: string): number {
+  let fd: number;
+  try {
+    fd = openSync(path, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0o600);
+  } catch (cause) {
+    const { code = 'failure' } = cause as NodeJS.ErrnoException;
+    throw new KmsError('INVALID_ARGUMENT', `the log file ${path} cannot be opened: ${code}`, { cause });
+  }
+  const status = fstatSync(fd);
+  const isOurs = status.uid === process.geteuid?.() || status.uid === 0;
+  if (status.isFile() && isOurs) return fd;
+  closeSync(fd);
+  throw new KmsError('INVALID_ARGUMENT', `the log file ${path} is ${isOurs ? 'not a regular file' : 'owned by another user'}`);
+}
+
+export interface LogTarget {
+  /** Undefined for standard error. */
+  logFile: string | undefined;
+  logLevel: Level;
+}
+
+/** The daemon's log. Its target can be replaced while it is in use: the same file again after a rotation, or another level. */
+export class Journal {
+  private fd: number | undefined;
+  private write: Log;
+
+  /** Throws if the file cannot be had. */
+  constructor({ logFile, logLevel }: LogTarget) {
+    this.fd = logFile === undefined ? undefined : openLogFile(logFile);
+    this.write = jsonLog(logLevel, (line) => this.put(line));
+  }
+
+  readonly log: Log = (level, event, fields) => this.write(level, event, fields);
+
+  /** If the new file cannot be had, it throws and the old one stays. */
+  replace({ logFile, logLevel }: LogTarget): void {
+    const fd = logFile === undefined ? undefined : openLogFile(logFile);
+    this.close();
+    this.fd = fd;
+    this.write = jsonLog(logLevel, (line) => this.put(line));
+  }
+
+  /** What is said afterwards goes to standard error. */
+  close(): void {
+    if (this.fd !== undefined) closeSync(this.fd);
+    this.fd = undefined;
+  }
+
+  /** A full disk must neither end the service nor hide why: such a line is said on standard error. */
+  private put(line: string): void {
+    if (this.fd === undefined) {
+      process.stderr.write(line);
+      return;
+    }
+    try {
+      writeFileSync(this.fd, line);
+    } catch {
+      process.stderr.write(line);
+    }
+  }
 }
 
 /** What an operator needs of an error. Only here does an INTERNAL's cause appear: peers get the code and its text. */

@@ -6,12 +6,14 @@ import type { EmbeddedKms } from '../kms/embedded.js';
 import { STOP_GRACE_MS } from '../limits.js';
 import { binding } from '../native.js';
 import { Authentication } from './authentication.js';
-import { type DaemonConfig, DEFAULT_SOCKET } from './config.js';
+import type { DaemonConfig } from './config.js';
+import { DEFAULT_SOCKET } from './defaults.js';
 import { OVERFLOW_UID } from './identity.js';
 import { Listener } from './listener.js';
-import { Burst, errorFields, type Log } from './log.js';
+import { Burst, errorFields, Journal, type Log } from './log.js';
 import type { Service } from './operations.js';
 import { Policy } from './policy.js';
+import { reloaded } from './reload.js';
 import { Tokens } from './tokens.js';
 import { Turnstile } from './turnstile.js';
 
@@ -23,6 +25,8 @@ export interface Daemon {
   readonly socket: string;
   /** Of the endpoints, in their order. */
   readonly ports: readonly number[];
+  /** Takes over what may change while it runs. */
+  reload(config: DaemonConfig): void;
   /** Accepts no more, finishes what is under way, wipes all keys, removes the socket. May be called again. */
   stop(): Promise<void>;
 }
@@ -64,6 +68,7 @@ export async function startDaemon(config: DaemonConfig, log: Log): Promise<Daemo
     kms,
     socket: config.socket ?? '',
     ports,
+    reload: ({ access }) => listener.replaceAccess(access),
     stop: () => {
       stopped ??= stop();
       return stopped;
@@ -71,8 +76,13 @@ export async function startDaemon(config: DaemonConfig, log: Log): Promise<Daemo
   };
 }
 
-/** Runs the daemon until SIGTERM or SIGINT and resolves to the exit code. A second signal does not wait. */
-export async function runDaemon(config: DaemonConfig, log: Log): Promise<number> {
+/**
+ * Runs the daemon until SIGTERM or SIGINT and resolves to the exit code. A second signal does not wait. On SIGHUP it takes
+ * over what may change of the configuration that `resolveAgain` then gives, and opens its log file again.
+ */
+export async function runDaemon(config: DaemonConfig, resolveAgain: () => DaemonConfig): Promise<number> {
+  const journal = new Journal(config);
+  const { log } = journal;
   const signalled = new Promise<NodeJS.Signals>((resolve) => {
     let first = true;
     const onSignal = (signal: NodeJS.Signals) => {
@@ -86,7 +96,15 @@ export async function runDaemon(config: DaemonConfig, log: Log): Promise<number>
     process.on('SIGTERM', onSignal);
     process.on('SIGINT', onSignal);
   });
+  // Before the start, so that a hangup during it does not end the process; what it was sent for is read afterwards.
+  let hangup = () => {
+    hungUp = true;
+  };
+  let hungUp = false;
+  process.on('SIGHUP', () => hangup());
   const daemon = await startDaemon(config, log);
+  hangup = reloading(daemon, config, journal, resolveAgain);
+  if (hungUp) hangup();
   log('info', 'signal', { signal: await signalled });
   try {
     await daemon.stop();
@@ -95,6 +113,29 @@ export async function runDaemon(config: DaemonConfig, log: Log): Promise<number>
     log('error', 'stop_failed', errorFields(error));
     return 1;
   }
+}
+
+/** A configuration that cannot be had changes nothing: the daemon goes on with the one it has. */
+function reloading(daemon: Daemon, first: DaemonConfig, journal: Journal, resolveAgain: () => DaemonConfig): () => void {
+  let current = first;
+  return () => {
+    try {
+      const next = resolveAgain();
+      next.masterKeyBytes?.fill(0);
+      const { config, changed, needsRestart } = reloaded(current, next);
+      journal.replace(config);
+      daemon.reload(config);
+      current = config;
+      warn(config, journal.log);
+      journal.log('info', 'reloaded', { changed: changed.join(', '), needs_restart: needsRestart.join(', ') });
+    } catch (error) {
+      journal.log('error', 'reload_failed', errorFields(error));
+    }
+  };
+}
+
+function warn({ warnings }: DaemonConfig, log: Log): void {
+  for (const { event, source, advice } of warnings) log('warn', event, { source, advice });
 }
 
 /** What would let others read our memory, or make us somebody everyone can be. */
@@ -113,6 +154,8 @@ function optionsOf(config: DaemonConfig): EmbeddedOptions {
   return {
     ...(config.dataDir === undefined ? {} : { dataDir: config.dataDir }),
     ...(config.masterKeyFile === undefined ? {} : { masterKeyFile: config.masterKeyFile }),
+    ...(config.masterKeyFd === undefined ? {} : { masterKeyFd: config.masterKeyFd }),
+    ...(config.masterKeyBytes === undefined ? {} : { masterKeyBytes: config.masterKeyBytes }),
     memory: config.dev,
     initialise: config.initialise,
     strict: config.strict,
@@ -126,6 +169,7 @@ function optionsOf(config: DaemonConfig): EmbeddedOptions {
 
 function announce(config: DaemonConfig, { kms, log, version }: Service, ports: readonly number[]): void {
   const { protection, arenaBytes } = binding.arenaInfo();
+  warn(config, log);
   if (config.socket === DEFAULT_SOCKET) {
     log('warn', 'default_socket', {
       socket: config.socket,

@@ -41,7 +41,7 @@ export async function start(t: ExecutionContext, config: DaemonConfig, directory
     await daemon.stop();
   });
   const connect = async () => {
-    const peer = await Peer.connect(config.socket);
+    const peer = await Peer.connect(daemon.socket);
     peers.push(peer);
     return peer;
   };

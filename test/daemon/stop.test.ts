@@ -116,12 +116,12 @@ test('stopping twice is stopping once', async (t) => {
 for (const signal of ['SIGTERM', 'SIGINT'] as const) {
   test(`${signal} stops the daemon gracefully: exit code 0, no socket left, one JSON line per event`, async (t) => {
     const directory = scratch(t);
-    const config = configIn(directory);
+    const config = configIn(directory, { logLevel: 'debug' });
     binding.writeKeyFile(config.masterKeyFile!);
     const script = `
       const { runDaemon } = await import(new URL('daemon/main.js', process.argv[1]).href);
-      const { jsonLog } = await import(new URL('daemon/log.js', process.argv[1]).href);
-      process.exitCode = await runDaemon(JSON.parse(process.argv[2]), jsonLog('debug'));
+      const config = JSON.parse(process.argv[2]);
+      process.exitCode = await runDaemon(config, () => config);
     `;
     const dist = new URL('../../dist/', import.meta.url).href;
     const child = spawn(process.execPath, ['--input-type=module', '-e', script, dist, JSON.stringify(config)], {
@@ -134,12 +134,12 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     });
     const exited = once(child, 'exit');
     while (!log.includes('"listening"') && child.exitCode === null) await once(child.stderr, 'data');
-    const peer = await Peer.connect(config.socket);
+    const peer = await Peer.connect(config.socket!);
     t.is(await peer.outcome(OP.hello, 1, null), 'OK');
     child.kill(signal);
     await peer.closed;
     t.deepEqual((await exited).slice(0, 1), [0], log);
-    t.false(existsSync(config.socket));
+    t.false(existsSync(config.socket!));
     const events = log
       .trim()
       .split('\n')

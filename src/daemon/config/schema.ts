@@ -1,0 +1,103 @@
+import { resolve } from 'node:path';
+import { z } from 'zod';
+import {
+  DEFAULT_ARENA_BYTES,
+  DEFAULT_CACHED_KEYS,
+  DEFAULT_CONTEXT_IDLE_MS,
+  DEFAULT_KEPT_CONTEXTS,
+  DEFAULT_KEY_IDLE_MS,
+} from '../../limits.js';
+import { DEFAULT_DATA_DIR, DEFAULT_SOCKET } from '../defaults.js';
+import { count, descriptor, endpoints, flag, group, hexKey, keyFile, level, path, roles, socket, uids } from './values.js';
+
+/** Where a value may come from, beside its default. */
+export interface Place {
+  /** Its names in the file, the preferred one first. Those without a section may also stand below `security.kms`. */
+  yaml?: readonly string[];
+  /** As on the command line, without the dashes. */
+  flag?: string;
+  variables?: readonly string[];
+  /** Never shown and never repeated. */
+  secret?: true;
+  /** Taken over on SIGHUP. */
+  live?: true;
+}
+
+export const PLACES = z.registry<Place>();
+
+/** The whole configuration: every key with its rule, its default, and where it may stand. */
+export const SCHEMA = z.object({
+  socket: socket.default(DEFAULT_SOCKET).register(PLACES, {
+    yaml: ['listen.socket', 'socket'],
+    flag: 'socket',
+    variables: ['PROGRESSDB_KMS_SOCKET'],
+  }),
+  // PROGRESSDB_KMS_ENDPOINT is not among its places: it says where clients connect.
+  endpoint: endpoints.default([]).register(PLACES, { yaml: ['listen.endpoints', 'endpoint'], flag: 'endpoint' }),
+  group: group.optional().register(PLACES, { yaml: ['listen.group'], flag: 'group' }),
+  dataDir: path
+    .default(() => resolve(DEFAULT_DATA_DIR))
+    .register(PLACES, { yaml: ['data_dir'], flag: 'data-dir', variables: ['PROGRESSDB_KMS_DATA_DIR'] }),
+  masterKeyFile: keyFile.optional().register(PLACES, {
+    yaml: ['master_key_file'],
+    flag: 'master-key-file',
+    variables: ['PROGRESSDB_KMS_MASTER_KEY_FILE', 'PROGRESSDB_MINIKMS_MASTER_KEY_FILE'],
+  }),
+  masterKeyFd: descriptor.optional().register(PLACES, { flag: 'master-key-fd' }),
+  masterKeyHex: hexKey.optional().register(PLACES, {
+    yaml: ['master_key_hex', 'master_key'],
+    variables: ['PROGRESSDB_KMS_MASTER_KEY_HEX', 'PROGRESSDB_MINIKMS_MASTER_KEY'],
+    secret: true,
+  }),
+  allowedUids: uids.default([]).register(PLACES, {
+    yaml: ['auth.allowed_uids', 'allowed_uids'],
+    flag: 'allowed-uids',
+    variables: ['PROGRESSDB_MINIKMS_ALLOWED_UIDS'],
+    live: true,
+  }),
+  adminUids: uids.default([]).register(PLACES, { yaml: ['auth.admin_uids', 'admin_uids'], flag: 'admin-uids', live: true }),
+  auditorUids: uids
+    .default([])
+    .register(PLACES, { yaml: ['auth.auditor_uids', 'auditor_uids'], flag: 'auditor-uids', live: true }),
+  allowUnauthenticatedLoopback: flag.default(false).register(PLACES, {
+    yaml: ['auth.allow_unauthenticated_loopback', 'allow_unauthenticated_loopback'],
+    flag: 'allow-unauthenticated-loopback',
+  }),
+  unauthenticatedLoopbackRoles: roles.default(['client']).register(PLACES, {
+    yaml: ['auth.unauthenticated_loopback_roles', 'unauthenticated_loopback_roles'],
+    flag: 'unauthenticated-loopback-roles',
+    live: true,
+  }),
+  cachedKeys: count(1, 10_000_000)
+    .default(DEFAULT_CACHED_KEYS)
+    .register(PLACES, { yaml: ['cache.cached_keys'], flag: 'cached-keys' }),
+  keptContexts: count(0, 65_536)
+    .default(DEFAULT_KEPT_CONTEXTS)
+    .register(PLACES, { yaml: ['cache.kept_contexts'], flag: 'kept-contexts' }),
+  contextIdleMs: count(0, 2 ** 31 - 1)
+    .default(DEFAULT_CONTEXT_IDLE_MS)
+    .register(PLACES, { yaml: ['cache.context_idle_ms'], flag: 'context-idle-ms' }),
+  keyIdleMs: count(0, 2 ** 31 - 1)
+    .default(DEFAULT_KEY_IDLE_MS)
+    .register(PLACES, { yaml: ['cache.key_idle_ms'], flag: 'key-idle-ms' }),
+  arenaBytes: count(64 * 1024, 2 ** 31)
+    .default(DEFAULT_ARENA_BYTES)
+    .register(PLACES, { yaml: ['cache.arena_bytes'], flag: 'arena-bytes' }),
+  logFile: path.optional().register(PLACES, { yaml: ['log.file', 'log_file'], flag: 'log-file', live: true }),
+  logLevel: level.default('info').register(PLACES, { yaml: ['log.level'], flag: 'log-level', live: true }),
+});
+
+export type Values = z.output<typeof SCHEMA>;
+export type Name = keyof Values;
+
+export const NAMES = Object.keys(SCHEMA.shape) as Name[];
+
+export function placeOf(name: Name): Place {
+  return PLACES.get(SCHEMA.shape[name]) ?? {};
+}
+
+/** How a key is called for people: as in the file, or as a flag if it may not stand there. */
+export function titleOf(name: Name): string {
+  const { yaml, flag } = placeOf(name);
+  return yaml?.[0] ?? `--${flag}`;
+}

@@ -1,0 +1,44 @@
+import { resolve } from 'node:path';
+import test from 'ava';
+import { NAMES, placeOf, SCHEMA } from '../../dist/daemon/config/schema.js';
+import { DEFAULT_DATA_DIR } from '../../dist/daemon/defaults.js';
+import { rowsOf, textOf } from '../house/sources.js';
+
+/** A cell's code spans. */
+function spans(cell: string): string[] {
+  return [...cell.matchAll(/`([^`]+)`/g)].map(([, text]) => text!);
+}
+
+/** The rows of the configuration's table, in their order. */
+const rows = rowsOf('docs/RUNBOOK.md', /^(`[a-z_.]+`.*)?$/).filter(([, flag]) => flag === '' || /^`--/.test(flag ?? ''));
+const defaults: Record<string, unknown> = SCHEMA.parse({});
+
+function written(value: unknown): string {
+  if (value === undefined) return '';
+  if (Array.isArray(value)) return value.length === 0 ? 'none' : `\`${value.join(',')}\``;
+  return `\`${value === resolve(DEFAULT_DATA_DIR) ? DEFAULT_DATA_DIR : value}\``;
+}
+
+test('docs/RUNBOOK.md has the same table of keys, flags, variables and defaults', (t) => {
+  t.deepEqual(
+    rows.map(([key, flag, variable, fallback, about]) => [
+      spans(key!),
+      spans(flag!),
+      spans(variable!),
+      fallback,
+      /^live;/.test(about!),
+    ]),
+    NAMES.map((name) => {
+      const { yaml = [], flag, variables = [], live = false } = placeOf(name);
+      return [[...yaml], flag === undefined ? [] : [`--${flag}`], [...variables], written(defaults[name]), live];
+    }),
+  );
+});
+
+test('every flag of the schema is one of the command line, and is named there', (t) => {
+  const program = textOf('src/cli/program.ts');
+  for (const name of NAMES) {
+    const { flag } = placeOf(name);
+    if (flag !== undefined) t.regex(program, new RegExp(`option\\('--${flag}[' ]`), name);
+  }
+});
