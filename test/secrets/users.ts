@@ -17,6 +17,8 @@ const PARTS = [
   'dist',
   'build/Release/progressdb_kms.node',
   'node_modules/msgpackr',
+  'node_modules/yaml',
+  'node_modules/zod',
   'dist-test/secrets/other-user.js',
 ];
 
