@@ -50,8 +50,22 @@ test('a start with a wrong or malformed key, or a damaged keyring, repeats nothi
     collected.addError(`embedded, keyring ${index}`, error);
   }
   for (const name of ['PROGRESSDB_KMS_MASTER_KEY_HEX', 'PROGRESSDB_MINIKMS_MASTER_KEY']) {
-    const { exit } = await commands.run(['serve', '--data-dir', at.dataDir], { env: { [name]: hex } });
-    t.not(exit, 0, name);
+    const store = ['serve', '--data-dir', at.dataDir];
+    const twice = await commands.run([...store, '--master-key-file', at.masterKeyFile], { env: { [name]: hex } });
+    t.is(twice.exit, 2, name);
+    t.is((await commands.run(store, { env: { [name]: `${hex}0` } })).exit, 2, name);
+  }
+  for (const [index, yaml] of [
+    `master_key: ${hex}0`,
+    `master_key: "${hex}`,
+    `${hex}`,
+    `log: {${hex}: x}`,
+    `socket: ${hex}:1`,
+  ].entries()) {
+    const path = join(at.directory, `config-${index}.yaml`);
+    writeFileSync(path, yaml, { mode: 0o600 });
+    for (const form of ['--verbose', '--json'])
+      t.is((await commands.run(['serve', '--config', path, form])).exit, 2, `file ${index}`);
   }
   await commands.run(['serve', '--data-dir', at.dataDir, '--master-key-file', join(at.directory, 'absent')]);
   await commands.run(['serve', '--data-dir', at.dataDir, '--master-key-file', at.masterKeyFile], {
