@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import { KmsError } from './errors.js';
 import { EmbeddedKms } from './kms/embedded.js';
 import {
@@ -117,10 +117,20 @@ function memoryGround(): Ground {
   return { store, master: { kind: 'ephemeral' }, dataDir: null, release: () => store.close() };
 }
 
+/** Beside keys that it cannot read a store must not start empty: nobody would notice until the first of them is wanted. */
+function refuseOriginal(dataDir: string): void {
+  if (!existsSync(join(dataDir, 'kms.db')) || existsSync(join(dataDir, 'keyring.json'))) return;
+  throw new KmsError(
+    'UNSUPPORTED',
+    `${dataDir} holds the key database of the Go daemon (kms.db), which this version cannot read; give another data directory`,
+  );
+}
+
 async function fileGround(options: EmbeddedOptions): Promise<Ground> {
   if (options.dataDir === undefined) throw new KmsError('INVALID_ARGUMENT', 'give a data directory: dataDir');
   const dataDir = resolve(options.dataDir);
   const master = masterOf(options);
+  refuseOriginal(dataDir);
   if (options.initialise === false && !existsSync(dataDir)) throw new KmsError('STORE_UNAVAILABLE', `there is no ${dataDir}`);
   await prepareDirectory(nodeFileSystem, dataDir).catch((cause) => {
     if (cause instanceof KmsError) throw cause;

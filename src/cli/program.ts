@@ -116,7 +116,8 @@ function addService(program: Command, act: Act, output: Output): void {
     .option('--log-level <level>', 'debug, info, warn or error');
   act<ServeFlags>(serve, async (flags) => {
     const { serveCommand } = await import('./commands/serve.js');
-    return await serveCommand(flags, process.env, output);
+    const asOriginal = program.args[0] !== serve.name();
+    return await serveCommand({ ...flags, asOriginal }, process.env, output);
   });
   const config = program.command('config').description('look at the configuration of the daemon');
   const show = config

@@ -37,6 +37,8 @@ export interface DaemonFlags {
   arenaBytes?: string | number | undefined;
   logFile?: string | undefined;
   logLevel?: string | undefined;
+  /** Started without a command, as the Go daemon is: where no endpoint is given, its own is listened on too. */
+  asOriginal?: boolean | undefined;
   /** Logs `debug` unless a level is given. */
   verbose?: boolean | undefined;
 }

@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
 import test from 'ava';
-import { DEFAULT_SOCKET, resolveConfig } from '../../dist/daemon/config.js';
+import { type DaemonFlags, DEFAULT_SOCKET, resolveConfig } from '../../dist/daemon/config.js';
 
 const KEY = { masterKeyFile: '/k' };
 
@@ -16,6 +16,15 @@ test('the defaults: compatibility socket, data dir beside us, strict, initialisi
   t.is(config.logFile, undefined);
   t.is(config.logLevel, 'info');
   t.deepEqual(config.warnings, []);
+});
+
+test('without a command the endpoint of the Go daemon is the default one, and only without another', (t) => {
+  const endpointsWith = (flags: DaemonFlags) =>
+    resolveConfig({ dev: true, ...flags }, {}).endpoints.map(({ host, port }) => `${host}:${port}`);
+  t.deepEqual(endpointsWith({ asOriginal: true }), ['127.0.0.1:6820']);
+  t.deepEqual(endpointsWith({ asOriginal: false }), []);
+  t.deepEqual(endpointsWith({ asOriginal: true, endpoint: '127.0.0.1:7000' }), ['127.0.0.1:7000']);
+  t.deepEqual(endpointsWith({ asOriginal: true, socket: '127.0.0.1:7000' }), ['127.0.0.1:7000']);
 });
 
 test('a flag wins over the environment, the environment over the default', (t) => {

@@ -30,6 +30,8 @@ export interface Effective extends Omit<Values, 'socket' | 'endpoint'> {
 }
 
 const DEFAULT = 'default';
+/** Where the Go daemon listens unless told: who starts ours in its place, with its flags, need not change the clients. */
+const ORIGINAL_ENDPOINT: HostPort = { host: '127.0.0.1', port: 6820 };
 
 type Settings = ReadonlyMap<Name, readonly Setting[]>;
 
@@ -68,7 +70,8 @@ function socketOf(strongest: Values['socket'], [first, ...weaker]: readonly Sett
 }
 
 /** An endpoint that is named twice is one. */
-function endpointsOf(given: HostPort[], source: string, ofSocket: Endpoint | undefined): Endpoint[] {
+function endpointsOf(given: HostPort[], source: string, ofSocket: Endpoint | undefined, asOriginal: boolean): Endpoint[] {
+  if (asOriginal && given.length === 0 && ofSocket === undefined) return [{ ...ORIGINAL_ENDPOINT, source: DEFAULT }];
   const all = given.map((one): Endpoint => ({ ...one, source }));
   if (ofSocket !== undefined) all.push(ofSocket);
   return all.filter((one, at) => all.findIndex(({ host, port }) => host === one.host && port === one.port) === at);
@@ -107,7 +110,7 @@ export function effective(flags: DaemonFlags, env: NodeJS.ProcessEnv): Effective
   }
   const sourceOf = (name: Name) => settings.get(name)?.[0]?.source ?? DEFAULT;
   const socket = socketOf(values.socket, settings.get('socket'));
-  const endpoints = endpointsOf(values.endpoint, sourceOf('endpoint'), socket.endpoint);
+  const endpoints = endpointsOf(values.endpoint, sourceOf('endpoint'), socket.endpoint, flags.asOriginal === true);
   const shown = NAMES.map((name): Shown => {
     const { secret, live = false } = placeOf(name);
     const row = { key: titleOf(name), source: sourceOf(name), live };
