@@ -1,4 +1,4 @@
-import type { ServerResponse } from 'node:http';
+import type { OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import { ERROR_TABLE, type ErrorCode, type KmsError } from '../../errors.js';
 
 /** Codes whose detail says what the caller did; the details of others are about our own insides. */
@@ -19,28 +19,41 @@ export function errorBody(error: KmsError): { error: { code: ErrorCode; message:
   return { error: { code, message: TOLD.has(code) ? error.message : ERROR_TABLE[code].message } };
 }
 
-/** Numbers above 2^32 come as bigints from where MessagePack needs them so; all are below 2^53. */
-function plain(_name: string, value: unknown): unknown {
-  return typeof value === 'bigint' ? Number(value) : value;
+/**
+ * Everything in one piece: with the header set beforehand, or with a body of bytes, Node writes twice or copies once more. The
+ * text may hold plaintext, and cannot be wiped: docs/SECURITY.md.
+ */
+function send(
+  response: ServerResponse,
+  status: number,
+  type: string,
+  id: string,
+  body: string,
+  more?: OutgoingHttpHeaders,
+): void {
+  const headers = {
+    'Content-Type': type,
+    'Content-Length': Buffer.byteLength(body),
+    'Cache-Control': 'no-store',
+    'X-Request-Id': id,
+  };
+  response.writeHead(status, more === undefined ? headers : { ...headers, ...more });
+  response.end(body);
 }
 
-function send(response: ServerResponse, status: number, type: string, body: string): void {
-  const bytes = Buffer.from(body, 'utf8');
-  response.writeHead(status, { 'Content-Type': type, 'Content-Length': bytes.length, 'Cache-Control': 'no-store' });
-  // Only after it was written: it may hold plaintext.
-  response.end(bytes, () => bytes.fill(0));
+/** `id` is the request's. */
+export function sendJson(response: ServerResponse, status: number, id: string, body: object, more?: OutgoingHttpHeaders): void {
+  send(response, status, 'application/json', id, JSON.stringify(body), more);
 }
 
-export function sendJson(response: ServerResponse, status: number, body: object): void {
-  send(response, status, 'application/json', JSON.stringify(body, plain));
+export function sendText(response: ServerResponse, status: number, id: string, text: string): void {
+  send(response, status, 'text/plain; charset=utf-8', id, text);
 }
 
-export function sendText(response: ServerResponse, status: number, text: string): void {
-  send(response, status, 'text/plain; charset=utf-8', text);
-}
-
-export function sendError(response: ServerResponse, status: number, error: KmsError): void {
-  if (error.code === 'BUSY') response.setHeader('Retry-After', RETRY_AFTER_S);
-  if (error.code === 'UNAUTHENTICATED') response.setHeader('WWW-Authenticate', 'Bearer, Basic realm="progressdb-kms"');
-  sendJson(response, status, errorBody(error));
+export function sendError(response: ServerResponse, status: number, id: string, error: KmsError, allowed?: string): void {
+  sendJson(response, status, id, errorBody(error), {
+    ...(error.code === 'BUSY' && { 'Retry-After': RETRY_AFTER_S }),
+    ...(error.code === 'UNAUTHENTICATED' && { 'WWW-Authenticate': 'Bearer, Basic realm="progressdb-kms"' }),
+    ...(allowed !== undefined && { Allow: allowed }),
+  });
 }

@@ -29,19 +29,18 @@ export interface Context {
 /** Answers one request. Never rejects. */
 export async function answer(context: Context, request: IncomingMessage, response: ServerResponse): Promise<void> {
   const id = requestIdOf(request);
-  response.setHeader('X-Request-Id', id);
   try {
     context.refuseBrowser(request);
     const [path, query = ''] = splitTarget(request.url ?? '');
     const target = targetOf(request.method ?? '', path);
-    if (target.kind === 'open') await sendOpen(context.service, target.path, response);
-    else await operate(context, request, response, target, query);
+    if (target.kind === 'open') await sendOpen(context.service, target.path, response, id);
+    else await operate(context, request, response, id, target, query);
   } catch (error) {
     refuse(context.service, request, response, id, error);
   }
 }
 
-function requestIdOf({ headers }: IncomingMessage): string {
+export function requestIdOf({ headers }: IncomingMessage): string {
   const given = headers['x-request-id'];
   return typeof given === 'string' && REQUEST_ID.test(given) ? given : randomUUID();
 }
@@ -51,16 +50,16 @@ function splitTarget(url: string): [path: string, query?: string] {
   return mark < 0 ? [url] : [url.slice(0, mark), url.slice(mark + 1)];
 }
 
-async function sendOpen({ kms, version }: Service, path: OpenPath, response: ServerResponse): Promise<void> {
+async function sendOpen({ kms, version }: Service, path: OpenPath, response: ServerResponse, id: string): Promise<void> {
   if (path === '/openapi.json') {
-    sendJson(response, 200, openApi(version));
+    sendJson(response, 200, id, openApi(version));
     return;
   }
   const { status, storeFault } = await kms.health();
   if (status === 'sealed') throw new KmsError('SEALED');
   // A store that refuses writes still decrypts: whoever asks whether it lives must not restart it for that.
   if (path === '/readyz' && storeFault !== null) throw new KmsError('STORE_UNAVAILABLE', storeFault);
-  sendText(response, 200, 'ok');
+  sendText(response, 200, id, 'ok');
 }
 
 /** The refusals that need no body come before it is read. */
@@ -68,6 +67,7 @@ async function operate(
   { service, held, identify }: Context,
   request: IncomingMessage,
   response: ServerResponse,
+  id: string,
   { route, keyId }: Extract<Target, { kind: 'operation' }>,
   query: string,
 ): Promise<void> {
@@ -76,7 +76,7 @@ async function operate(
   const run = async (members: object) => {
     const values = readMembers(route.members, members, route.path.startsWith(STRICT_PREFIX));
     try {
-      sendJson(response, 200, await carryOut(service, caller, route, keyId === undefined ? values : [keyId, ...values]));
+      sendJson(response, 200, id, await carryOut(service, caller, route, keyId === undefined ? values : [keyId, ...values]));
     } finally {
       wipe(values);
     }
@@ -118,11 +118,8 @@ function refuse(service: Service, request: IncomingMessage, response: ServerResp
   }
   let status: number = ERROR_TABLE[known.code].http;
   if (known instanceof NoRoute) status = 404;
-  if (known instanceof WrongMethod) {
-    status = 405;
-    response.setHeader('Allow', known.allowed.join(', '));
-  }
-  sendError(response, status, known);
+  if (known instanceof WrongMethod) status = 405;
+  sendError(response, status, id, known, known instanceof WrongMethod ? known.allowed.join(', ') : undefined);
   if (!request.complete) endAfter(LINGER_MS, request);
 }
 

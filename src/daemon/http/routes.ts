@@ -74,8 +74,17 @@ function named(...names: string[]): Route['answer'] {
   return (results) => Object.fromEntries(names.map((name, index) => [name, jsonOf(results[index])]));
 }
 
+/** Numbers above 2^32 come as bigints from where MessagePack needs them so; all are below 2^53. */
+function plain(value: object): object {
+  return Object.fromEntries(Object.entries(value).map(([name, one]) => [name, typeof one === 'bigint' ? Number(one) : one]));
+}
+
 function onlyResult(results: readonly unknown[]): object {
-  return results[0] as object;
+  return plain(results[0] as object);
+}
+
+function page(results: readonly unknown[]): object {
+  return { keys: (results[0] as object[]).map(plain), next: results[1] };
 }
 
 /** The items of a batch: each a result under its name, or its error. */
@@ -146,7 +155,7 @@ export const ROUTES: readonly Route[] = [
     OP.listKeys,
     'Lists keys, a page at a time',
     [optional(THREAD_ID), optional(text('cursor')), optional(count('limit', 1, MAX_LIST_LIMIT))],
-    [named('keys', 'next'), object({ keys: { type: 'array', items: KEY }, next: { ...STRING, nullable: true } })],
+    [page, object({ keys: { type: 'array', items: KEY }, next: { ...STRING, nullable: true } })],
     ([threadId, cursor, limit]) => {
       const query = { thread_id: threadId, cursor, limit };
       return [Object.fromEntries(Object.entries(query).filter(([, value]) => value !== null))];

@@ -12,7 +12,7 @@ import type { HeldBytes } from '../buffers.js';
 import type { Identity } from '../identity.js';
 import type { Service } from '../operations.js';
 import { sendError } from './answers.js';
-import { answer } from './requests.js';
+import { answer, requestIdOf } from './requests.js';
 
 /** What only a browser sends, and sends with every request that a page can make it send. */
 const BROWSER_HEADERS = ['origin', 'sec-fetch-site', 'sec-fetch-mode', 'sec-fetch-dest'];
@@ -129,7 +129,7 @@ export class HttpSurface {
       return;
     }
     if (!connection.begin(response)) {
-      sendError(response, 429, new KmsError('BUSY'));
+      sendError(response, 429, requestIdOf(request), new KmsError('BUSY'));
       return;
     }
     const context = {
