@@ -52,6 +52,12 @@ export const BARS = [
     value: (r) => AT_256(r)?.daemon?.serverCpuNs,
   },
   {
+    what: 'HTTP/JSON surface, 16 connections, requests per second',
+    least: 12_000,
+    unit: '/s',
+    value: (r) => r.daemon?.httpSurface.daemon?.perSecond,
+  },
+  {
     what: 'Node client, a promise each, 256 in flight, against a node:http keep-alive client',
     least: 35,
     unit: 'x',

@@ -18,6 +18,9 @@ const HTTP_SHAPES = [
   [256, 1],
 ];
 
+/** The daemon's own HTTP surface and node:http, each request on a connection that waits for its answer. */
+const HTTP_SURFACE = [16, 1];
+
 const PLANS = {
   full: { turns: 7, warm: 0.3, seconds: 1.2 },
   quick: { turns: 2, warm: 0.2, seconds: 0.5 },
@@ -48,15 +51,19 @@ async function bestHttpShape(run, http, plan) {
 async function measureTurns(run, servers, plan) {
   const httpShape = await bestHttpShape(run, servers.http, plan);
   const blocks = SHAPES.map((shape) => ({ shape, echo: [], daemon: [], http: [] }));
+  const surface = { ours: [], http: [] };
+  if (servers.daemon) await httpLoad(run, servers.daemon, HTTP_SURFACE, { warm: 0, seconds: run.quick ? 0.5 : 2 });
   for (let turn = 0; turn < plan.turns; turn++) {
     for (const block of blocks) {
       block.echo.push(await binaryLoad(run, servers.echo, block.shape, plan));
       if (servers.daemon) block.daemon.push(await binaryLoad(run, servers.daemon, block.shape, plan));
       if (nameOf(block.shape) === '1 x 256') block.http.push(await httpLoad(run, servers.http, httpShape, plan));
     }
+    if (servers.daemon) surface.ours.push(await httpLoad(run, servers.daemon, HTTP_SURFACE, plan));
+    surface.http.push(await httpLoad(run, servers.http, HTTP_SURFACE, plan));
     run.say(`daemon: turn ${turn + 1} of ${plan.turns}`);
   }
-  return { httpShape: nameOf(httpShape), blocks };
+  return { httpShape: nameOf(httpShape), blocks, surface };
 }
 
 function summarise({ shape, echo, daemon, http }) {
@@ -93,6 +100,8 @@ export async function measureDaemon(run) {
     http: () => startHttp(run.scratch),
     ...(run.product && { daemon: () => startDaemon(run.scratch) }),
   };
-  const { httpShape, blocks } = await withServers(starts, (servers) => measureTurns(run, servers, plan));
-  return { plaintextBytes: PLAINTEXT_BYTES, aadBytes: AAD_BYTES, turns: plan.turns, httpShape, shapes: blocks.map(summarise) };
+  const { httpShape, blocks, surface } = await withServers(starts, (servers) => measureTurns(run, servers, plan));
+  const httpSurface = summarise({ shape: HTTP_SURFACE, echo: [], daemon: surface.ours, http: surface.http });
+  const shapes = blocks.map(summarise);
+  return { plaintextBytes: PLAINTEXT_BYTES, aadBytes: AAD_BYTES, turns: plan.turns, httpShape, shapes, httpSurface };
 }

@@ -56,7 +56,18 @@ ${table(head, absolute)}
 `;
 }
 
-function daemonSection({ plaintextBytes, aadBytes, turns, httpShape, shapes }) {
+function surfaceLines({ daemon, http, daemonOverHttp }) {
+  if (!daemon) return '';
+  const line = (name, figures) => [name, count(figures.perSecond), count(figures.serverCpuNs)];
+  return `
+The same encrypts over HTTP/JSON, 16 connections with one request each: the daemon's own HTTP surface, with strict input, roles and
+key state, against that bare server, ${spread(daemonOverHttp, 'x')} of its rate.
+
+${table(['server', 'requests /s', 'CPU ns'], [line('progressdb-kms', daemon), line('node:http', http)])}
+`;
+}
+
+function daemonSection({ plaintextBytes, aadBytes, turns, httpShape, shapes, httpSurface }) {
   const ratios = shapes.map(({ shape, daemonOverEcho, daemonOverHttp, httpCpuOverDaemon }) => [
     shape,
     spread(daemonOverEcho, 'x'),
@@ -86,7 +97,7 @@ ${table(['in flight', 'of the C echo', 'against node:http', 'CPU per operation o
 Operations per second, and the server's CPU nanoseconds for each:
 
 ${table(['in flight', 'daemon /s', 'CPU ns', 'C echo /s', 'CPU ns', 'node:http /s', 'CPU ns'], absolute)}
-`;
+${surfaceLines(httpSurface)}`;
 }
 
 function clientSection({ inFlight, turns, kms, http, kmsOverHttp }) {

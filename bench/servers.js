@@ -18,14 +18,19 @@ export async function startEcho(dir, programs) {
   return { child, socket, keyId: `k_${'0'.repeat(32)}` };
 }
 
-/** The node:http server, and a file with the body its load generator posts. */
+/** A file with the body that the HTTP load generator posts. */
+function writeBody(home, keyId) {
+  const bodyFile = join(home, 'body.json');
+  const field = (bytes) => randomBytes(bytes).toString('base64');
+  writeFileSync(bodyFile, JSON.stringify({ key_id: keyId, plaintext: field(PLAINTEXT_BYTES), aad: field(AAD_BYTES) }));
+  return bodyFile;
+}
+
+/** The node:http server. */
 export async function startHttp(dir) {
   const home = mkdtempSync(join(dir, 'http-'));
   const socket = join(home, 'http.sock');
-  const bodyFile = join(home, 'body.json');
-  const field = (bytes) => randomBytes(bytes).toString('base64');
-  const body = { key_id: `k_${'0'.repeat(32)}`, plaintext: field(PLAINTEXT_BYTES), aad: field(AAD_BYTES) };
-  writeFileSync(bodyFile, JSON.stringify(body));
+  const bodyFile = writeBody(home, `k_${'0'.repeat(32)}`);
   const child = await startServer([process.execPath, join(BENCH, 'http-server.js'), socket], socket);
   return { child, socket, bodyFile };
 }
@@ -37,7 +42,8 @@ export async function startDaemon(dir) {
   const flags = ['--socket', socket, '--data-dir', join(home, 'data'), '--master-key-file', writeMasterKey(home)];
   const child = await startServer([process.execPath, CLI, 'serve', ...flags], socket);
   try {
-    return { child, socket, keyId: await makeKey(socket) };
+    const keyId = await makeKey(socket);
+    return { child, socket, keyId, bodyFile: writeBody(home, keyId) };
   } catch (error) {
     await stop(child);
     throw error;
