@@ -1,15 +1,11 @@
 import { KmsError } from '../errors.js';
 import type { Peer } from '../native.js';
-import { type Access, ANONYMOUS, type Identity, identify } from './identity.js';
+import { type Access, ANONYMOUS, type Identity, identify, isLoopback } from './identity.js';
 import type { TokenIdentity, Tokens } from './tokens.js';
 
 /** What stands behind `Authorization: Basic`: the token is the password, whatever the user's name (RFC 7617). */
 const BASIC = /^basic ([A-Za-z0-9+/]+={0,2})$/i;
 const BEARER = /^bearer ([A-Za-z0-9._~+/-]+=*)$/i;
-
-function isLoopback(address: string): boolean {
-  return address === '::1' || address.startsWith('127.');
-}
 
 function tokenOf(header: string): string | undefined {
   const bearer = BEARER.exec(header)?.[1];

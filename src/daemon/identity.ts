@@ -50,6 +50,11 @@ export function identify(uid: number, ownUid: number, access: Access): Identity 
   return roles.size === 0 ? undefined : { actor: `uid:${uid}`, roles };
 }
 
+/** Of a numeric address: whether only this machine can be behind it. */
+export function isLoopback(address: string): boolean {
+  return address === '::1' || address.startsWith('127.');
+}
+
 /** Whether one may exactly what the other may, under the same name. */
 export function isSame(a: Identity, b: Identity): boolean {
   return a.actor === b.actor && a.roles.size === b.roles.size && [...a.roles].every((role) => b.roles.has(role));

@@ -8,7 +8,7 @@ import { SharedBuffers } from './buffers.js';
 import type { HostPort } from './config.js';
 import { Connection } from './connection.js';
 import { HttpSurface } from './http/surface.js';
-import { type Access, ANONYMOUS, type Identity, isSame } from './identity.js';
+import { type Access, ANONYMOUS, type Identity, isLoopback, isSame } from './identity.js';
 import { Burst, errorFields } from './log.js';
 import type { Service } from './operations.js';
 
@@ -38,6 +38,8 @@ interface Held {
 }
 
 export interface Address {
+  /** Listening sockets that were bound for us; with any of them `socket` is not bound. */
+  inherited: readonly number[];
   socket: string | undefined;
   /** The group that may connect, beside the owner. */
   socketGroup: number | undefined;
@@ -72,10 +74,11 @@ export class Listener {
   }
 
   /** The ports of the endpoints, in their order. Throws CONFLICT or what the system says if one cannot be had; none is left open then. */
-  start({ socket, socketGroup, endpoints }: Address): number[] {
+  start({ inherited, socket, socketGroup, endpoints }: Address): number[] {
     const { firstByteMs } = this.service.timeouts;
     try {
-      if (socket !== undefined) {
+      for (const fd of inherited) this.adopt(fd);
+      if (socket !== undefined && inherited.length === 0) {
         this.acceptors.push(
           binding.listenUnix(
             socket,
@@ -86,18 +89,7 @@ export class Listener {
         );
         if (socketGroup !== undefined) openTo(socket, socketGroup);
       }
-      const ports = endpoints.map(({ host, port }) => {
-        let hosts: ReadonlySet<string> | undefined;
-        const acceptor = binding.listenTcp(
-          host,
-          port,
-          firstByteMs,
-          this.events(() => hosts),
-        );
-        hosts = hostsOf(host, acceptor.port);
-        this.acceptors.push(acceptor);
-        return acceptor.port;
-      });
+      const ports = endpoints.map(({ host, port }) => this.open(host, port));
       this.sweeper = setInterval(() => this.sweep(), SWEEP_INTERVAL_MS);
       return ports;
     } catch (error) {
@@ -123,6 +115,28 @@ export class Listener {
     clearInterval(this.sweeper);
     this.http.close();
     this.sweep();
+  }
+
+  /** The port that it has. */
+  private open(host: string, port: number): number {
+    let hosts: ReadonlySet<string> | undefined;
+    const events = this.events(() => hosts);
+    const acceptor = binding.listenTcp(host, port, this.service.timeouts.firstByteMs, events);
+    this.acceptors.push(acceptor);
+    hosts = hostsOf(host, acceptor.port);
+    return acceptor.port;
+  }
+
+  private adopt(fd: number): void {
+    let hosts: ReadonlySet<string> | undefined;
+    const events = this.events(() => hosts);
+    const acceptor = binding.listenFd(fd, this.service.timeouts.firstByteMs, events);
+    // Nothing has been accepted yet: that is for a later turn of the event loop.
+    this.acceptors.push(acceptor);
+    const { address, port } = acceptor;
+    if (address === '') return;
+    if (!isLoopback(address)) throw new KmsError('UNSUPPORTED', 'an inherited socket beyond loopback: it needs TLS');
+    hosts = hostsOf(address, port);
   }
 
   private stopAccepting(): void {

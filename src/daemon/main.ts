@@ -9,6 +9,7 @@ import { Authentication } from './authentication.js';
 import type { DaemonConfig } from './config.js';
 import { DEFAULT_SOCKET } from './defaults.js';
 import { OVERFLOW_UID } from './identity.js';
+import { takeInherited } from './inherited.js';
 import { Listener } from './listener.js';
 import { Burst, errorFields, Journal, type Log } from './log.js';
 import type { Service } from './operations.js';
@@ -31,8 +32,12 @@ export interface Daemon {
   stop(): Promise<void>;
 }
 
-/** Composes and starts the daemon. Throws a KmsError of one line if it must not or cannot run. */
-export async function startDaemon(config: DaemonConfig, log: Log): Promise<Daemon> {
+/**
+ * Composes and starts the daemon; `inherited` listening sockets are served in place of the one of the configuration. Throws a
+ * KmsError of one line if it must not or cannot run.
+ */
+export async function startDaemon(given: DaemonConfig, log: Log, inherited: readonly number[] = []): Promise<Daemon> {
+  const config = inherited.length === 0 ? given : { ...given, socket: undefined };
   refuseUnsafeProcess(config.strict);
   binding.hardenProcess();
   const kms = await createEmbeddedKms(optionsOf(config));
@@ -51,12 +56,12 @@ export async function startDaemon(config: DaemonConfig, log: Log): Promise<Daemo
   const listener = new Listener(service);
   let ports: number[];
   try {
-    ports = listener.start(config);
+    ports = listener.start({ ...config, inherited });
   } catch (error) {
     await kms.close();
     throw error;
   }
-  announce(config, service, ports);
+  announce(config, service, ports, inherited.length);
   let stopped: Promise<void> | undefined;
   const stop = async () => {
     log('info', 'stopping', { connections: listener.size });
@@ -102,7 +107,7 @@ export async function runDaemon(config: DaemonConfig, resolveAgain: () => Daemon
   };
   let hungUp = false;
   process.on('SIGHUP', () => hangup());
-  const daemon = await startDaemon(config, log);
+  const daemon = await startDaemon(config, log, takeInherited(process.env));
   hangup = reloading(daemon, config, journal, resolveAgain);
   if (hungUp) hangup();
   log('info', 'signal', { signal: await signalled });
@@ -167,7 +172,7 @@ function optionsOf(config: DaemonConfig): EmbeddedOptions {
   };
 }
 
-function announce(config: DaemonConfig, { kms, log, version }: Service, ports: readonly number[]): void {
+function announce(config: DaemonConfig, { kms, log, version }: Service, ports: readonly number[], inherited: number): void {
   const { protection, arenaBytes } = binding.arenaInfo();
   warn(config, log);
   if (config.socket === DEFAULT_SOCKET) {
@@ -181,6 +186,7 @@ function announce(config: DaemonConfig, { kms, log, version }: Service, ports: r
   if (protection === 'none') log('warn', 'memory_not_locked', { advice: 'raise RLIMIT_MEMLOCK: keys may reach the swap' });
   log('info', 'listening', {
     socket: config.socket,
+    inherited: inherited === 0 ? undefined : inherited,
     endpoints: config.endpoints.map(({ host }, index) => `${host}:${ports[index]}`).join(', ') || undefined,
     data_dir: kms.dataDir,
     version,
