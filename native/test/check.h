@@ -2,11 +2,14 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -76,6 +79,30 @@ inline int inChild(const std::function<int()>& body) {
   if (child < 0 || waitpid(child, &status, 0) != child) return -1;
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
+
+// A copy on the heap of exactly its size. Nothing follows it, as a NUL follows the text of a std::string: a byte read or
+// written beyond its end is seen by the address sanitizer.
+class Exact {
+ public:
+  explicit Exact(std::string_view text) : size_(text.size()) {
+    // An empty allocation is one byte to the sanitizer, so the empty copy stands behind one.
+    const size_t before = size_ == 0 ? 1 : 0;
+    memory_.reset(new uint8_t[before + size_]);
+    data_ = memory_.get() + before;
+    if (size_ != 0) memcpy(data_, text.data(), size_);
+  }
+  explicit Exact(const std::vector<uint8_t>& bytes)
+      : Exact(std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size())) {}
+  uint8_t* data() const { return data_; }
+  size_t size() const { return size_; }
+  uint8_t* begin() const { return data_; }
+  uint8_t* end() const { return data_ + size_; }
+
+ private:
+  std::unique_ptr<uint8_t[]> memory_;
+  uint8_t* data_ = nullptr;
+  size_t size_;
+};
 
 // A directory that goes with its content at the end of the case.
 class Directory {

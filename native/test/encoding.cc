@@ -7,11 +7,8 @@
 
 #include "test/check.h"
 
-static std::vector<uint8_t> bytes(const std::string& text) { return std::vector<uint8_t>(text.begin(), text.end()); }
-
 static bool base64(const std::string& text, size_t length, std::string* out) {
-  const std::vector<uint8_t> in = bytes(text);
-  std::vector<uint8_t> decoded(length);
+  const check::Exact in(text), decoded(std::string(length, '\0'));
   const bool good = kms::decodeBase64(in.data(), in.size(), decoded.data(), length);
   out->assign(decoded.begin(), decoded.end());
   return good;

@@ -7,13 +7,14 @@
 
 using kms::JsonReader;
 
-// The text must outlive the reader: it holds no copy.
-static JsonReader reader(std::string_view text) {
-  return JsonReader(reinterpret_cast<const uint8_t*>(text.data()), text.size());
-}
+// A reader holds no copy of its text; this one has one, of exactly its size.
+class Reader : private check::Exact, public JsonReader {
+ public:
+  explicit Reader(std::string_view text) : Exact(text), JsonReader(data(), size()) {}
+};
 
 static bool readsAsString(const std::string& text, std::string* value) {
-  JsonReader in = reader(text);
+  Reader in(text);
   return in.readString(value) && in.finish();
 }
 
@@ -23,7 +24,7 @@ static bool refusesString(const std::string& text) {
 }
 
 static bool readsAsInteger(const std::string& text, uint64_t* value) {
-  JsonReader in = reader(text);
+  Reader in(text);
   return in.readInteger(value) && in.finish();
 }
 
@@ -34,7 +35,7 @@ static bool refusesInteger(const std::string& text) {
 
 // {"a": ["x", …], "b": 1}
 static bool readsAsDocument(const std::string& text, size_t* elements) {
-  JsonReader in = reader(text);
+  Reader in(text);
   std::string name, value;
   uint64_t number = 0;
   *elements = 0;
@@ -133,14 +134,22 @@ TEST("nothing but white space may follow the document") {
 }
 
 TEST("nesting is bounded") {
-  JsonReader in = reader("[[[[");
+  Reader in("[[[[");
   CHECK(in.openArray() && in.nextElement() && in.openArray() && in.nextElement() && in.openArray() && in.nextElement());
   CHECK(!in.openArray());
   CHECK(in.failed());
 }
 
+TEST("a document cut short anywhere is refused") {
+  const std::string text = R"({"a":["\\\u00e9","\ud83d\ude00)" "\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80" R"("], "b" : 17})";
+  size_t elements = 0;
+  CHECK(readsAsDocument(text, &elements));
+  CHECK_EQUAL(elements, size_t{2});
+  for (size_t length = 0; length < text.size(); ++length) CHECK(!readsAsDocument(text.substr(0, length), &elements));
+}
+
 TEST("a failure sticks") {
-  JsonReader in = reader(R"(["x", 1])");
+  Reader in(R"(["x", 1])");
   uint64_t number = 0;
   std::string value;
   CHECK(in.openArray() && in.nextElement());
@@ -151,7 +160,7 @@ TEST("a failure sticks") {
 }
 
 TEST("a reader that failed inside a value does not find its feet again") {
-  JsonReader in = reader(R"(["\q,1])");
+  Reader in(R"(["\q,1])");
   uint64_t number = 0;
   std::string value;
   CHECK(in.openArray() && in.nextElement() && !in.readString(&value));
@@ -160,10 +169,10 @@ TEST("a reader that failed inside a value does not find its feet again") {
 
 TEST("an array is not read as an object, nor the reverse") {
   std::string name;
-  JsonReader array = reader(R"(["a"])");
+  Reader array(R"(["a"])");
   CHECK(array.openArray());
   CHECK(!array.nextMember(&name));
-  JsonReader object = reader(R"({"a":1})");
+  Reader object(R"({"a":1})");
   CHECK(object.openObject());
   CHECK(!object.nextElement());
 }
@@ -171,14 +180,14 @@ TEST("an array is not read as an object, nor the reverse") {
 TEST("values of any kind and depth can be passed over") {
   for (const char* skipped : {"1", "-1.5e+7", "true", "null", R"("x\"]")", "[]", "{}", R"([[[[[[{"a":[1,"]",{}]}]]]]]])"}) {
     const std::string text = std::string(R"({"skip":)") + skipped + R"(,"format":2})";
-    JsonReader in = reader(text);
+    Reader in(text);
     std::string name;
     uint64_t format = 0;
     CHECK(in.openObject() && in.nextMember(&name) && in.skipValue());
     CHECK(in.nextMember(&name) && name == "format" && in.readInteger(&format) && !in.nextMember(&name) && in.finish());
     CHECK_EQUAL(format, 2u);
   }
-  for (const char* broken : {"", "[", "]", ",", ":", "[\"x", "[\"\\q\"]", "\x01"}) CHECK(!reader(broken).skipValue());
+  for (const char* broken : {"", "[", "]", ",", ":", "[\"x", "[\"\\q\"]", "\x01"}) CHECK(!Reader(broken).skipValue());
 }
 
 MAIN

@@ -77,6 +77,25 @@ static void refuses(const std::string& content, const std::string& why) {
   CHECK(content.size() < 8 || reading.failure.detail.find(content.substr(0, 8)) == std::string::npos);
 }
 
+// Straight from memory, with nothing after the text that was given.
+static Failure decodes(const std::string& text) {
+  const check::Exact exact(text);
+  uint8_t key[32];
+  const Failure failure = kms::decodeKey(exact.data(), exact.size(), "input", key);
+  CHECK(!failure.ok() || std::string(key, key + 32) == raw());
+  return failure;
+}
+
+TEST("a text is decoded from its own bytes only, whatever its length") {
+  for (const std::string& whole : {kHex + " \r\n", kBase64 + "\t\n", raw() + kHex, std::string(70, '\n')}) {
+    for (size_t length = 0; length <= whole.size(); length++) {
+      const bool isKey = whole[0] == kHex[0] ? length >= 64 : whole[0] == kBase64[0] ? length >= 44 : whole[0] == 0 && length == 32;
+      const Failure failure = decodes(whole.substr(0, length));
+      CHECK_EQUAL(failure.status, isKey ? Status::Ok : Status::InvalidArgument);
+    }
+  }
+}
+
 TEST("hex, base64 and raw bytes are read, with white space after the texts") {
   reads(kHex);
   reads(kHex + "\n");
