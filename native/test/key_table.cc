@@ -1,5 +1,9 @@
 #include <signal.h>
 
+#include <atomic>
+#include <chrono>
+#include <thread>
+
 #include "check.h"
 #include "keys.h"
 
@@ -121,6 +125,49 @@ TEST("unused uses come back exactly") {
   keys::sealed(table().find(space, "k_imported"), "x", &result);
   CHECK_EQUAL(result, kNeedsUses);
   table().closeSpace(space);
+}
+
+TEST("uses that an idle context had taken come back exactly when it is wiped") {
+  const SpaceId space = table().openSpace(8);
+  const Handle key = keys::published(space, "k_1", 1000);
+  Context* context = nullptr;
+  CHECK_EQUAL(table().enter(thisThread(), key, 3, &context), HotResult{0});
+  CHECK(context->kept && context->credit > 0);
+  table().leave(context);
+  for (int i = 0; i < 3; ++i) table().sweep(1, 0);
+  CHECK(context->key.none());
+  CHECK_EQUAL(context->credit, 0u);
+  const auto unused = table().takeUnusedUses(space);
+  CHECK_EQUAL(unused.size(), size_t{1});
+  CHECK_EQUAL(unused[0].second, uint64_t{1000 - 3});
+  table().closeSpace(space);
+}
+
+TEST("a retirement returns when the last operation with the key has ended, and no sooner") {
+  for (ThreadState* const thread : {&thisThread(), &thisPoolThread()}) {
+    for (const Retire how : {Retire::Evicted, Retire::Disabled, Retire::Destroyed}) {
+      const SpaceId space = table().openSpace(8);
+      const Handle key = keys::published(space, "k_1", 10);
+      Context* context = nullptr;
+      CHECK_EQUAL(table().enter(*thread, key, 1, &context), HotResult{0});
+      std::atomic<bool> begun{false}, returned{false};
+      std::thread retiring([&] {
+        begun = true;
+        table().retire(space, "k_1", how);
+        returned = true;
+      });
+      while (!begun) std::this_thread::yield();
+      // Long enough for one that does not wait to be seen; one that waits passes however slow the machine is.
+      for (int i = 0; i < 50 && !returned; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      CHECK(!returned);
+      CHECK(context->key == key);
+      table().leave(context);
+      retiring.join();
+      CHECK(context->key.none());
+      CHECK_EQUAL(table().enter(*thread, key, 1, &context), kNotCached);
+      table().closeSpace(space);
+    }
+  }
 }
 
 TEST("a full space evicts and a closed one gives every cell back") {
