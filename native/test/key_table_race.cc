@@ -8,8 +8,8 @@
 using namespace kms;
 
 // Threads encrypt and decrypt while others disable, destroy, evict, sweep, grant and seal. What must hold: no operation
-// with a handle succeeds once the call that retired it has returned; what was sealed opens to what it was; no more
-// encryptions succeed than uses were granted.
+// with a handle succeeds once the call that retired it has returned; what was sealed opens to what it was. Then threads
+// use up what one key is granted: not one use more is taken than was given, and none is lost.
 namespace {
 
 constexpr int kKeys = 24;
@@ -26,7 +26,7 @@ Handle unpacked(uint64_t bits) { return Handle{static_cast<uint32_t>(bits), stat
 
 Shared slots[kKeys];
 std::atomic<bool> stop{false};
-std::atomic<uint64_t> granted{0}, used{0}, afterDeath{0}, wrong{0}, refused{0};
+std::atomic<uint64_t> used{0}, afterDeath{0}, wrong{0}, refused{0};
 std::atomic<SpaceId> space{0};
 
 std::string idOf(int key) { return "k_" + std::to_string(key); }
@@ -55,7 +55,6 @@ void useKeys(unsigned seed) {
 }
 
 void publishAgain(int key) {
-  granted.fetch_add(200);
   slots[key].handle = packed(keys::published(space, idOf(key), 200));
 }
 
@@ -75,7 +74,6 @@ void tend() {
   KeyTable& table = KeyTable::instance();
   for (int round = 0; !stop; ++round) {
     table.sweep(1, 3);
-    granted.fetch_add(50);
     table.grantUses(space, idOf(round % kKeys), 50);
     table.takeUseRequests(space);
     std::this_thread::yield();
@@ -96,6 +94,26 @@ void sealAll() {
   }
 }
 
+// Takes uses of the one key until there are none to take and none will come; how many it got.
+uint64_t exhaust(ThreadState& thread, Handle key, uint32_t most, const std::atomic<bool>& allGranted) {
+  KeyTable& table = KeyTable::instance();
+  uint64_t got = 0;
+  for (uint32_t round = 0;; ++round) {
+    const uint32_t uses = 1 + round % most;
+    // Read before the try: what is refused after the last grant is refused for good.
+    const bool last = allGranted;
+    Context* context = nullptr;
+    if (table.enter(thread, key, uses, &context) == 0) {
+      got += uses;
+      table.leave(context);
+    } else if (last) {
+      return got;
+    } else {
+      std::this_thread::yield();
+    }
+  }
+}
+
 }  // namespace
 
 TEST("no key is used after its retirement returned") {
@@ -112,15 +130,43 @@ TEST("no key is used after its retirement returned") {
   std::this_thread::sleep_for(kRunning);
   stop = true;
   for (std::thread& thread : threads) thread.join();
-  printf("%llu encryptions, %llu refused, %llu uses granted\n", static_cast<unsigned long long>(used.load()),
-         static_cast<unsigned long long>(refused.load()), static_cast<unsigned long long>(granted.load()));
+  printf("%llu encryptions, %llu refused\n", static_cast<unsigned long long>(used.load()),
+         static_cast<unsigned long long>(refused.load()));
   CHECK(used > 1000);
   CHECK(refused > 0);
   CHECK_EQUAL(afterDeath.load(), uint64_t{0});
   CHECK_EQUAL(wrong.load(), uint64_t{0});
-  CHECK(used <= granted);
   KeyTable::instance().closeSpace(space);
   CHECK_EQUAL(Arena::instance().used(), 0u);
+}
+
+TEST("exactly as many uses are taken as were granted, whoever takes them and gives them back") {
+  constexpr uint64_t kGrant = 500, kGrants = 400;
+  KeyTable& table = KeyTable::instance();
+  const SpaceId own = table.openSpace(4);
+  const Handle key = keys::published(own, "k_1", 0);
+  std::atomic<bool> allGranted{false};
+  std::atomic<uint64_t> taken{0};
+  std::vector<std::thread> threads;
+  // Threads of a pool keep no credit, so that every use is a step on the shared counter; the others take blocks of it, of
+  // which the sweeps and the ends of the threads give the rest back.
+  for (int i = 0; i < 2; ++i) threads.emplace_back([&] { taken += exhaust(thisPoolThread(), key, 1, allGranted); });
+  for (int i = 0; i < 2; ++i) threads.emplace_back([&] { taken += exhaust(thisThread(), key, 3, allGranted); });
+  for (uint64_t i = 0; i < kGrants; ++i) {
+    table.grantUses(own, "k_1", kGrant);
+    table.sweep(1, 0);
+    std::this_thread::yield();
+  }
+  allGranted = true;
+  for (std::thread& thread : threads) thread.join();
+  uint64_t unused = 0;
+  for (const auto& rest : table.takeUnusedUses(own)) unused += rest.second;
+  printf("%llu uses taken, %llu left\n", static_cast<unsigned long long>(taken.load()), static_cast<unsigned long long>(unused));
+  CHECK(taken <= kGrant * kGrants);
+  CHECK_EQUAL(taken + unused, kGrant * kGrants);
+  // It was used up: what is left is what threads held when the last was refused.
+  CHECK(unused < kGrant);
+  table.closeSpace(own);
 }
 
 MAIN
