@@ -143,6 +143,25 @@ TEST("uses that an idle context had taken come back exactly when it is wiped") {
   table().closeSpace(space);
 }
 
+TEST("uses of a context that another key took over come back exactly") {
+  // More keys than a thread keeps contexts: some share one.
+  constexpr int kKeys = 40;
+  const SpaceId space = table().openSpace(kKeys);
+  for (int round = 0; round < 2; ++round) {
+    for (int i = 0; i < kKeys; ++i) {
+      const std::string id = "k_" + std::to_string(i);
+      const Handle key = round == 0 ? keys::published(space, id, 1000) : table().find(space, id);
+      Context* context = nullptr;
+      CHECK_EQUAL(table().enter(thisThread(), key, 3, &context), HotResult{0});
+      table().leave(context);
+    }
+  }
+  const auto unused = table().takeUnusedUses(space);
+  CHECK_EQUAL(unused.size(), size_t{kKeys});
+  for (const auto& rest : unused) CHECK_EQUAL(rest.second, uint64_t{1000 - 6});
+  table().closeSpace(space);
+}
+
 TEST("a retirement returns when the last operation with the key has ended, and no sooner") {
   for (ThreadState* const thread : {&thisThread(), &thisPoolThread()}) {
     for (const Retire how : {Retire::Evicted, Retire::Disabled, Retire::Destroyed}) {
