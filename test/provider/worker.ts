@@ -1,7 +1,8 @@
+import { once } from 'node:events';
 import { parentPort, workerData } from 'node:worker_threads';
 import { createEmbeddedKms } from '../../dist/create.js';
 
-/** A thread with a provider of its own: works until it has done `rounds`, or for ever. */
+/** A thread with a provider of its own: told to go, it works until it has done `rounds`, or for ever. */
 const { rounds } = workerData as { rounds: number };
 const kms = await createEmbeddedKms({ memory: true, cachedKeys: 16 });
 const keys = await Promise.all(Array.from({ length: 24 }, () => kms.createDek()));
@@ -10,6 +11,7 @@ const out = Buffer.alloc(plain.length + 28);
 let wrong = 0;
 let done = 0;
 parentPort!.postMessage({ ready: true });
+await once(parentPort!, 'message');
 while (done < rounds) {
   for (const { keyId } of keys) {
     kms.encryptInto(keyId, plain, undefined, out);
