@@ -24,6 +24,11 @@ export function frameOf(message: unknown): Buffer {
   return Buffer.concat([header, body]);
 }
 
+/** How many bytes the first frame in `held` has, as far as is known: its header at least. */
+function sizeOf(held: Buffer): number {
+  return held.length < 4 ? 4 : 4 + held.readUInt32BE(0);
+}
+
 /** A server that speaks the frames and does what a test tells it to. */
 export class FakeServer {
   readonly directory = mkdtempSync(join(tmpdir(), 'kms-client-'));
@@ -60,8 +65,9 @@ export class FakeServer {
       place: { path: this.path },
       trusts: (uid) => uid === 0,
       peerOf: () => ({ uid: 0 }),
-      connectTimeoutMs: 5_000,
-      deadlineMs: 10_000,
+      connectTimeoutMs: 60_000,
+      // No call ends by it: a loaded machine is slow, and who tests deadlines gives a shorter one.
+      deadlineMs: 60_000,
       reconnectMinMs: 5,
       reconnectMaxMs: 50,
       maxInFlight: 65_536,
@@ -78,16 +84,24 @@ export class FakeServer {
     this.connections++;
     this.sockets.add(socket);
     this.onConnection(socket);
-    let held = Buffer.alloc(0);
+    let chunks: Buffer[] = [];
+    let received = 0;
+    let needed = 4;
     socket.on('error', () => {});
     socket.on('close', () => this.sockets.delete(socket));
     socket.on('data', (chunk) => {
-      held = Buffer.concat([held, chunk as Buffer]);
-      while (held.length >= 4 && held.length >= 4 + held.readUInt32BE(0)) {
-        const end = 4 + held.readUInt32BE(0);
-        this.take(socket, held.subarray(4, end));
-        held = held.subarray(end);
+      chunks.push(chunk as Buffer);
+      received += chunk.length;
+      // Joined only when they hold a frame: a large one comes in thousands of chunks.
+      if (received < needed) return;
+      let held = Buffer.concat(chunks);
+      for (needed = sizeOf(held); held.length >= needed; needed = sizeOf(held)) {
+        const body = held.subarray(4, needed);
+        held = held.subarray(needed);
+        this.take(socket, body);
       }
+      chunks = [held];
+      received = held.length;
     });
   }
 

@@ -72,7 +72,8 @@ test('a call whose deadline passes or that is aborted ends, its connection too, 
   const controller = new AbortController();
   const reason = new Error('because');
   const calls = Array.from({ length: 20 }, () => kms.decrypt(DATA, undefined, { signal: controller.signal }));
-  await until(() => fake.asked.length === 21);
+  // The call before may have ended before its request came through.
+  await until(() => fake.asked.length >= 20);
   t.is(getEventListeners(controller.signal, 'abort').length, 1, 'one for all');
   controller.abort(reason);
   for (const outcome of await Promise.allSettled(calls)) t.is((outcome as PromiseRejectedResult).reason.cause, reason);
