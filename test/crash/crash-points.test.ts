@@ -1,8 +1,9 @@
-import { cpSync, existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import type { EmbeddedKms } from '../../dist/create.js';
 import { KmsError } from '../../dist/errors.js';
+import { copyDirectory } from '../store/data-dir.js';
 import { Child } from './child.js';
 import { embeddedOn, type Ground, keyIdsOn, leftoversOn, newGround, recordFile, removeGround, verifyAll } from './ground.js';
 
@@ -45,7 +46,7 @@ interface Killed {
 async function killedAt(t: ExecutionContext, operation: string, base: Base, point: number, cut: string): Promise<Killed> {
   const ground = newGround();
   t.teardown(() => removeGround(ground));
-  cpSync(base.ground.directory, ground.directory, { recursive: true });
+  copyDirectory(base.ground.directory, ground.directory);
   const child = new Child([SCRIPT, operation, ground.dataDir, ground.keyFile, String(point), cut, base.keyId]);
   const { code, signal } = await child.ended;
   t.true(signal === 'SIGKILL' || code === 0, child.errors);

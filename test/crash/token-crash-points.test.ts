@@ -1,9 +1,9 @@
-import { cpSync, readdirSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { resolve } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { createToken, listTokens, type MadeToken } from '../../dist/daemon/token-writer.js';
 import { Tokens } from '../../dist/daemon/tokens.js';
-import { newDataDir } from '../store/data-dir.js';
+import { copyDirectory, newDataDir } from '../store/data-dir.js';
 import { Child } from './child.js';
 
 const SCRIPT = resolve('dist-test/crash/token-point-child.js');
@@ -33,7 +33,7 @@ async function atEveryPoint(t: ExecutionContext, operation: string, check: (cras
     let leftovers = 0;
     for (let point = 0; ; point += 1) {
       const dataDir = newDataDir(t);
-      cpSync(base.dataDir, dataDir, { recursive: true });
+      copyDirectory(base.dataDir, dataDir);
       const child = new Child([SCRIPT, operation, dataDir, String(point), cut, base.revoked.tokenId]);
       const { code, signal } = await child.ended;
       t.true(signal === 'SIGKILL' || code === 0, child.errors);

@@ -1,5 +1,6 @@
-import { cpSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { copyDirectory } from '../store/data-dir.js';
 
 type Json = Record<string, unknown>;
 
@@ -44,14 +45,14 @@ export const RECORD_DAMAGES: Record<string, (path: string) => void> = {
 /** A copy of the store with its keyring damaged. */
 export function withKeyring(dataDir: string, copy: string, damage: (path: string) => void): string {
   rmSync(copy, { recursive: true, force: true });
-  cpSync(dataDir, copy, { recursive: true });
+  copyDirectory(dataDir, copy);
   damage(join(copy, 'keyring.json'));
   return copy;
 }
 
 /** A copy of the store with one record for each damage; returns their key ids. */
 export function withRecords(dataDir: string, copy: string): string[] {
-  cpSync(dataDir, copy, { recursive: true });
+  copyDirectory(dataDir, copy);
   const folder = join(copy, 'kms-deks');
   const damages = Object.values(RECORD_DAMAGES);
   const files = readdirSync(folder).filter((file) => file.endsWith('.json'));

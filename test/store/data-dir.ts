@@ -1,4 +1,4 @@
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { chmodSync, cpSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
@@ -21,6 +21,14 @@ export async function openedStore(
   const store = await openFileStore({ dataDir, fileSystem });
   t.teardown(() => store.close().catch(() => {}));
   return store;
+}
+
+/** A copy with the modes of the original: since Node 22 the directories of a copy are open to everybody. */
+export function copyDirectory(from: string, to: string): void {
+  cpSync(from, to, { recursive: true });
+  for (const path of ['.', ...readdirSync(from, { recursive: true, encoding: 'utf8' })]) {
+    chmodSync(join(to, path), statSync(join(from, path)).mode & 0o777);
+  }
 }
 
 /** Temporary files that lie in the data directory. */
