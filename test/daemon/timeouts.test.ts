@@ -3,10 +3,15 @@ import { OP } from '../../dist/wire/frames.js';
 import { encodeRequest } from '../../dist/wire/messages.js';
 import { running } from './running.js';
 
-const SHORT = { timeouts: { firstByteMs: 300, frameMs: 1000, writeStallMs: 1000 } };
+const LONG = { firstByteMs: 60_000, frameMs: 60_000, writeStallMs: 60_000 };
+
+/** Only what a test is about is short: a loaded machine is late with everything else. */
+function short(change: Partial<typeof LONG>) {
+  return { timeouts: { ...LONG, ...change } };
+}
 
 test('a frame that is begun and not finished ends its connection, after the answers before it', async (t) => {
-  const { connect, events } = await running(t, { dev: true }, SHORT);
+  const { connect, events } = await running(t, { dev: true }, short({ frameMs: 1000 }));
   const peer = await connect();
   peer.write(encodeRequest(1, OP.hello, [1, null]), encodeRequest(2, OP.hello, [1, null]).subarray(0, 6));
   await peer.closed;
@@ -18,7 +23,7 @@ test('a frame that is begun and not finished ends its connection, after the answ
 });
 
 test('a peer that never reads its answers is dropped; an idle one that owes nothing stays', async (t) => {
-  const { connect, events } = await running(t, { dev: true }, SHORT);
+  const { connect, events } = await running(t, { dev: true }, short({ writeStallMs: 1000 }));
   const idle = await connect();
   await idle.ask(OP.hello, 1, null);
   const peer = await connect();
@@ -34,7 +39,7 @@ test('a peer that never reads its answers is dropped; an idle one that owes noth
 });
 
 test('a peer that says nothing is cut off', async (t) => {
-  const { connect } = await running(t, { dev: true }, SHORT);
+  const { connect } = await running(t, { dev: true }, short({ firstByteMs: 300 }));
   const peer = await connect();
   await peer.closed;
   t.deepEqual(peer.answers, []);
