@@ -6,7 +6,7 @@ import { join, resolve } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { connectKms } from '../../dist/client/index.js';
 import { openedStore } from './opened-store.js';
-import { imported, type Place, Printed, place, saying } from './served.js';
+import { imported, type Place, Printed, place, saying, turnedOver } from './served.js';
 
 /** Forms that a key takes in a JavaScript string. */
 function formsOf(key: Buffer): Map<string, string> {
@@ -49,11 +49,11 @@ interface Child {
   ended: Promise<unknown>;
 }
 
-function start(t: ExecutionContext, at: Place, kind: 'embedded' | 'daemon', planted: string[]): Child {
+function start(t: ExecutionContext, at: Place, kind: 'embedded' | 'daemon', planted: string[], raw: number[] = []): Child {
   const { directory, dataDir, masterKeyFile, socket } = at;
   const snapshots: [string, string] = [join(directory, 'open.heapsnapshot'), join(directory, 'closed.heapsnapshot')];
   const codes = planted.map((text) => [...text].map((character) => character.charCodeAt(0)));
-  const job = { kind, dataDir, masterKeyFile, socket, snapshots, planted: codes };
+  const job = { kind, dataDir, masterKeyFile, socket, snapshots, planted: codes, raw };
   const script = resolve('dist-test/secrets/snapshot-child.js');
   const args = ['--heap-snapshot-string-limit=1000000', script, JSON.stringify(job)];
   const child = spawn(process.execPath, args, { stdio: ['pipe', 'pipe', 'pipe'] });
@@ -79,11 +79,16 @@ function check(t: ExecutionContext, at: Place, { printed, snapshots }: Child, pl
 
 test.serial('a heap snapshot of a process that embeds the service holds no key', async (t) => {
   const at = place(t);
-  imported(at, [randomBytes(32)]);
+  const raw = plantable();
   const planted = plantable();
-  const child = start(t, at, 'embedded', [...formsOf(planted).values()]);
+  const child = start(t, at, 'embedded', [...formsOf(planted).values()], turnedOver(raw));
   await child.ended;
   check(t, at, child, planted, 4);
+  const { deks } = openedStore(at.dataDir, at.masterKeyFile);
+  t.true(
+    [...deks.values()].some((dek) => dek.equals(raw)),
+    'the raw key is one of those looked for',
+  );
 });
 
 test.serial('a heap snapshot of a daemon holds no key', async (t) => {

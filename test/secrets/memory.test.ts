@@ -6,7 +6,7 @@ import { connectKms, type KmsClient } from '../../dist/client/index.js';
 import { type Needle, needlesOf, needlesOfAll } from './needles.js';
 import { openedStore } from './opened-store.js';
 import { describe, found, type Scan, Scanner, scanningHindrance, secretOf, skipped } from './scanner.js';
-import { imported, type Place, Printed, place, saying, served } from './served.js';
+import { imported, type Place, Printed, place, saying, served, turnedOver } from './served.js';
 
 const hindrance = scanningHindrance();
 const OPERATIONS = 10_000;
@@ -206,7 +206,8 @@ test.serial('an idle data key is wiped from the heap while it stays in the arena
 test.serial('an application that embeds the service has no key outside the arena, and none when it has closed it', async (t) => {
   if (skipped(t, hindrance)) return;
   const at = place(t);
-  const args = ['--input-type=module', '-e', EMBEDDING, at.dataDir, at.masterKeyFile];
+  const raw = randomBytes(32);
+  const args = ['--input-type=module', '-e', EMBEDDING, at.dataDir, at.masterKeyFile, turnedOver(raw).join(',')];
   const child = spawn(process.execPath, args, { stdio: ['pipe', 'pipe', 'pipe'] });
   const printed = new Printed(child);
   t.teardown(async () => {
@@ -216,7 +217,11 @@ test.serial('an application that embeds the service has no key outside the arena
   await saying(child, printed, /open/);
   const { keys, deks } = openedStore(at.dataDir, at.masterKeyFile);
   const needles = [...needlesOfAll(keys), ...needlesOfAll(deks), ...markerNeedles(at)];
-  t.is(deks.size, 2);
+  t.is(deks.size, 3);
+  t.true(
+    [...deks.values()].some((dek) => dek.equals(raw)),
+    'the raw key is one of those looked for',
+  );
   holds(t, await scanner.scan(child.pid!, needles));
   child.stdin.write('close');
   await saying(child, printed, /shut/);
@@ -225,8 +230,11 @@ test.serial('an application that embeds the service has no key outside the arena
 
 const EMBEDDING = `
   const { createEmbeddedKms } = await import('${new URL('../../dist/create.js', import.meta.url).href}');
-  const [dataDir, masterKeyFile] = process.argv.slice(1);
-  const kms = await createEmbeddedKms({ dataDir, masterKeyFile, keptContexts: 0 });
+  const { passRawKey } = await import('${new URL('./raw-key.js', import.meta.url).href}');
+  const [dataDir, masterKeyFile, turned] = process.argv.slice(1);
+  const kms = await createEmbeddedKms({ dataDir, masterKeyFile, keptContexts: 0, exposeRawKeys: true });
+  const imported = await passRawKey(kms, turned.split(',').map(Number));
+  kms.decryptSync(imported, kms.encryptSync(imported, Buffer.alloc(100)));
   const { keyId } = await kms.createDekForThread('thread');
   const out = Buffer.alloc(1000);
   for (let i = 0; i < 2000; i++) {

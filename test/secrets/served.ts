@@ -28,6 +28,11 @@ export function place(t: ExecutionContext): Place {
   return { directory, dataDir: join(directory, 'data'), masterKeyFile, socket: join(directory, 'k'), marker };
 }
 
+/** The bytes of a key turned over, for a process that is to have it and must not have been told it in any form looked for. */
+export function turnedOver(key: Buffer): number[] {
+  return [...key].map((byte) => 255 - byte);
+}
+
 /** Puts raw data keys into the store of a place, in a process of its own. Returns their ids, in order. */
 export function imported({ dataDir, masterKeyFile }: Place, raw: readonly Buffer[]): string[] {
   const script = resolve('dist-test/secrets/import-keys.js');

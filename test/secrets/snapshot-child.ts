@@ -4,6 +4,7 @@ import { createEmbeddedKms } from '../../dist/create.js';
 import { resolveConfig } from '../../dist/daemon/config.js';
 import { startDaemon } from '../../dist/daemon/main.js';
 import type { Provider } from '../../dist/provider.js';
+import { passRawKey } from './raw-key.js';
 
 /**
  * A process that uses the service, embedded or as a daemon, and writes a snapshot of its heap: while the service is open and
@@ -16,6 +17,8 @@ interface Job {
   socket: string;
   snapshots: [open: string, closed: string];
   planted: number[][];
+  /** A raw data key, its bytes turned over; embedded only. */
+  raw: number[];
 }
 
 const kept: string[] = [];
@@ -33,9 +36,10 @@ async function use(kms: Provider): Promise<void> {
   await kms.encryptWithDek('k_none', Buffer.alloc(40)).catch(() => {});
 }
 
-async function embedded({ dataDir, masterKeyFile, snapshots }: Job): Promise<void> {
-  const kms = await createEmbeddedKms({ dataDir, masterKeyFile });
+async function embedded({ dataDir, masterKeyFile, snapshots, raw }: Job): Promise<void> {
+  const kms = await createEmbeddedKms({ dataDir, masterKeyFile, exposeRawKeys: true });
   await use(kms);
+  await passRawKey(kms, raw);
   await kms.seal();
   await kms.unseal();
   await use(kms);
