@@ -229,10 +229,11 @@ test('answers to pipelined requests come in order, and the connection stays', as
 });
 
 test('headers or a body that do not come end the connection, and what is no HTTP is told so', async (t) => {
-  const timeouts = { firstByteMs: 5_000, frameMs: 300, writeStallMs: 5_000 };
+  const timeouts = { firstByteMs: 60_000, frameMs: 300, writeStallMs: 60_000 };
   const { daemon } = await running(t, { dev: true }, { timeouts });
-  const heard = async (bytes: string) => {
-    const socket = connect(daemon.socket);
+  const patient = (await running(t)).daemon;
+  const heard = async (bytes: string, { socket: path } = patient) => {
+    const socket = connect(path);
     let text = '';
     socket.on('data', (part) => (text += part));
     socket.on('error', () => {});
@@ -240,8 +241,8 @@ test('headers or a body that do not come end the connection, and what is no HTTP
     await once(socket, 'close');
     return text.slice(0, 12);
   };
-  t.is(await heard('GET /healthz HTTP/1.1\r\nHost: un'), 'HTTP/1.1 408');
-  t.is(await heard('POST /encrypt HTTP/1.1\r\nHost: unix\r\nContent-Length: 10\r\n\r\n{'), 'HTTP/1.1 408');
+  t.is(await heard('GET /healthz HTTP/1.1\r\nHost: un', daemon), 'HTTP/1.1 408');
+  t.is(await heard('POST /encrypt HTTP/1.1\r\nHost: unix\r\nContent-Length: 10\r\n\r\n{', daemon), 'HTTP/1.1 408');
   t.is(await heard('NONSENSE\r\n\r\n'), 'HTTP/1.1 400');
   t.is(await heard(`GET / HTTP/1.1\r\nHost: unix\r\nX: ${'x'.repeat(20_000)}\r\n\r\n`), 'HTTP/1.1 431');
   t.is(
