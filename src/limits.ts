@@ -40,6 +40,11 @@ export const MAX_COLD_IN_FLIGHT = 1024;
 export const MAX_COLD_BYTES = 2 * (MAX_FRAME_BYTES + 1);
 /** The same for all connections together, with the frames still coming in: what one uid could hold otherwise is gigabytes. */
 export const MAX_HELD_BYTES = 256 * MIB;
+/** Bodies above this are worked on one at a time. */
+export const LARGE_HTTP_BODY_BYTES = MIB;
+/** Separators in the JSON of the largest batch with an AAD for each item, and brackets, of which no request has many. */
+export const MAX_JSON_COMMAS = 2 * MAX_BATCH_ITEMS + 16;
+export const MAX_JSON_OPENINGS = 16;
 /** All header lines of one request: far more than any client of ours sends, with room for a proxy's. */
 export const MAX_HTTP_HEADER_BYTES = 16 * KIB;
 export const MAX_HTTP_HEADERS = 64;

@@ -1,5 +1,6 @@
 import type { OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import { ERROR_TABLE, type ErrorCode, type KmsError } from '../../errors.js';
+import type { Share } from './share.js';
 
 /** Codes whose detail says what the caller did; the details of others are about our own insides. */
 const TOLD: ReadonlySet<ErrorCode> = new Set([
@@ -10,6 +11,7 @@ const TOLD: ReadonlySet<ErrorCode> = new Set([
   'UNAUTHENTICATED',
   'UNSUPPORTED',
 ]);
+const JSON_TYPE = 'application/json';
 /** How long, in seconds, somebody who is told that it is too much should wait. */
 const RETRY_AFTER_S = 1;
 
@@ -41,9 +43,11 @@ function send(
   response.end(body);
 }
 
-/** `id` is the request's. */
-export function sendJson(response: ServerResponse, status: number, id: string, body: object, more?: OutgoingHttpHeaders): void {
-  send(response, status, 'application/json', id, JSON.stringify(body), more);
+/** `id` is the request's; `share`, of what the answer counts against, is that of a request that was carried out. Throws BUSY. */
+export function sendJson(response: ServerResponse, status: number, id: string, body: object, share?: Share): void {
+  const text = JSON.stringify(body);
+  share?.take(text.length);
+  send(response, status, JSON_TYPE, id, text);
 }
 
 export function sendText(response: ServerResponse, status: number, id: string, text: string): void {
@@ -51,7 +55,7 @@ export function sendText(response: ServerResponse, status: number, id: string, t
 }
 
 export function sendError(response: ServerResponse, status: number, id: string, error: KmsError, allowed?: string): void {
-  sendJson(response, status, id, errorBody(error), {
+  send(response, status, JSON_TYPE, id, JSON.stringify(errorBody(error)), {
     ...(error.code === 'BUSY' && { 'Retry-After': RETRY_AFTER_S }),
     ...(error.code === 'UNAUTHENTICATED' && { 'WWW-Authenticate': 'Bearer, Basic realm="progressdb-kms"' }),
     ...(allowed !== undefined && { Allow: allowed }),

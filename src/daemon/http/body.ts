@@ -1,7 +1,8 @@
 import type { IncomingMessage } from 'node:http';
 import { KmsError } from '../../errors.js';
-import { MAX_HTTP_BODY_BYTES } from '../../limits.js';
-import type { HeldBytes } from '../buffers.js';
+import { LARGE_HTTP_BODY_BYTES, MAX_HTTP_BODY_BYTES, MAX_JSON_COMMAS, MAX_JSON_OPENINGS } from '../../limits.js';
+import { Turnstile } from '../turnstile.js';
+import type { Share } from './share.js';
 
 function tooLarge(): KmsError {
   return new KmsError('TOO_LARGE', `a body of more than ${MAX_HTTP_BODY_BYTES} bytes`);
@@ -10,24 +11,6 @@ function tooLarge(): KmsError {
 /** Refuses by the announced length, before a byte of the body is taken. Throws TOO_LARGE. */
 export function refuseLongBody(request: IncomingMessage): void {
   if (Number(request.headers['content-length'] ?? 0) > MAX_HTTP_BODY_BYTES) throw tooLarge();
-}
-
-/** What one request's body holds of the memory that all connections share. */
-class Share {
-  private taken = 0;
-
-  constructor(private readonly held: HeldBytes) {}
-
-  /** Throws BUSY if all connections together hold too much. */
-  take(bytes: number): void {
-    if (!this.held.take(bytes)) throw new KmsError('BUSY');
-    this.taken += bytes;
-  }
-
-  give(): void {
-    this.held.give(this.taken);
-    this.taken = 0;
-  }
 }
 
 function collect(request: IncomingMessage, share: Share, chunks: Buffer[]): Promise<void> {
@@ -55,30 +38,47 @@ function collect(request: IncomingMessage, share: Share, chunks: Buffer[]): Prom
 }
 
 /**
- * Reads the body and hands it, whole, to `use`; it is wiped and given back to the common memory when that is through. A body
- * is counted while it comes in and while it is worked on: what it announced reserves nothing.
+ * Text, parsed members, bytes, answer: what a body becomes is several times its size. The large ones are worked on one by one, so
+ * that only what they were as they came in adds up.
  */
-export async function withBody<T>(request: IncomingMessage, held: HeldBytes, use: (text: string) => Promise<T>): Promise<T> {
-  const share = new Share(held);
+const large = new Turnstile();
+
+/** Reads the body and hands it, whole, to `use`, then wipes it. It is counted as it comes in: what it announced reserves nothing. */
+export async function withBody<T>(request: IncomingMessage, share: Share, use: (body: Buffer) => Promise<T>): Promise<T> {
   const chunks: Buffer[] = [];
+  const work = async () => {
+    if (chunks.length !== 1) chunks.push(Buffer.concat(chunks));
+    return await use(chunks.at(-1)!);
+  };
   try {
     await collect(request, share, chunks);
-    if (chunks.length === 1) return await use(chunks[0]!.toString('utf8'));
-    const whole = Buffer.concat(chunks);
-    chunks.push(whole);
-    return await use(whole.toString('utf8'));
+    const length = chunks.reduce((sum, chunk) => sum + chunk.length, 0);
+    return await (length > LARGE_HTTP_BODY_BYTES ? large.pass(work) : work());
   } finally {
     for (const chunk of chunks) chunk.fill(0);
-    share.give();
   }
 }
 
-/** The members of a JSON object. Throws INVALID_ARGUMENT for anything else; an empty body has none. */
-export function parseObject(text: string): object {
-  if (text === '') return {};
+/** Whether `byte` is there more than `most` times. */
+function isOften(body: Buffer, byte: string, most: number): boolean {
+  const code = byte.charCodeAt(0);
+  let left = most;
+  for (let at = body.indexOf(code); at >= 0; at = body.indexOf(code, at + 1)) if (left-- === 0) return true;
+  return false;
+}
+
+/**
+ * The members of a JSON object. Throws INVALID_ARGUMENT for anything else, and for one of more parts than the largest batch has:
+ * an array of a million empty arrays takes up fifty times its text. An empty body has no members.
+ */
+export function parseObject(body: Buffer): object {
+  if (body.length === 0) return {};
+  if (isOften(body, ',', MAX_JSON_COMMAS) || isOften(body, '[', MAX_JSON_OPENINGS) || isOften(body, '{', MAX_JSON_OPENINGS)) {
+    throw new KmsError('INVALID_ARGUMENT', 'the body has too many parts');
+  }
   let value: unknown;
   try {
-    value = JSON.parse(text);
+    value = JSON.parse(body.toString('utf8'));
   } catch {
     // The parser's message would repeat what the caller sent.
     throw new KmsError('INVALID_ARGUMENT', 'the body is not JSON');

@@ -10,6 +10,7 @@ import { parseObject, parseQuery, refuseLongBody, withBody } from './body.js';
 import { readMembers } from './members.js';
 import { openApi } from './openapi.js';
 import { NoRoute, type OpenPath, type Route, type Target, targetOf, WrongMethod } from './routes.js';
+import { Share } from './share.js';
 
 const REQUEST_ID = /^[A-Za-z0-9._-]{1,64}$/;
 const STRICT_PREFIX = '/v1/';
@@ -73,10 +74,14 @@ async function operate(
 ): Promise<void> {
   const caller = identify(request);
   authorise(caller, route.op);
+  const share = new Share(held);
+  // Not before: an answer that its client does not read is held as long as that lasts.
+  response.on('close', () => share.give());
   const run = async (members: object) => {
     const values = readMembers(route.members, members, route.path.startsWith(STRICT_PREFIX));
     try {
-      sendJson(response, 200, id, await carryOut(service, caller, route, keyId === undefined ? values : [keyId, ...values]));
+      const answered = await carryOut(service, caller, route, keyId === undefined ? values : [keyId, ...values]);
+      sendJson(response, 200, id, answered, share);
     } finally {
       wipe(values);
     }
@@ -87,7 +92,7 @@ async function operate(
   }
   refuseLongBody(request);
   if (request.headers.expect !== undefined) response.writeContinue();
-  await withBody(request, held, (text) => run(parseObject(text)));
+  await withBody(request, share, (body) => run(parseObject(body)));
 }
 
 async function carryOut(service: Service, caller: Identity, route: Route, values: readonly unknown[]): Promise<object> {

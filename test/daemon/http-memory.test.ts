@@ -1,0 +1,52 @@
+import test from 'ava';
+import { HeldBytes } from '../../dist/daemon/buffers.js';
+import { Share } from '../../dist/daemon/http/share.js';
+import { MAX_BATCH_ITEMS, MAX_HELD_BYTES } from '../../dist/limits.js';
+import { askHttp } from './http-peer.js';
+import { running } from './running.js';
+
+test('a body of more parts than any batch has is refused before it is parsed', async (t) => {
+  const { daemon } = await running(t);
+  for (const part of ['[],', '{},', '0,', '"",']) {
+    const body = `{"plaintext":[${part.repeat(3 * MAX_BATCH_ITEMS)}0]}`;
+    const { status, text } = await askHttp(daemon.socket, { path: '/encrypt', body });
+    t.is(status, 400, part);
+    t.regex(text, /too many parts/, part);
+  }
+});
+
+test('the largest batch with an AAD for each item is not too many parts', async (t) => {
+  const { daemon } = await running(t);
+  const { key_id } = (await askHttp(daemon.socket, { path: '/v1/keys', body: {} })).json!;
+  const plaintexts = new Array(MAX_BATCH_ITEMS).fill('eA==');
+  const aad = new Array(MAX_BATCH_ITEMS).fill('YQ==');
+  const { status, json } = await askHttp(daemon.socket, { path: '/v1/encrypt_many', body: { key_id, plaintexts, aad } });
+  t.is(status, 200);
+  t.is((json!['results'] as unknown[]).length, MAX_BATCH_ITEMS);
+});
+
+test('what requests held is given back when they are through, refused ones too', async (t) => {
+  const { daemon } = await running(t);
+  const plaintext = Buffer.alloc(6 * 1024 * 1024).toString('base64');
+  const rounds = Math.ceil((1.5 * MAX_HELD_BYTES) / plaintext.length);
+  for (let round = 0; round < rounds; round++) {
+    const isWrong = round % 3 === 0;
+    const body = JSON.stringify({ plaintext }) + (isWrong ? '}' : '');
+    t.is((await askHttp(daemon.socket, { path: '/encrypt', body })).status, isWrong ? 400 : 200);
+  }
+});
+
+test('a share takes no more than all connections together may hold, and gives back what it took', (t) => {
+  const held = new HeldBytes();
+  const [one, other] = [new Share(held), new Share(held)];
+  one.take(MAX_HELD_BYTES - 10);
+  t.throws(() => other.take(11), { message: /too many requests/ });
+  other.take(10);
+  t.throws(() => one.take(1), { message: /too many requests/ });
+  one.give();
+  one.give();
+  other.take(MAX_HELD_BYTES - 10);
+  other.give();
+  one.take(MAX_HELD_BYTES);
+  t.pass();
+});
