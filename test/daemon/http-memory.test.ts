@@ -1,7 +1,10 @@
+import { once } from 'node:events';
+import { connect } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
 import test from 'ava';
 import { HeldBytes } from '../../dist/daemon/buffers.js';
 import { Share } from '../../dist/daemon/http/share.js';
-import { MAX_BATCH_ITEMS, MAX_HELD_BYTES } from '../../dist/limits.js';
+import { MAX_BATCH_ITEMS, MAX_HELD_BYTES, MAX_HTTP_IN_FLIGHT } from '../../dist/limits.js';
 import { askHttp } from './http-peer.js';
 import { running } from './running.js';
 
@@ -34,6 +37,24 @@ test('what requests held is given back when they are through, refused ones too',
     const body = JSON.stringify({ plaintext }) + (isWrong ? '}' : '');
     t.is((await askHttp(daemon.socket, { path: '/encrypt', body })).status, isWrong ? 400 : 200);
   }
+});
+
+test('who pipelines and does not read is answered in full for as many requests as may be under way', async (t) => {
+  const { daemon } = await running(t);
+  const socket = connect(daemon.socket);
+  t.teardown(() => socket.destroy());
+  const asked = 500;
+  socket.write('GET /openapi.json HTTP/1.1\r\nHost: unix\r\n\r\n'.repeat(asked));
+  // Long enough for the daemon to have taken all of it, while nothing is read.
+  await once(socket, 'connect');
+  t.is((await askHttp(daemon.socket, { path: '/healthz' })).status, 200);
+  let text = '';
+  socket.on('data', (bytes) => (text += bytes));
+  while ((text.match(/HTTP\/1\.1 /g) ?? []).length < asked) await delay(20);
+  const full = (text.match(/HTTP\/1\.1 200/g) ?? []).length;
+  const told = (text.match(/HTTP\/1\.1 429/g) ?? []).length;
+  t.is(full + told, asked);
+  t.true(told > 0 && full >= MAX_HTTP_IN_FLIGHT, `${full} in full, ${told} told to wait`);
 });
 
 test('a share takes no more than all connections together may hold, and gives back what it took', (t) => {

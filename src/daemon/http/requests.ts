@@ -30,12 +30,15 @@ export interface Context {
 /** Answers one request. Never rejects. */
 export async function answer(context: Context, request: IncomingMessage, response: ServerResponse): Promise<void> {
   const id = requestIdOf(request);
+  const share = new Share(context.held);
+  // Not before: an answer that its client does not read is held as long as that lasts.
+  response.on('close', () => share.give());
   try {
     context.refuseBrowser(request);
     const [path, query = ''] = splitTarget(request.url ?? '');
     const target = targetOf(request.method ?? '', path);
-    if (target.kind === 'open') await sendOpen(context.service, target.path, response, id);
-    else await operate(context, request, response, id, target, query);
+    if (target.kind === 'open') await sendOpen(context.service, target.path, response, id, share);
+    else await operate(context, request, response, id, share, target, query);
   } catch (error) {
     refuse(context.service, request, response, id, error);
   }
@@ -51,9 +54,15 @@ function splitTarget(url: string): [path: string, query?: string] {
   return mark < 0 ? [url] : [url.slice(0, mark), url.slice(mark + 1)];
 }
 
-async function sendOpen({ kms, version }: Service, path: OpenPath, response: ServerResponse, id: string): Promise<void> {
+async function sendOpen(
+  { kms, version }: Service,
+  path: OpenPath,
+  response: ServerResponse,
+  id: string,
+  share: Share,
+): Promise<void> {
   if (path === '/openapi.json') {
-    sendJson(response, 200, id, openApi(version));
+    sendJson(response, 200, id, openApi(version), share);
     return;
   }
   const { status, storeFault } = await kms.health();
@@ -65,18 +74,16 @@ async function sendOpen({ kms, version }: Service, path: OpenPath, response: Ser
 
 /** The refusals that need no body come before it is read. */
 async function operate(
-  { service, held, identify }: Context,
+  { service, identify }: Context,
   request: IncomingMessage,
   response: ServerResponse,
   id: string,
+  share: Share,
   { route, keyId }: Extract<Target, { kind: 'operation' }>,
   query: string,
 ): Promise<void> {
   const caller = identify(request);
   authorise(caller, route.op);
-  const share = new Share(held);
-  // Not before: an answer that its client does not read is held as long as that lasts.
-  response.on('close', () => share.give());
   const run = async (members: object) => {
     const values = readMembers(route.members, members, route.path.startsWith(STRICT_PREFIX));
     try {

@@ -3,9 +3,9 @@ import { Socket } from 'node:net';
 import { KmsError } from '../../errors.js';
 import {
   HTTP_IDLE_TIMEOUT_MS,
-  MAX_COLD_IN_FLIGHT,
   MAX_HTTP_HEADER_BYTES,
   MAX_HTTP_HEADERS,
+  MAX_HTTP_IN_FLIGHT,
   SWEEP_INTERVAL_MS,
 } from '../../limits.js';
 import type { HeldBytes } from '../buffers.js';
@@ -44,7 +44,7 @@ export class HttpConnection {
 
   /** False if so many are under way that this one is refused. */
   begin(response: ServerResponse): boolean {
-    if (this.underWay >= MAX_COLD_IN_FLIGHT) return false;
+    if (this.underWay >= MAX_HTTP_IN_FLIGHT) return false;
     this.underWay++;
     if (this.finishing) response.shouldKeepAlive = false;
     response.on('close', () => {
