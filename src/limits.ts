@@ -45,11 +45,12 @@ export const LARGE_HTTP_BODY_BYTES = MIB;
 /** Separators in the JSON of the largest batch with an AAD for each item, and brackets, of which no request has many. */
 export const MAX_JSON_COMMAS = 2 * MAX_BATCH_ITEMS + 16;
 export const MAX_JSON_OPENINGS = 16;
+/** A frame of a connection that is nobody's yet: a hello with its token. */
+export const ANONYMOUS_FRAME_BYTES = 4 * KIB;
 /** Requests of one HTTP connection under way at once: who pipelines without reading is told to wait by answers of a line each. */
 export const MAX_HTTP_IN_FLIGHT = 64;
 /** All header lines of one request: far more than any client of ours sends, with room for a proxy's. */
 export const MAX_HTTP_HEADER_BYTES = 16 * KIB;
-export const MAX_HTTP_HEADERS = 64;
 /** Which keys which narrowed tokens are for, remembered: reading a record for it each time would cost more than the encryption. */
 export const MAX_REMEMBERED_POLICIES = 65_536;
 /** How long an HTTP connection may be kept alive between requests: longer than the pools of common clients keep theirs. */

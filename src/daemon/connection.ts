@@ -1,6 +1,6 @@
 import { type ConnectOpts, Socket, type SocketConstructorOpts } from 'node:net';
-import { asKmsError, type KmsError } from '../errors.js';
-import { SWEEP_INTERVAL_MS } from '../limits.js';
+import { asKmsError, KmsError } from '../errors.js';
+import { ANONYMOUS_FRAME_BYTES, SWEEP_INTERVAL_MS } from '../limits.js';
 import { BIT, binding, DEFERRED_FIELDS, doorbell, FLAG, REPORT, REPORT_LENGTH } from '../native.js';
 import { FRAME_HEADER_BYTES, NO_REQUEST } from '../wire/frames.js';
 import { encodeError } from '../wire/messages.js';
@@ -83,6 +83,10 @@ export class Connection implements Caller {
       this.socket.destroy();
     });
     this.socket.on('close', () => this.closed());
+  }
+
+  get isKnown(): boolean {
+    return this.current !== ANONYMOUS;
   }
 
   get identity(): Identity {
@@ -169,6 +173,8 @@ export class Connection implements Caller {
   private keep(input: Buffer, start: number, end: number): boolean {
     try {
       this.partial.append(input, start, end);
+      // For a hello nobody needs much room, and nobody else's is taken by who may do no more.
+      if (this.current === ANONYMOUS && this.partial.frameBytes > ANONYMOUS_FRAME_BYTES) throw new KmsError('TOO_LARGE');
       return true;
     } catch (error) {
       this.breakOff(asKmsError(error));

@@ -8,7 +8,7 @@ import { SharedBuffers } from './buffers.js';
 import type { HostPort } from './config.js';
 import { Connection } from './connection.js';
 import { HttpSurface } from './http/surface.js';
-import { type Access, ANONYMOUS, type Identity, isLoopback, isSame } from './identity.js';
+import { type Access, ANONYMOUS, type Identity, isLoopback, isSame, NO_UID } from './identity.js';
 import { Burst, errorFields } from './log.js';
 import type { Service } from './operations.js';
 
@@ -25,6 +25,8 @@ function isLetter(byte: number): boolean {
 /** A peer that has spoken, in either protocol. */
 interface Served {
   readonly identity: Identity;
+  /** False as long as nobody has come with a token. */
+  readonly isKnown: boolean;
   finish(): void;
   destroy(): void;
   sweep(): void;
@@ -33,6 +35,8 @@ interface Served {
 /** What is known of it beside. */
 interface Held {
   peer: Peer;
+  /** Under which uid it is counted. */
+  counted: number;
   /** In which it was nobody. */
   sweeps: number;
 }
@@ -156,28 +160,40 @@ export class Listener {
 
   /** `hosts` are known once the endpoint has its port. */
   private events(hosts: () => ReadonlySet<string> | undefined): AcceptorEvents {
+    /** TCP peers that came as nobody and have not spoken yet, by their end of the connection, which is nobody else's meanwhile. */
+    const nobodies = new Set<string>();
+    const endOf = ({ address, port }: Peer) => `${address} ${port}`;
+    // Under which uid a peer is counted is settled when it comes: the configuration may change before it speaks or goes.
+    const counted = (peer: Peer) => (nobodies.delete(endOf(peer)) ? NO_UID : peer.uid);
     return {
-      onPeer: (peer) => this.guarded(() => this.admit(peer)) ?? false,
-      onReady: (fd, peer, firstByte) => this.guarded(() => this.ready(fd, peer, firstByte, hosts())),
-      onGone: (peer) => this.guarded(() => this.admission.release(peer.uid)),
+      onPeer: (peer) =>
+        this.guarded(() => {
+          const identity = this.service.authentication.ofPeer(peer);
+          if (!this.admit(peer, identity)) return false;
+          if (identity === ANONYMOUS) nobodies.add(endOf(peer));
+          return true;
+        }) ?? false,
+      onReady: (fd, peer, firstByte) => this.guarded(() => this.ready(fd, peer, counted(peer), firstByte, hosts())),
+      onGone: (peer) => this.guarded(() => this.admission.release(counted(peer))),
     };
   }
 
-  private admit(peer: Peer): boolean {
-    const isSomebody = this.service.authentication.ofPeer(peer) !== undefined;
-    const reason = isSomebody ? this.admission.admit(peer.uid) : 'this uid is not configured';
-    if (reason === undefined) return true;
+  /** Nobodies share one count, whatever their uids: there may be thousands of those. */
+  private admit(peer: Peer, identity: Identity | undefined): boolean {
     const { uid, pid, address } = peer;
+    const reason =
+      identity === undefined ? 'this uid is not configured' : this.admission.admit(identity === ANONYMOUS ? NO_UID : uid);
+    if (reason === undefined) return true;
     this.refused.note(() => ({ uid, ...(address === '' ? { pid } : { address }), reason }));
     return false;
   }
 
-  private ready(fd: number, peer: Peer, firstByte: number, hosts: ReadonlySet<string> | undefined): void {
+  private ready(fd: number, peer: Peer, counted: number, firstByte: number, hosts: ReadonlySet<string> | undefined): void {
     const identity = this.service.authentication.ofPeer(peer);
     const isKnown = firstByte === BINARY || isLetter(firstByte);
     if (identity === undefined || !isKnown || this.acceptors.length === 0) {
       binding.closeFd(fd);
-      this.admission.release(peer.uid);
+      this.admission.release(counted);
       this.service.log('debug', 'unknown_protocol', { uid: peer.uid, first_byte: firstByte });
       return;
     }
@@ -186,11 +202,11 @@ export class Listener {
       const connection =
         firstByte === BINARY
           ? new Connection(fd, this.service, this.buffers, identity, onClose)
-          : this.http.take(fd, identity, hosts, onClose);
-      this.connections.set(connection, { peer, sweeps: 0 });
+          : this.http.take(fd, identity, hosts, () => this.isStill(identity, peer), onClose);
+      this.connections.set(connection, { peer, counted, sweeps: 0 });
     } catch (error) {
       binding.closeFd(fd);
-      this.admission.release(peer.uid);
+      this.admission.release(counted);
       throw error;
     }
   }
@@ -199,13 +215,17 @@ export class Listener {
     const held = this.connections.get(connection);
     if (held === undefined) return;
     this.connections.delete(connection);
-    this.admission.release(held.peer.uid);
+    this.admission.release(held.counted);
     if (this.connections.size === 0) this.whenEmpty?.();
   }
 
   /** Whether it is still who it was when it was taken on, or when it came with its token. */
   private isCurrent({ identity }: Served, { peer }: Held): boolean {
     if (identity.actor.startsWith('token:')) return this.service.authentication.isCurrent(identity);
+    return this.isStill(identity, peer);
+  }
+
+  private isStill(identity: Identity, peer: Peer): boolean {
     const now = this.service.authentication.ofPeer(peer);
     return now !== undefined && isSame(now, identity);
   }
@@ -213,12 +233,13 @@ export class Listener {
   private sweep(): void {
     for (const [connection, held] of this.connections) {
       connection.sweep();
-      if (connection.identity === ANONYMOUS && ++held.sweeps > ANONYMOUS_SWEEPS) connection.finish();
+      if (!connection.isKnown && ++held.sweeps > ANONYMOUS_SWEEPS) connection.finish();
       // A token may have been revoked, or have expired.
       if (connection.identity.actor.startsWith('token:') && !this.isCurrent(connection, held)) connection.finish();
     }
     this.refused.turn();
     this.service.failures.turn();
+    this.service.keyStates.turn();
   }
 
   /** The native core calls us: an exception must not go through it, and one peer's must not touch the others. */

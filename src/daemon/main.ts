@@ -47,6 +47,7 @@ export async function startDaemon(given: DaemonConfig, log: Log, inherited: read
     authentication: new Authentication(config.access, kms.dataDir === null ? undefined : new Tokens(kms.dataDir)),
     policy: new Policy((keyId) => kms.describeKey(keyId)),
     failures: new Burst(log, 'error', 'request_failed'),
+    keyStates: new Burst(log, 'info', 'key_state'),
     turnstile: new Turnstile(),
     timeouts: config.timeouts,
     version: versionOfPackage(),

@@ -27,6 +27,8 @@ export interface Service {
   readonly policy: Policy;
   /** Requests that failed for a reason of ours. */
   readonly failures: Burst;
+  /** Keys that were disabled, enabled and destroyed, or were so already. */
+  readonly keyStates: Burst;
   /** Where requests queue that could not be served beside the others. */
   readonly turnstile: Turnstile;
   readonly timeouts: Timeouts;
@@ -96,7 +98,7 @@ async function carryOut(service: Service, session: Caller, call: Call): Promise<
     case OP.setKeyState: {
       const scope = may(caller, 'admin') ? {} : { onlyCreatedBy: caller.actor };
       const key = await kms.setKeyState(call.keyId, call.state, { actor: caller.actor, ...scope });
-      service.log('info', 'key_state', { actor: caller.actor, key_id: call.keyId, state: call.state });
+      service.keyStates.note(() => ({ actor: caller.actor, key_id: call.keyId, state: call.state }));
       return [keyMapOf(key)];
     }
     case OP.openDatabase:

@@ -23,7 +23,8 @@ function coversThread({ threadPrefixes }: Identity, threadId: string): boolean {
  * key), so that what was found once holds for good. What is not found is not remembered: a key may be made later.
  */
 export class Policy {
-  private readonly found = new Map<string, boolean>();
+  /** By identity, not by its name: a token that is changed is another one. */
+  private readonly found = new WeakMap<Identity, Map<string, boolean>>();
 
   constructor(private readonly describe: (keyId: string) => Promise<KeyDescription>) {}
 
@@ -48,13 +49,14 @@ export class Policy {
   }
 
   private async covers(identity: Identity, keyId: string): Promise<boolean> {
-    const name = `${identity.actor} ${keyId}`;
-    const known = this.found.get(name);
+    const verdicts = this.found.get(identity) ?? new Map<string, boolean>();
+    this.found.set(identity, verdicts);
+    const known = verdicts.get(keyId);
     if (known !== undefined) return known;
     const { threadId, createdBy } = await this.describe(keyId);
     const covers = coversThread(identity, threadId ?? '') && (identity.own !== true || createdBy === identity.actor);
-    if (this.found.size >= MAX_REMEMBERED_POLICIES) this.found.clear();
-    this.found.set(name, covers);
+    if (verdicts.size >= MAX_REMEMBERED_POLICIES) verdicts.clear();
+    verdicts.set(keyId, covers);
     return covers;
   }
 }

@@ -3,6 +3,7 @@ import { connect } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import test from 'ava';
 import { HeldBytes } from '../../dist/daemon/buffers.js';
+import { base64List, batchAad } from '../../dist/daemon/http/members.js';
 import { Share } from '../../dist/daemon/http/share.js';
 import { MAX_BATCH_ITEMS, MAX_HELD_BYTES, MAX_HTTP_IN_FLIGHT } from '../../dist/limits.js';
 import { askHttp } from './http-peer.js';
@@ -55,6 +56,29 @@ test('who pipelines and does not read is answered in full for as many requests a
   const told = (text.match(/HTTP\/1\.1 429/g) ?? []).length;
   t.is(full + told, asked);
   t.true(told > 0 && full >= MAX_HTTP_IN_FLIGHT, `${full} in full, ${told} told to wait`);
+});
+
+test('a body in chunks of one byte is counted for what it takes up', async (t) => {
+  const { daemon } = await running(t);
+  const socket = connect(daemon.socket);
+  t.teardown(() => socket.destroy());
+  let text = '';
+  socket.on('data', (bytes) => (text += bytes));
+  socket.on('error', () => {});
+  socket.write('POST /encrypt HTTP/1.1\r\nHost: unix\r\nTransfer-Encoding: chunked\r\n\r\n');
+  const pieces = Buffer.from('1\r\n \r\n'.repeat(10_000));
+  for (let sent = 0; sent * 10_000 * 512 < 2 * MAX_HELD_BYTES && text === ''; sent++) {
+    if (!socket.write(pieces)) await delay(1);
+  }
+  while (text === '') await delay(20);
+  t.regex(text, /^HTTP\/1\.1 429/);
+});
+
+test('a batch of too many items is refused before one is decoded', (t) => {
+  const items = new Array(MAX_BATCH_ITEMS + 1).fill('not base64');
+  for (const member of [base64List('plaintexts'), batchAad('aad')]) {
+    t.throws(() => member.read(items), { message: /more than 65536 items/ });
+  }
 });
 
 test('a share takes no more than all connections together may hold, and gives back what it took', (t) => {

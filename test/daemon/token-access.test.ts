@@ -1,12 +1,17 @@
+import { once } from 'node:events';
 import { mkdirSync } from 'node:fs';
+import { type IncomingMessage, request } from 'node:http';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { Authentication } from '../../dist/daemon/authentication.js';
 import { ANONYMOUS, NO_UID } from '../../dist/daemon/identity.js';
+import { Policy } from '../../dist/daemon/policy.js';
 import { createToken, type NewToken, revokeToken } from '../../dist/daemon/token-writer.js';
 import { Tokens } from '../../dist/daemon/tokens.js';
 import { TOKEN_LOOK_MS } from '../../dist/limits.js';
 import type { Peer as PeerOfSocket } from '../../dist/native.js';
+import type { KeyDescription } from '../../dist/provider.js';
 import { OP } from '../../dist/wire/frames.js';
 import { askHttp, codeOf } from './http-peer.js';
 import { Peer } from './peer.js';
@@ -180,7 +185,6 @@ test.serial('somebody unknown may be greeted and ask after the health, and nothi
   t.teardown(() => peer.close());
   for (const [op, ...args] of [
     [OP.encrypt, 'k_1', X, null],
-    [OP.encrypt, 'k_1', Buffer.alloc(300_000), null],
     [OP.encrypt, null, X, null],
     [OP.createDek, null],
     [OP.status],
@@ -191,4 +195,58 @@ test.serial('somebody unknown may be greeted and ask after the health, and nothi
   t.is(await peer.outcome(OP.hello, 1, null), 'OK');
   t.is(await peer.outcome(OP.hello, 1, token), 'OK');
   t.is(await peer.outcome(OP.createDek, null), 'OK');
+  // The beginning of a frame of 1 MiB: nobody has room for it, somebody has.
+  const begun = Buffer.concat([Buffer.from([0, 0x10, 0, 0, 0x93]), Buffer.alloc(8_000)]);
+  const nobody = await Peer.connect(port);
+  nobody.write(begun);
+  await nobody.closed;
+  t.is(nobody.answers[0]?.error?.code, 'TOO_LARGE');
+  peer.write(begun);
+  await delay(200);
+  t.false(peer.socket.destroyed);
+});
+
+test('a request whose token is revoked while its body comes in is refused', async (t) => {
+  const { daemon, dataDir, make } = await served(t);
+  const { token, tokenId } = await make({ roles: ['client'] });
+  const body = JSON.stringify({ plaintext: X.toString('base64') });
+  const asked = request({
+    socketPath: daemon.socket,
+    method: 'POST',
+    path: '/encrypt',
+    agent: false,
+    headers: { authorization: `Bearer ${token}`, 'content-length': body.length, expect: '100-continue' },
+  });
+  const answered = once(asked, 'response');
+  asked.flushHeaders();
+  await once(asked, 'continue');
+  asked.write(body.slice(0, 5));
+  await revokeToken(dataDir, tokenId);
+  await delay(TOKEN_LOOK_MS + 50);
+  asked.end(body.slice(5));
+  const [response] = (await answered) as [IncomingMessage];
+  t.is(response.statusCode, 401);
+  response.resume();
+});
+
+test('a token behind any number of other headers counts', async (t) => {
+  const { daemon } = await served(t);
+  const junk = Object.fromEntries(Array.from({ length: 100 }, (_, index) => [`x-${index}`, 'y']));
+  const status = async (headers: Record<string, string>) =>
+    (await askHttp(daemon.socket, { path: '/v1/status', headers: { ...junk, ...headers } })).status;
+  t.is(await status({}), 200);
+  t.is(await status({ authorization: 'Bearer wrong' }), 401);
+  t.is(await status({ origin: 'http://evil.example' }), 403);
+  t.is(await status({ 'sec-fetch-user': '?1' }), 403);
+});
+
+test('what a narrowed token may is not remembered for another one of the same name', async (t) => {
+  const policy = new Policy(async () => ({ threadId: 'chat/1', createdBy: 'uid:1' }) as KeyDescription);
+  const call = { op: OP.encrypt, keyId: 'k_1', data: X, aad: undefined } as const;
+  const roles = new Set(['client'] as const);
+  const before = { actor: 'token:a', roles, threadPrefixes: ['chat/'] };
+  const after = { ...before, threadPrefixes: ['mail/'] };
+  await t.notThrowsAsync(policy.check(before, call));
+  await t.throwsAsync(policy.check(after, call), { message: /not for this key/ });
+  await t.notThrowsAsync(policy.check(before, call));
 });

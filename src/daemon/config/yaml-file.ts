@@ -41,6 +41,9 @@ function readText(name: string, source: string): { text: string; mode: number } 
   try {
     const status = fstatSync(fd);
     if (!status.isFile()) refuse(source, `${name} is not a regular file`);
+    const own = process.geteuid?.() ?? status.uid;
+    if (status.uid !== own && status.uid !== 0)
+      refuse(source, `${name} belongs to uid ${status.uid}: chown ${own} ${resolve(name)}`);
     const mend = `chmod go-w ${resolve(name)}`;
     if ((status.mode & 0o022) !== 0) refuse(source, `${name} may be written by others: ${mend}`);
     return { text: decode(readAll(fd, name), name), mode: status.mode };

@@ -4,6 +4,9 @@ import { LARGE_HTTP_BODY_BYTES, MAX_HTTP_BODY_BYTES, MAX_JSON_COMMAS, MAX_JSON_O
 import { Turnstile } from '../turnstile.js';
 import type { Share } from './share.js';
 
+/** What an array of its own costs beside its bytes: a body in chunks of one byte each must not be counted as its length. */
+const CHUNK_COST_BYTES = 512;
+
 function tooLarge(): KmsError {
   return new KmsError('TOO_LARGE', `a body of more than ${MAX_HTTP_BODY_BYTES} bytes`);
 }
@@ -21,7 +24,7 @@ function collect(request: IncomingMessage, share: Share, chunks: Buffer[]): Prom
       chunks.push(chunk);
       try {
         if (length > MAX_HTTP_BODY_BYTES) throw tooLarge();
-        share.take(chunk.length);
+        share.take(chunk.length + CHUNK_COST_BYTES);
       } catch (error) {
         request.removeAllListeners('data');
         reject(error);

@@ -1,4 +1,5 @@
 import { KmsError } from '../../errors.js';
+import { MAX_BATCH_ITEMS } from '../../limits.js';
 
 /** A JSON Schema, as OpenAPI takes it. */
 export type Schema = Readonly<Record<string, unknown>>;
@@ -29,6 +30,12 @@ function bytesOf(name: string, value: unknown): Buffer {
   throw refuse(name, 'padded standard base64 was expected');
 }
 
+/** Looked at before any of them is decoded. */
+function itemsOf(name: string, items: unknown[]): unknown[] {
+  if (items.length > MAX_BATCH_ITEMS) throw new KmsError('TOO_LARGE', `${name}: more than ${MAX_BATCH_ITEMS} items`);
+  return items;
+}
+
 function member(name: string, schema: Schema, read: (value: unknown) => unknown): Member {
   return { name, required: true, schema, read };
 }
@@ -52,7 +59,7 @@ export function base64(name: string): Member {
 export function base64List(name: string): Member {
   return member(name, { type: 'array', items: BASE64 }, (value) => {
     if (!Array.isArray(value)) throw refuse(name, 'an array was expected');
-    return value.map((item) => bytesOf(name, item));
+    return itemsOf(name, value).map((item) => bytesOf(name, item));
   });
 }
 
@@ -61,7 +68,7 @@ export function batchAad(name: string): Member {
   const schema = { oneOf: [BASE64, { type: 'array', items: { ...BASE64, nullable: true } }] };
   return member(name, schema, (value) => {
     if (!Array.isArray(value)) return bytesOf(name, value);
-    return value.map((item) => (item === null ? null : bytesOf(name, item)));
+    return itemsOf(name, value).map((item) => (item === null ? null : bytesOf(name, item)));
   });
 }
 

@@ -23,6 +23,8 @@ export interface Context {
   held: HeldBytes;
   /** Throws UNAUTHENTICATED. */
   identify(request: IncomingMessage): Identity;
+  /** Whether somebody whom `identify` named would still be named so. */
+  isCurrent(caller: Identity): boolean;
   /** Throws PERMISSION_DENIED for what came through a browser. */
   refuseBrowser(request: IncomingMessage): void;
 }
@@ -74,7 +76,7 @@ async function sendOpen(
 
 /** The refusals that need no body come before it is read. */
 async function operate(
-  { service, identify }: Context,
+  { service, identify, isCurrent }: Context,
   request: IncomingMessage,
   response: ServerResponse,
   id: string,
@@ -85,6 +87,8 @@ async function operate(
   const caller = identify(request);
   authorise(caller, route.op);
   const run = async (members: object) => {
+    // The body took its time: who was known when it began may not be any more.
+    if (!isCurrent(caller)) throw new KmsError('UNAUTHENTICATED', 'no longer');
     const values = readMembers(route.members, members, route.path.startsWith(STRICT_PREFIX));
     try {
       const answered = await carryOut(service, caller, route, keyId === undefined ? values : [keyId, ...values]);

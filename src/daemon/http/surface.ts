@@ -1,27 +1,31 @@
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer, type IncomingHttpHeaders, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { Socket } from 'node:net';
 import { KmsError } from '../../errors.js';
-import {
-  HTTP_IDLE_TIMEOUT_MS,
-  MAX_HTTP_HEADER_BYTES,
-  MAX_HTTP_HEADERS,
-  MAX_HTTP_IN_FLIGHT,
-  SWEEP_INTERVAL_MS,
-} from '../../limits.js';
+import { HTTP_IDLE_TIMEOUT_MS, MAX_HTTP_HEADER_BYTES, MAX_HTTP_IN_FLIGHT, SWEEP_INTERVAL_MS } from '../../limits.js';
+import type { Authentication } from '../authentication.js';
 import type { HeldBytes } from '../buffers.js';
-import type { Identity } from '../identity.js';
+import { ANONYMOUS, type Identity } from '../identity.js';
 import type { Service } from '../operations.js';
 import { sendError } from './answers.js';
 import { answer, requestIdOf } from './requests.js';
 
 /** What only a browser sends, and sends with every request that a page can make it send. */
-const BROWSER_HEADERS = ['origin', 'sec-fetch-site', 'sec-fetch-mode', 'sec-fetch-dest'];
+function isOfBrowser(header: string): boolean {
+  return header === 'origin' || header.startsWith('sec-fetch-');
+}
 
+const REQUEST_TIMEOUT = 'ERR_HTTP_REQUEST_TIMEOUT';
 /** Answers to what is no HTTP at all, by the parser's error; everything else is 400. */
 const PARSER_STATUS: Record<string, string> = {
   HPE_HEADER_OVERFLOW: '431 Request Header Fields Too Large',
-  ERR_HTTP_REQUEST_TIMEOUT: '408 Request Timeout',
+  [REQUEST_TIMEOUT]: '408 Request Timeout',
 };
+
+/** What the kernel has not taken of the write under way: one large answer counts as waiting until its last byte otherwise. */
+function queuedOf(socket: Socket): number {
+  const { _handle: handle } = socket as unknown as { _handle: { writeQueueSize?: number } | null };
+  return handle?.writeQueueSize ?? 0;
+}
 
 /** One connection that speaks HTTP/1.1. */
 export class HttpConnection {
@@ -30,16 +34,37 @@ export class HttpConnection {
   /** Sweeps in which the peer took nothing of what waits for it. */
   private stalledSweeps = 0;
   private waitingBytes = 0;
+  /** A request came with a token that was valid. */
+  private wasKnown = false;
 
   constructor(
     readonly socket: Socket,
     readonly identity: Identity,
     /** What may stand in `Host`; undefined where no name leads there. */
     readonly hosts: ReadonlySet<string> | undefined,
+    /** Whether the peer is still who it was when it came. */
+    readonly isCurrent: () => boolean,
     private readonly writeStallMs: number,
     onClose: (connection: HttpConnection) => void,
   ) {
     socket.on('close', () => onClose(this));
+  }
+
+  get isKnown(): boolean {
+    return this.wasKnown || this.identity !== ANONYMOUS;
+  }
+
+  /** Under way. */
+  get requests(): number {
+    return this.underWay;
+  }
+
+  /** Who a request is from. Throws UNAUTHENTICATED. */
+  identify({ authorization }: IncomingHttpHeaders, authentication: Authentication): Identity {
+    if (authorization === undefined) return this.identity;
+    const identity = authentication.ofHeader(authorization);
+    this.wasKnown = true;
+    return identity;
   }
 
   /** False if so many are under way that this one is refused. */
@@ -66,10 +91,10 @@ export class HttpConnection {
 
   /** Called every SWEEP_INTERVAL_MS. */
   sweep(): void {
-    const { writableLength } = this.socket;
-    const isStalled = writableLength > 0 && writableLength >= this.waitingBytes;
+    const waiting = this.socket.writableLength + queuedOf(this.socket);
+    const isStalled = waiting > 0 && waiting === this.waitingBytes;
     this.stalledSweeps = isStalled ? this.stalledSweeps + 1 : 0;
-    this.waitingBytes = writableLength;
+    this.waitingBytes = waiting;
     if (this.stalledSweeps * SWEEP_INTERVAL_MS > this.writeStallMs) this.socket.destroy();
   }
 
@@ -94,7 +119,8 @@ export class HttpSurface {
       requestTimeout: service.timeouts.frameMs,
       connectionsCheckingInterval: SWEEP_INTERVAL_MS,
     });
-    this.server.maxHeadersCount = MAX_HTTP_HEADERS;
+    // Not a number: beyond it Node drops header lines in silence, and an `Authorization` or `Origin` may be among them.
+    this.server.maxHeadersCount = 0;
     const onRequest = (request: IncomingMessage, response: ServerResponse) => this.onRequest(request, response);
     this.server.on('request', onRequest);
     // Whoever waits to be asked for its body gets its refusal before it sends any.
@@ -109,10 +135,11 @@ export class HttpSurface {
     fd: number,
     identity: Identity,
     hosts: ReadonlySet<string> | undefined,
+    isCurrent: () => boolean,
     onClose: (connection: HttpConnection) => void,
   ): HttpConnection {
     const socket = new Socket({ fd, readable: true, writable: true });
-    const connection = new HttpConnection(socket, identity, hosts, this.service.timeouts.writeStallMs, onClose);
+    const connection = new HttpConnection(socket, identity, hosts, isCurrent, this.service.timeouts.writeStallMs, onClose);
     this.connections.set(socket, connection);
     this.server.emit('connection', socket);
     return connection;
@@ -135,8 +162,9 @@ export class HttpSurface {
     const context = {
       service: this.service,
       held: this.held,
-      identify: ({ headers }: IncomingMessage) =>
-        headers.authorization === undefined ? connection.identity : this.service.authentication.ofHeader(headers.authorization),
+      identify: ({ headers }: IncomingMessage) => connection.identify(headers, this.service.authentication),
+      isCurrent: (caller: Identity) =>
+        caller === connection.identity ? connection.isCurrent() : this.service.authentication.isCurrent(caller),
       refuseBrowser: (asked: IncomingMessage) => refuseBrowser(asked, connection.hosts),
     };
     void answer(context, request, response);
@@ -144,7 +172,9 @@ export class HttpSurface {
 
   private onClientError(error: Error & { code?: string }, socket: Socket): void {
     this.service.log('debug', 'http_error', { code: error.code, actor: this.connections.get(socket)?.identity.actor });
-    if (!socket.writable || socket.bytesWritten > 0) {
+    // Never in the place of an answer that another request still waits for; one whose time is up is itself under way.
+    const own = error.code === REQUEST_TIMEOUT ? 1 : 0;
+    if (!socket.writable || socket.bytesWritten > 0 || (this.connections.get(socket)?.requests ?? 0) > own) {
       socket.destroy();
       return;
     }
@@ -161,7 +191,7 @@ function refuseBrowser({ headers }: IncomingMessage, hosts: ReadonlySet<string> 
   if (hosts !== undefined && !hosts.has(headers.host?.toLowerCase() ?? '')) {
     throw new KmsError('PERMISSION_DENIED', 'the Host is not this listener');
   }
-  if (BROWSER_HEADERS.some((name) => headers[name] !== undefined)) {
+  if (Object.keys(headers).some(isOfBrowser)) {
     throw new KmsError('PERMISSION_DENIED', 'requests of a browser are refused');
   }
 }
