@@ -1,4 +1,4 @@
-export { type ConnectOptions, connectKms, HttpKms, type KmsClient, RemoteKms } from './client/index.js';
+export { type ConnectOptions, connectKms, type HttpKms, type KmsClient, RemoteKms } from './client/index.js';
 export { createEmbeddedKms, type EmbeddedOptions } from './create.js';
 export { ERROR_TABLE, type ErrorCode, KmsError } from './errors.js';
 export type { EmbeddedKms } from './kms/embedded.js';

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import test from 'ava';
 import { layerFaults, layerOf, reached, unreached } from './house/layers.js';
 import { filesIn, importsOf, ownImportsOf, textOf } from './house/sources.js';
@@ -83,6 +84,15 @@ test('only a daemon, an embedding application and the command line reach the key
     (path) => imports.get(path)!.some((to) => /^src\/(kms\/|vault)/.test(to)) && !path.startsWith('src/kms/'),
   );
   t.deepEqual(using, ['src/create.ts', 'src/daemon/main.ts', 'src/daemon/operations.ts', 'src/index.ts']);
+});
+
+test('a process that embeds the service loads neither HTTP nor TLS', (t) => {
+  const loadedBy = (code: string) => {
+    const script = `${code}; console.log(process.moduleLoadList.filter((name) => /^NativeModule (http|tls)$/.test(name)).length)`;
+    return execFileSync(process.execPath, ['--input-type=module', '-e', script], { encoding: 'utf8' }).trim();
+  };
+  t.is(loadedBy("await import('./dist/index.js')"), '0');
+  t.is(loadedBy("await import('node:http'); await import('node:tls')"), '2', 'they would be seen');
 });
 
 test('one C++ file includes napi.h', (t) => {

@@ -3,8 +3,7 @@ import { MAX_CONNECTIONS_PER_UID } from '../limits.js';
 import { binding } from '../native.js';
 import { type Address, isInTheClear, parseAddress, socketAt } from './address.js';
 import { Connection } from './connection.js';
-import { Channel } from './http/channel.js';
-import { HttpKms } from './http/kms.js';
+import type { HttpKms } from './http/kms.js';
 import { journalFor, type Logger } from './journal.js';
 import type { KmsClient } from './kms-client.js';
 import { LoggedConnection } from './logged-connection.js';
@@ -17,7 +16,8 @@ export type * from '../provider.js';
 export type { Logger, RequestFields } from './journal.js';
 export type { Greeting, KmsClient } from './kms-client.js';
 export type { TlsOptions } from './server.js';
-export { HttpKms, RemoteKms };
+export type { HttpKms };
+export { RemoteKms };
 
 /** Numbers are whole and from 1 on; others are INVALID_ARGUMENT. */
 export interface ConnectOptions {
@@ -78,7 +78,7 @@ export async function connectKms(given: string | ConnectOptions): Promise<KmsCli
     place,
     trusts: trustIn(options.serverUids ?? []),
     peerOf: (fd) => binding.peerOf(fd),
-    ...('isTls' in place && place.isTls ? { identity: identityOf(options.tls) } : {}),
+    ...('isTls' in place && place.isTls ? { identity: await identityOf(options.tls) } : {}),
     ...numbersOf(options),
     journal: journalFor(options.logger),
     token: tokenOf(address, options.token),
@@ -104,6 +104,8 @@ async function connectBinary({ journal, ...settings }: Settings): Promise<Remote
 async function connectHttp({ prefix, userinfo }: Address, { token, ...settings }: Settings): Promise<HttpKms> {
   const basic = userinfo && `Basic ${Buffer.from(`${userinfo.user}:${userinfo.token}`).toString('base64')}`;
   const authorization = basic ?? (token === undefined ? undefined : `Bearer ${token}`);
+  // Not before it is needed: Node's HTTP is large.
+  const [{ HttpKms }, { Channel }] = await Promise.all([import('./http/kms.js'), import('./http/channel.js')]);
   const kms = new HttpKms(new Channel({ ...settings, prefix, authorization }));
   try {
     await kms.reach();

@@ -1,5 +1,5 @@
 import net from 'node:net';
-import tls from 'node:tls';
+import type tls from 'node:tls';
 import { KmsError } from '../errors.js';
 import { nameOf, type Place } from './address.js';
 
@@ -22,7 +22,7 @@ export interface Server {
   trusts(uid: number): boolean;
   peerOf(fd: number): { uid: number };
   /** Over TLS. */
-  identity?: { context: tls.SecureContext; servername: string | undefined };
+  identity?: { tls: typeof tls; context: tls.SecureContext; servername: string | undefined };
   connectTimeoutMs: number;
 }
 
@@ -30,8 +30,8 @@ const TLS_MEMBERS: Record<keyof TlsOptions, true> = { ca: true, cert: true, key:
 /** A peer that vanished without a word is noticed after this time, and the kernel's probes. */
 const KEEP_ALIVE_MS = 30_000;
 
-/** Throws INVALID_ARGUMENT for options that are no such thing. */
-export function identityOf(options: TlsOptions = {}): NonNullable<Server['identity']> {
+/** Rejects with INVALID_ARGUMENT for options that are no such thing. */
+export async function identityOf(options: TlsOptions = {}): Promise<NonNullable<Server['identity']>> {
   if (typeof options !== 'object' || options === null) throw invalid('an object was expected');
   for (const name of Object.keys(options)) if (!Object.hasOwn(TLS_MEMBERS, name)) throw invalid(`${name} is not known`);
   const { ca, cert, key, servername, minVersion = 'TLSv1.2' } = options;
@@ -39,9 +39,11 @@ export function identityOf(options: TlsOptions = {}): NonNullable<Server['identi
   if (servername !== undefined && (typeof servername !== 'string' || servername === ''))
     throw invalid('servername: a name was expected');
   if ((cert === undefined) !== (key === undefined)) throw invalid('cert and key: both or neither were expected');
+  // Not before it is needed: what nobody uses makes every collection of an embedding process longer (measured).
+  const { default: tls } = await import('node:tls');
   try {
     const given = Object.entries({ ca, cert, key }).filter(([, value]) => value !== undefined);
-    return { context: tls.createSecureContext({ ...Object.fromEntries(given), minVersion }), servername };
+    return { tls, context: tls.createSecureContext({ ...Object.fromEntries(given), minVersion }), servername };
   } catch {
     // What OpenSSL says of them stays away: it is about the caller's key.
     throw invalid('ca, cert or key cannot be read as PEM, or do not belong together');
@@ -56,7 +58,7 @@ export function dial({ place, identity }: Server, onread?: net.OnReadOpts): net.
   const alive = { noDelay: true, keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS };
   if (identity === undefined) return net.connect({ host, port, ...alive, ...reading });
   const servername = identity.servername ?? (net.isIP(host) === 0 ? host : undefined);
-  const socket = tls.connect({
+  const socket = identity.tls.connect({
     host,
     port,
     secureContext: identity.context,
@@ -91,9 +93,9 @@ export function distrust(server: Server, socket: net.Socket): KmsError | undefin
 }
 
 /** Why a socket never opened. */
-export function notReached({ place }: Server, socket: net.Socket, error: Error | undefined): KmsError {
+export function notReached({ place, identity }: Server, socket: net.Socket, error: Error | undefined): KmsError {
   if (error instanceof KmsError) return error;
-  if (socket instanceof tls.TLSSocket && socket.authorizationError) {
+  if (identity !== undefined && socket instanceof identity.tls.TLSSocket && socket.authorizationError) {
     const why = String(socket.authorizationError);
     return new KmsError('PERMISSION_DENIED', `the server at ${nameOf(place)} does not prove that it is the one: ${why}`);
   }

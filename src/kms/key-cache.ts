@@ -54,6 +54,9 @@ export class KeyCache {
   readonly #keyring: Keyring;
   readonly #onReserved: (keyId: string, usesReserved: number) => void;
   readonly #remembered = new Map<string, CachedKey>();
+  /** The one that was asked for last: messages of one thread come in a row, and comparing one id is cheaper than finding it. */
+  #lastId: string | undefined;
+  #last: CachedKey | undefined;
   readonly #fetches = new Map<string, Fetch>();
   readonly #reservations = new Map<string, Promise<void>>();
   readonly #nearLimit = new Set<string>();
@@ -79,7 +82,11 @@ export class KeyCache {
 
   /** A key that is in the vault as far as is known, undefined if it has to be fetched. INVALID_ARGUMENT for what is no key id. */
   known(keyId: string): CachedKey | undefined {
-    return this.#remembered.get(keyId) ?? this.#found(keyId);
+    if (keyId === this.#lastId) return this.#last;
+    const key = this.#remembered.get(keyId) ?? this.#found(keyId);
+    this.#last = key;
+    this.#lastId = key === undefined ? undefined : keyId;
+    return key;
   }
 
   #found(keyId: string): CachedKey | undefined {
@@ -91,10 +98,12 @@ export class KeyCache {
     if (this.#remembered.size >= MOST_REMEMBERED) this.#remembered.clear();
     const key = { handle, keyVersion: this.#vault.kekVersionOf(handle) };
     this.#remembered.set(keyId, key);
+    this.#lastId = undefined;
     return key;
   }
 
   forget(keyId: string): void {
+    this.#lastId = undefined;
     this.#remembered.delete(keyId);
   }
 
@@ -102,7 +111,7 @@ export class KeyCache {
   retire(keyId: string, how: 'evicted' | 'disabled' | 'destroyed'): void {
     const fetch = this.#fetches.get(keyId);
     if (fetch !== undefined) fetch.stale = true;
-    this.#remembered.delete(keyId);
+    this.forget(keyId);
     this.#vault.retire(keyId, how);
   }
 

@@ -1,5 +1,6 @@
 import test from 'ava';
-import { HttpKms, RemoteKms } from '../../dist/client/index.js';
+import { HttpKms } from '../../dist/client/http/kms.js';
+import { RemoteKms } from '../../dist/client/index.js';
 import { createToken } from '../../dist/daemon/token-writer.js';
 import { KmsError } from '../../dist/errors.js';
 import { openKms } from '../../dist/open.js';
