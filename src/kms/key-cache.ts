@@ -55,7 +55,7 @@ export class KeyCache {
   readonly #onReserved: (keyId: string, usesReserved: number) => void;
   readonly #remembered = new Map<string, CachedKey>();
   /** The one that was asked for last: messages of one thread come in a row, and comparing one id is cheaper than finding it. */
-  #lastId: string | undefined;
+  #lastId = '';
   #last: CachedKey | undefined;
   readonly #fetches = new Map<string, Fetch>();
   readonly #reservations = new Map<string, Promise<void>>();
@@ -82,10 +82,11 @@ export class KeyCache {
 
   /** A key that is in the vault as far as is known, undefined if it has to be fetched. INVALID_ARGUMENT for what is no key id. */
   known(keyId: string): CachedKey | undefined {
-    if (keyId === this.#lastId) return this.#last;
+    // Nothing is asked for last where there is no key: what is no id at all must not find one here.
+    if (this.#last !== undefined && keyId === this.#lastId) return this.#last;
     const key = this.#remembered.get(keyId) ?? this.#found(keyId);
     this.#last = key;
-    this.#lastId = key === undefined ? undefined : keyId;
+    this.#lastId = keyId;
     return key;
   }
 
@@ -98,12 +99,12 @@ export class KeyCache {
     if (this.#remembered.size >= MOST_REMEMBERED) this.#remembered.clear();
     const key = { handle, keyVersion: this.#vault.kekVersionOf(handle) };
     this.#remembered.set(keyId, key);
-    this.#lastId = undefined;
+    this.#last = undefined;
     return key;
   }
 
   forget(keyId: string): void {
-    this.#lastId = undefined;
+    this.#last = undefined;
     this.#remembered.delete(keyId);
   }
 

@@ -287,3 +287,17 @@ test('a resolved key of a sealed or closed provider is refused and one of before
   await kms.close();
   for (const form of both) refusedSync(t, () => form.encryptSync(PLAIN), 'SEALED', /closed/);
 });
+
+test('what is no key id finds no key, whichever was used before', async (t) => {
+  const kms = await openMemory(t);
+  const { keyId } = await kms.createDek();
+  const sealed = kms.encryptSync(keyId, PLAIN);
+  for (const wrong of [undefined, null, '', 7, {}] as unknown as string[]) {
+    // Before and after the last key was forgotten.
+    for (const use of [() => kms.encryptSync(keyId, PLAIN), () => kms.createDek()]) {
+      await use();
+      t.throws(() => kms.encryptSync(wrong, PLAIN), { message: /^invalid argument/ }, String(wrong));
+      t.throws(() => kms.decryptSync(wrong, sealed), { message: /^invalid argument/ }, String(wrong));
+    }
+  }
+});
