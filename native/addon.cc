@@ -449,6 +449,7 @@ Napi::Object load(Napi::Env env, Napi::Object exports) {
   definePoolCalls(env, exports, environment);
   defineDocumentCalls(env, exports, environment);
   defineListenCalls(env, exports, environment);
+  defineCertificateCalls(env, exports, environment);
   return exports;
 }
 

@@ -99,6 +99,8 @@ export const MAX_KEYRING_BYTES = MIB;
 export const MAX_KEY_FILE_BYTES = 4 * KIB;
 /** A configuration is a page of text; the parser needs many times its size. */
 export const MAX_CONFIG_BYTES = MIB;
+/** A certificate chain, all authorities of a fleet, or their revocation lists. */
+export const MAX_TLS_FILE_BYTES = 8 * MIB;
 /** Keys listed by one call, and records read for it at most (a filter may pass over many). */
 export const MAX_LIST_LIMIT = 1_000;
 export const LIST_SCAN_LIMIT = 4_096;

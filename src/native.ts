@@ -173,6 +173,13 @@ export interface Binding {
   serveOnPool(space: Space, bits: number, body: Uint8Array): Promise<Uint8Array | number>;
   wipe(secret: Uint8Array): void;
 
+  // Certificates
+  /**
+   * Why a client's chain (DER, its own certificate first) does not lead to one of the authorities now; `''` if it does. With
+   * revocation lists, every issuer must have one in force. Both are PEM.
+   */
+  whyNotTrusted(chain: readonly Uint8Array[], authorities: Uint8Array, revoked: Uint8Array): string;
+
   // Documents
   parseRecord(json: Uint8Array): KeyMeta;
   parseKeyring(json: Uint8Array): KeyringDocument;

@@ -289,7 +289,7 @@ export class Connection {
       this.ready();
       return;
     }
-    if (id === NO_REQUEST && code !== OK) throw new KmsError('STORE_UNAVAILABLE', `the server gave up: ${reader.string()}`);
+    if (id === NO_REQUEST && code !== OK) throw gaveUp(code, reader.string());
     throw new MalformedMessage('an answer to no request');
   }
 
@@ -436,4 +436,10 @@ function readResults(kind: Kind, count: number, reader: Reader, bytes: Buffer): 
   if (kind === KIND.encrypted) return readEncrypted(reader, bytes);
   if (kind === KIND.sealed) return readEncrypted(reader, bytes).ciphertext;
   return kind === KIND.opened ? readBinary(reader, bytes) : readItems(reader, bytes);
+}
+
+/** Why the server ends the connection. Whom it does not let in is told so; everything else is as good as a server that is gone. */
+function gaveUp(code: number, text: string): KmsError {
+  const error = errorOfWire(code, text);
+  return error.code === 'UNAUTHENTICATED' ? error : new KmsError('STORE_UNAVAILABLE', `the server gave up: ${text}`);
 }

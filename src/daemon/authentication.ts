@@ -1,6 +1,8 @@
+import type { X509Certificate } from 'node:crypto';
 import { KmsError } from '../errors.js';
 import type { Peer } from '../native.js';
 import { type Access, ANONYMOUS, type Identity, identify, isLoopback } from './identity.js';
+import { identityOf } from './tls/certificates.js';
 import type { TokenIdentity, Tokens } from './tokens.js';
 
 /** What stands behind `Authorization: Basic`: the token is the password, whatever the user's name (RFC 7617). */
@@ -33,14 +35,33 @@ export class Authentication {
 
   /**
    * The identity of a peer that has not said anything yet; undefined for one that is refused. Over TCP somebody unknown is
-   * `ANONYMOUS` as long as there is a token to come with.
+   * `ANONYMOUS` as long as there is a token to come with or, over TLS, a certificate.
    */
-  ofPeer({ uid, address }: Peer): Identity | undefined {
+  ofPeer({ uid, address }: Peer, isTls = false): Identity | undefined {
     const known = identify(uid, this.ownUid, this.access);
     if (known !== undefined || address === '') return known;
     const { unauthenticatedLoopbackRoles: roles } = this.access;
     if (roles.length > 0 && isLoopback(address)) return { actor: 'loopback', roles: new Set(roles) };
-    return this.tokens !== undefined && this.tokens.count() > 0 ? ANONYMOUS : undefined;
+    return this.knowsTokens || (isTls && this.knowsCertificates) ? ANONYMOUS : undefined;
+  }
+
+  /** The identity of a certificate that was verified; undefined if it names nobody we know, or not any more. */
+  ofCertificate(certificate: X509Certificate): Identity | undefined {
+    const identity = identityOf(certificate, this.access);
+    return identity !== undefined && identity.expires > Date.now() ? identity : undefined;
+  }
+
+  /** Whether anybody beyond this machine could say who he is. */
+  get knowsStrangers(): boolean {
+    return this.knowsCertificates || this.knowsTokens;
+  }
+
+  private get knowsTokens(): boolean {
+    return this.tokens !== undefined && this.tokens.count() > 0;
+  }
+
+  private get knowsCertificates(): boolean {
+    return Object.values(this.access.certificates ?? {}).some((names) => names.length > 0);
   }
 
   /** Throws UNAUTHENTICATED, in one way whatever is wrong with the token. */

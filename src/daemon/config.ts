@@ -27,6 +27,13 @@ export interface DaemonFlags {
   adminUids?: string | undefined;
   auditorUids?: string | undefined;
   allowUnauthenticatedLoopback?: boolean | undefined;
+  tlsCertFile?: string | undefined;
+  tlsKeyFile?: string | undefined;
+  tlsClientCaFile?: string | undefined;
+  tlsCrlFile?: string | undefined;
+  clientCertificates?: string | undefined;
+  adminCertificates?: string | undefined;
+  auditorCertificates?: string | undefined;
   unauthenticatedLoopbackRoles?: string | undefined;
   /** A group, by name or number, that may connect to the socket; its members' uids must be allowed as well. */
   group?: string | undefined;
@@ -43,6 +50,17 @@ export interface DaemonFlags {
   verbose?: boolean | undefined;
 }
 
+/** Absolute paths of PEM files. */
+export interface TlsFiles {
+  /** The daemon's certificate, and those between it and its authority. */
+  certFile: string;
+  keyFile: string;
+  /** Whose certificates clients may come with; without it none is asked for. */
+  clientCaFile: string | undefined;
+  /** With it, every issuer of a client's chain must have a revocation list in force. */
+  crlFile: string | undefined;
+}
+
 /** How long a peer may keep us waiting, in milliseconds. */
 export interface Timeouts {
   firstByteMs: number;
@@ -56,8 +74,9 @@ export interface DaemonConfig {
   /** Absolute path; undefined if a `--socket host:port` took its place. */
   socket: string | undefined;
   socketGroup: number | undefined;
-  /** Loopback addresses to listen on with TCP. */
+  /** Addresses to listen on with TCP; beyond loopback with TLS. */
   endpoints: readonly HostPort[];
+  tls: TlsFiles | undefined;
   /** Absolute path; undefined with `dev`. */
   dataDir: string | undefined;
   /** At most one of the three is given, none with `dev`. */
@@ -91,6 +110,11 @@ function hasMasterKey({ masterKeyFile, masterKeyFd, masterKeyHex }: Effective): 
   return masterKeyFile !== undefined || masterKeyFd !== undefined || masterKeyHex !== undefined;
 }
 
+function tlsFilesOf({ tlsCertFile, tlsKeyFile, tlsClientCaFile, tlsCrlFile }: Effective): TlsFiles | undefined {
+  if (tlsCertFile === undefined || tlsKeyFile === undefined) return undefined;
+  return { certFile: tlsCertFile, keyFile: tlsKeyFile, clientCaFile: tlsClientCaFile, crlFile: tlsCrlFile };
+}
+
 /** Flags over environment over file over defaults. Throws a KmsError of one line that names what is wrong and where it stands. */
 export function resolveConfig(flags: DaemonFlags, env: NodeJS.ProcessEnv): DaemonConfig {
   const values = effective(flags, env);
@@ -102,6 +126,7 @@ export function resolveConfig(flags: DaemonFlags, env: NodeJS.ProcessEnv): Daemo
     );
   }
   const { group, masterKeyHex, allowedUids, adminUids, auditorUids, ...same } = values;
+  const { clientCertificates, adminCertificates, auditorCertificates } = values;
   return {
     ...same,
     masterKeyFile: values.masterKeyFile,
@@ -110,6 +135,7 @@ export function resolveConfig(flags: DaemonFlags, env: NodeJS.ProcessEnv): Daemo
     socketGroup: group,
     dataDir: dev ? undefined : values.dataDir,
     masterKeyBytes: masterKeyHex,
+    tls: tlsFilesOf(values),
     dev,
     initialise: flags.init !== false,
     strict: !dev,
@@ -117,6 +143,7 @@ export function resolveConfig(flags: DaemonFlags, env: NodeJS.ProcessEnv): Daemo
       allowedUids,
       adminUids,
       auditorUids,
+      certificates: { client: clientCertificates, admin: adminCertificates, auditor: auditorCertificates },
       unauthenticatedLoopbackRoles: values.allowUnauthenticatedLoopback ? values.unauthenticatedLoopbackRoles : [],
     },
     timeouts: { firstByteMs: FIRST_BYTE_TIMEOUT_MS, frameMs: FRAME_TIMEOUT_MS, writeStallMs: WRITE_STALL_TIMEOUT_MS },

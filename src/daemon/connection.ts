@@ -25,6 +25,9 @@ function bitsOf(identity: Identity): number {
   return may(identity, 'client') ? BIT.client : 0;
 }
 
+/** Where a connection's bytes come from: a descriptor, or a socket over TLS that was opened and is paused. */
+export type Source = { fd: number } | { socket: Socket };
+
 /** One report for all connections of the thread: it is read before anything else can run. */
 const report = new Int32Array(REPORT_LENGTH);
 
@@ -42,9 +45,9 @@ export class Connection implements Caller {
   private finishing = false;
   private ended = false;
 
-  /** Owns `fd` once it returns; throws before that if the descriptor cannot be used. */
+  /** Owns the source once it returns; throws before that if the descriptor cannot be used. */
   constructor(
-    fd: number,
+    source: Source,
     private readonly service: Service,
     private readonly buffers: SharedBuffers,
     identity: Identity,
@@ -53,15 +56,7 @@ export class Connection implements Caller {
     this.partial = new PartialFrame(buffers.held);
     this.current = identity;
     this.roleBits = bitsOf(identity);
-    const options: SocketConstructorOpts & ConnectOpts = {
-      fd,
-      readable: true,
-      writable: true,
-      // A peer that has said all may close its half and still get its answers.
-      allowHalfOpen: true,
-      onread: { buffer: buffers.readable, callback: (bytes) => this.onBytes(bytes) },
-    };
-    this.socket = new Socket(options);
+    this.socket = 'fd' in source ? this.openPlain(source.fd) : this.openSecured(source.socket);
     this.outlet = new Outlet(
       this.socket,
       buffers,
@@ -122,6 +117,32 @@ export class Connection implements Caller {
 
   private get bits(): number {
     return this.service.kms.sealed ? this.roleBits | BIT.sealed : this.roleBits;
+  }
+
+  private openPlain(fd: number): Socket {
+    const options: SocketConstructorOpts & ConnectOpts = {
+      fd,
+      readable: true,
+      writable: true,
+      // A peer that has said all may close its half and still get its answers.
+      allowHalfOpen: true,
+      onread: { buffer: this.buffers.readable, callback: (bytes) => this.onBytes(bytes) },
+    };
+    return new Socket(options);
+  }
+
+  /** Over TLS Node hands out memory of its own: what it holds is copied to where the rest is read, and wiped. */
+  private openSecured(socket: Socket): Socket {
+    const { readable } = this.buffers;
+    socket.on('data', (chunk: Buffer) => {
+      for (let at = 0; at < chunk.length && !socket.destroyed; at += readable.length) {
+        this.onBytes(chunk.copy(readable, 0, at, at + readable.length));
+      }
+      chunk.fill(0);
+    });
+    // For later: the rest of the connection is not there yet.
+    setImmediate(() => socket.resume());
+    return socket;
   }
 
   private onBytes(bytes: number): boolean {

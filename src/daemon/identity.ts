@@ -8,6 +8,8 @@ export interface Access {
   adminUids: readonly number[];
   /** May read states and lists; neither data nor keys. */
   auditorUids: readonly number[];
+  /** Names of client certificates, by what they may; see `certificateNames`. */
+  certificates?: Readonly<Record<Role, readonly string[]>>;
   /** What TCP peers on loopback may that nothing else identifies; usually nothing. */
   unauthenticatedLoopbackRoles: readonly Role[];
 }

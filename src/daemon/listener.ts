@@ -3,23 +3,30 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { KmsError } from '../errors.js';
 import { SWEEP_INTERVAL_MS } from '../limits.js';
 import { type Acceptor, type AcceptorEvents, binding, type Peer } from '../native.js';
-import { Admission } from './admission.js';
+import { Admission, type Counted } from './admission.js';
 import { SharedBuffers } from './buffers.js';
+import { written } from './config/endpoint.js';
 import type { HostPort } from './config.js';
-import { Connection } from './connection.js';
+import { Connection, type Source } from './connection.js';
 import { HttpSurface } from './http/surface.js';
 import { type Access, ANONYMOUS, type Identity, isLoopback, isSame, NO_UID } from './identity.js';
 import { Burst, errorFields } from './log.js';
 import type { Service } from './operations.js';
+import type { Material } from './tls/files.js';
+import { Handshakes, type Secured } from './tls/handshakes.js';
+import { refuse } from './tls/refusal.js';
 
 /** The first byte of the binary protocol: every frame is shorter than 16 MiB. */
 const BINARY = 0x00;
 /** Sweeps that somebody unknown may take to come with a token. */
 const ANONYMOUS_SWEEPS = 30;
 
-/** The first byte of an HTTP/1.1 request: a letter of its method. */
-function isLetter(byte: number): boolean {
-  return byte >= 0x41 && byte <= 0x5a;
+/** The first byte of a TLS record that begins a handshake: RFC 8446, section 5.1. */
+const TLS_HANDSHAKE = 0x16;
+
+/** The binary protocol, or the letter of a method of HTTP/1.1. */
+function isProtocol(firstByte: number): boolean {
+  return firstByte === BINARY || (firstByte >= 0x41 && firstByte <= 0x5a);
 }
 
 /** A peer that has spoken, in either protocol. */
@@ -34,11 +41,22 @@ interface Served {
 
 /** What is known of it beside. */
 interface Held {
-  peer: Peer;
-  /** Under which uid it is counted. */
-  counted: number;
+  /** As whom it is counted. */
+  counted: Counted;
+  /** Who its peer is now, before anything that it says; undefined if it would be refused. */
+  peerNow(): Identity | undefined;
+  /** Whether what its handshake rested on still holds. */
+  isTrusted(): boolean;
   /** In which it was nobody. */
   sweeps: number;
+}
+
+/** One listening socket. */
+interface Door {
+  /** What may stand in `Host`; undefined where no name leads there, or a certificate proves the name. */
+  hosts: ReadonlySet<string> | undefined;
+  /** Undefined where no TLS is spoken. */
+  handshakes: Handshakes | undefined;
 }
 
 export interface Address {
@@ -64,10 +82,15 @@ export class Listener {
   private readonly http: HttpSurface;
   private readonly refused: Burst;
   private acceptors: Acceptor[] = [];
+  private readonly handshakes: Handshakes[] = [];
   private sweeper: NodeJS.Timeout | undefined;
   private whenEmpty: (() => void) | undefined;
 
-  constructor(private readonly service: Service) {
+  /** `material` is for the endpoints with TLS; it is not needed without. */
+  constructor(
+    private readonly service: Service,
+    private readonly material?: Material,
+  ) {
     this.http = new HttpSurface(service, this.buffers.held);
     this.refused = new Burst(service.log, 'warn', 'peer_refused');
   }
@@ -84,16 +107,11 @@ export class Listener {
       for (const fd of inherited) this.adopt(fd);
       if (socket !== undefined && inherited.length === 0) {
         this.acceptors.push(
-          binding.listenUnix(
-            socket,
-            0o600,
-            firstByteMs,
-            this.events(() => undefined),
-          ),
+          binding.listenUnix(socket, 0o600, firstByteMs, this.events({ hosts: undefined, handshakes: undefined })),
         );
         if (socketGroup !== undefined) openTo(socket, socketGroup);
       }
-      const ports = endpoints.map(({ host, port }) => this.open(host, port));
+      const ports = endpoints.map((endpoint) => this.open(endpoint));
       this.sweeper = setInterval(() => this.sweep(), SWEEP_INTERVAL_MS);
       return ports;
     } catch (error) {
@@ -103,10 +121,16 @@ export class Listener {
     }
   }
 
-  /** From now on. Whoever is somebody else by it has to come again: a connection keeps the roles that it began with. */
-  replaceAccess(access: Access): void {
+  /**
+   * From now on. Whoever is somebody else by it has to come again, and whose certificate does not lead to an authority of
+   * `material` any more: a connection keeps the roles that it began with.
+   */
+  replaceAccess(access: Access, material?: Material): void {
     this.service.authentication.replace(access);
-    for (const [connection, held] of this.connections) if (!this.isCurrent(connection, held)) connection.finish();
+    if (material !== undefined) for (const one of this.handshakes) one.replace(material);
+    for (const [connection, held] of this.connections) {
+      if (!this.isCurrent(connection, held) || !held.isTrusted()) connection.finish();
+    }
   }
 
   /** Accepts no more, answers what is under way for at most `graceMs`, then closes every connection. */
@@ -122,29 +146,42 @@ export class Listener {
   }
 
   /** The port that it has. */
-  private open(host: string, port: number): number {
-    let hosts: ReadonlySet<string> | undefined;
-    const events = this.events(() => hosts);
-    const acceptor = binding.listenTcp(host, port, this.service.timeouts.firstByteMs, events);
+  private open(endpoint: HostPort): number {
+    const { host, port, isTls } = endpoint;
+    if (!isLoopback(host) && !this.service.authentication.knowsStrangers) {
+      const remedy = 'list certificates, or make a token first';
+      throw new KmsError('INVALID_ARGUMENT', `${written(endpoint)}: nobody beyond this machine is known: ${remedy}`);
+    }
+    const door: Door = { hosts: undefined, handshakes: isTls === true ? this.newHandshakes() : undefined };
+    const acceptor = binding.listenTcp(host, port, this.service.timeouts.firstByteMs, this.events(door));
     this.acceptors.push(acceptor);
-    hosts = hostsOf(host, acceptor.port);
+    if (!isTls) door.hosts = hostsOf(host, acceptor.port);
     return acceptor.port;
   }
 
   private adopt(fd: number): void {
-    let hosts: ReadonlySet<string> | undefined;
-    const events = this.events(() => hosts);
-    const acceptor = binding.listenFd(fd, this.service.timeouts.firstByteMs, events);
+    const door: Door = { hosts: undefined, handshakes: undefined };
+    const acceptor = binding.listenFd(fd, this.service.timeouts.firstByteMs, this.events(door));
     // Nothing has been accepted yet: that is for a later turn of the event loop.
     this.acceptors.push(acceptor);
     const { address, port } = acceptor;
     if (address === '') return;
-    if (!isLoopback(address)) throw new KmsError('UNSUPPORTED', 'an inherited socket beyond loopback: it needs TLS');
-    hosts = hostsOf(address, port);
+    if (isLoopback(address)) door.hosts = hostsOf(address, port);
+    else if (this.material !== undefined && this.service.authentication.knowsStrangers) door.handshakes = this.newHandshakes();
+    else throw new KmsError('INVALID_ARGUMENT', 'an inherited socket beyond loopback: it needs TLS, and somebody who is known');
+  }
+
+  private newHandshakes(): Handshakes {
+    if (this.material === undefined) throw new Error('an endpoint with TLS and no certificate');
+    const failed = (why: string) => this.service.log('debug', 'handshake_failed', { why });
+    const handshakes = new Handshakes(this.material, this.service.timeouts.firstByteMs, failed);
+    this.handshakes.push(handshakes);
+    return handshakes;
   }
 
   private stopAccepting(): void {
     for (const acceptor of this.acceptors) acceptor.close();
+    for (const one of this.handshakes) one.close();
     this.acceptors = [];
   }
 
@@ -158,8 +195,8 @@ export class Listener {
     timer.abort();
   }
 
-  /** `hosts` are known once the endpoint has its port. */
-  private events(hosts: () => ReadonlySet<string> | undefined): AcceptorEvents {
+  private events(door: Door): AcceptorEvents {
+    const { authentication } = this.service;
     /** TCP peers that came as nobody and have not spoken yet, by their end of the connection, which is nobody else's meanwhile. */
     const nobodies = new Set<string>();
     const endOf = ({ address, port }: Peer) => `${address} ${port}`;
@@ -168,12 +205,12 @@ export class Listener {
     return {
       onPeer: (peer) =>
         this.guarded(() => {
-          const identity = this.service.authentication.ofPeer(peer);
+          const identity = authentication.ofPeer(peer, door.handshakes !== undefined);
           if (!this.admit(peer, identity)) return false;
           if (identity === ANONYMOUS) nobodies.add(endOf(peer));
           return true;
         }) ?? false,
-      onReady: (fd, peer, firstByte) => this.guarded(() => this.ready(fd, peer, counted(peer), firstByte, hosts())),
+      onReady: (fd, peer, firstByte) => this.guarded(() => this.ready(fd, peer, counted(peer), firstByte, door)),
       onGone: (peer) => this.guarded(() => this.admission.release(counted(peer))),
     };
   }
@@ -188,27 +225,78 @@ export class Listener {
     return false;
   }
 
-  private ready(fd: number, peer: Peer, counted: number, firstByte: number, hosts: ReadonlySet<string> | undefined): void {
-    const identity = this.service.authentication.ofPeer(peer);
-    const isKnown = firstByte === BINARY || isLetter(firstByte);
+  /** A peer that has spoken: over TLS it has said only that it wants to. */
+  private ready(fd: number, peer: Peer, counted: number, firstByte: number, door: Door): void {
+    const { handshakes } = door;
+    const identity = this.service.authentication.ofPeer(peer, handshakes !== undefined);
+    const isKnown = handshakes === undefined ? isProtocol(firstByte) : firstByte === TLS_HANDSHAKE;
     if (identity === undefined || !isKnown || this.acceptors.length === 0) {
       binding.closeFd(fd);
       this.admission.release(counted);
       this.service.log('debug', 'unknown_protocol', { uid: peer.uid, first_byte: firstByte });
       return;
     }
-    const onClose = (connection: Served) => this.closed(connection);
     try {
-      const connection =
-        firstByte === BINARY
-          ? new Connection(fd, this.service, this.buffers, identity, onClose)
-          : this.http.take(fd, identity, hosts, () => this.isStill(identity, peer), onClose);
-      this.connections.set(connection, { peer, counted, sweeps: 0 });
+      if (handshakes !== undefined) {
+        handshakes.take(fd, (secured) => this.guarded(() => this.secured(secured, peer, counted, handshakes)));
+        return;
+      }
+      const peerNow = () => this.service.authentication.ofPeer(peer);
+      this.serve({ fd }, firstByte, identity, door.hosts, { counted, peerNow, isTrusted: () => true, sweeps: 0 });
     } catch (error) {
       binding.closeFd(fd);
       this.admission.release(counted);
       throw error;
     }
+  }
+
+  /** Its certificate says who it is if it names somebody; otherwise it is who it would be without. */
+  private secured(secured: Secured | undefined, peer: Peer, counted: Counted, handshakes: Handshakes): void {
+    if (secured === undefined) {
+      this.admission.release(counted);
+      return;
+    }
+    const { socket, firstByte, certificate, chain, fault } = secured;
+    const { authentication } = this.service;
+    const named = () => (certificate === undefined ? undefined : authentication.ofCertificate(certificate));
+    const peerNow = () => named() ?? authentication.ofPeer(peer);
+    const identity = fault === '' ? peerNow() : undefined;
+    const held = {
+      counted,
+      peerNow,
+      isTrusted: () => certificate === undefined || handshakes.whyNotTrusted(chain) === '',
+      sweeps: 0,
+    };
+    const reason = identity === undefined ? fault || 'nobody' : this.recount(held, identity, named() !== undefined);
+    if (identity !== undefined && reason === undefined && isProtocol(firstByte) && this.acceptors.length > 0) {
+      this.serve({ socket }, firstByte, identity, undefined, held);
+      return;
+    }
+    this.admission.release(held.counted);
+    if (reason !== undefined) this.refused.note(() => ({ address: peer.address, reason }));
+    if (identity === undefined) refuse(socket, firstByte);
+    else socket.destroy();
+  }
+
+  /** Who has proved to be somebody is no nobody any more. Why that cannot be; undefined, and `held` says so, if it can. */
+  private recount(held: Held, { actor }: Identity, byCertificate: boolean): string | undefined {
+    if (!byCertificate) return undefined;
+    const reason = this.admission.admit(actor);
+    if (reason !== undefined) return reason;
+    this.admission.release(held.counted);
+    held.counted = actor;
+    return undefined;
+  }
+
+  /** Throws, and owns nothing then, if the descriptor cannot be used. */
+  private serve(source: Source, firstByte: number, identity: Identity, hosts: Door['hosts'], held: Held): void {
+    const onClose = (connection: Served) => this.closed(connection);
+    const isCurrent = () => isStill(identity, held);
+    const connection =
+      firstByte === BINARY
+        ? new Connection(source, this.service, this.buffers, identity, onClose)
+        : this.http.take(source, identity, hosts, isCurrent, onClose);
+    this.connections.set(connection, held);
   }
 
   private closed(connection: Served): void {
@@ -220,22 +308,17 @@ export class Listener {
   }
 
   /** Whether it is still who it was when it was taken on, or when it came with its token. */
-  private isCurrent({ identity }: Served, { peer }: Held): boolean {
+  private isCurrent({ identity }: Served, held: Held): boolean {
     if (identity.actor.startsWith('token:')) return this.service.authentication.isCurrent(identity);
-    return this.isStill(identity, peer);
-  }
-
-  private isStill(identity: Identity, peer: Peer): boolean {
-    const now = this.service.authentication.ofPeer(peer);
-    return now !== undefined && isSame(now, identity);
+    return isStill(identity, held);
   }
 
   private sweep(): void {
     for (const [connection, held] of this.connections) {
       connection.sweep();
       if (!connection.isKnown && ++held.sweeps > ANONYMOUS_SWEEPS) connection.finish();
-      // A token may have been revoked, or have expired.
-      if (connection.identity.actor.startsWith('token:') && !this.isCurrent(connection, held)) connection.finish();
+      // A token may have been revoked; it and a certificate may have expired.
+      if (/^(token|cert):/.test(connection.identity.actor) && !this.isCurrent(connection, held)) connection.finish();
     }
     this.refused.turn();
     this.service.failures.turn();
@@ -251,6 +334,11 @@ export class Listener {
       return undefined;
     }
   }
+}
+
+function isStill(identity: Identity, { peerNow }: Held): boolean {
+  const now = peerNow();
+  return now !== undefined && isSame(now, identity);
 }
 
 /** In this order the socket is never open to the group that it happened to be made with. */

@@ -6,6 +6,7 @@ import type { EmbeddedKms } from '../kms/embedded.js';
 import { STOP_GRACE_MS } from '../limits.js';
 import { binding } from '../native.js';
 import { Authentication } from './authentication.js';
+import { written } from './config/endpoint.js';
 import type { DaemonConfig } from './config.js';
 import { DEFAULT_SOCKET } from './defaults.js';
 import { OVERFLOW_UID } from './identity.js';
@@ -15,6 +16,7 @@ import { Burst, errorFields, Journal, type Log } from './log.js';
 import type { Service } from './operations.js';
 import { Policy } from './policy.js';
 import { reloaded } from './reload.js';
+import { checkMaterial, type Material, readMaterial } from './tls/files.js';
 import { Tokens } from './tokens.js';
 import { Turnstile } from './turnstile.js';
 
@@ -26,8 +28,10 @@ export interface Daemon {
   readonly socket: string;
   /** Of the endpoints, in their order. */
   readonly ports: readonly number[];
-  /** Takes over what may change while it runs. */
-  reload(config: DaemonConfig): void;
+  /** That have spoken and are open. */
+  connections(): number;
+  /** Reads what may change while it runs; the result makes it hold. Throws, and changes nothing, if it cannot be had. */
+  reload(config: DaemonConfig): () => void;
   /** Accepts no more, finishes what is under way, wipes all keys, removes the socket. May be called again. */
   stop(): Promise<void>;
 }
@@ -40,6 +44,7 @@ export async function startDaemon(given: DaemonConfig, log: Log, inherited: read
   const config = inherited.length === 0 ? given : { ...given, socket: undefined };
   refuseUnsafeProcess(config.strict);
   binding.hardenProcess();
+  const material = materialOf(config);
   const kms = await createEmbeddedKms(optionsOf(config));
   const service: Service = {
     kms,
@@ -54,13 +59,15 @@ export async function startDaemon(given: DaemonConfig, log: Log, inherited: read
     startedAt: performance.now(),
     connections: () => listener.size,
   };
-  const listener = new Listener(service);
+  const listener = new Listener(service, material);
   let ports: number[];
   try {
     ports = listener.start({ ...config, inherited });
   } catch (error) {
     await kms.close();
     throw error;
+  } finally {
+    material?.key.fill(0);
   }
   announce(config, service, ports, inherited.length);
   let stopped: Promise<void> | undefined;
@@ -74,12 +81,27 @@ export async function startDaemon(given: DaemonConfig, log: Log, inherited: read
     kms,
     socket: config.socket ?? '',
     ports,
-    reload: ({ access }) => listener.replaceAccess(access),
+    connections: () => listener.size,
+    reload: (next) => {
+      const replaced = materialOf(next);
+      return () => {
+        listener.replaceAccess(next.access, replaced);
+        replaced?.key.fill(0);
+      };
+    },
     stop: () => {
       stopped ??= stop();
       return stopped;
     },
   };
+}
+
+/** Throws before anything changes. */
+function materialOf({ tls }: DaemonConfig): Material | undefined {
+  if (tls === undefined) return undefined;
+  const material = readMaterial(tls);
+  checkMaterial(material, tls);
+  return material;
 }
 
 /**
@@ -129,8 +151,9 @@ function reloading(daemon: Daemon, first: DaemonConfig, journal: Journal, resolv
       const next = resolveAgain();
       next.masterKeyBytes?.fill(0);
       const { config, changed, needsRestart } = reloaded(current, next);
+      const takeOver = daemon.reload(config);
       journal.replace(config);
-      daemon.reload(config);
+      takeOver();
       current = config;
       warn(config, journal.log);
       journal.log('info', 'reloaded', { changed: changed.join(', '), needs_restart: needsRestart.join(', ') });
@@ -188,7 +211,7 @@ function announce(config: DaemonConfig, { kms, log, version }: Service, ports: r
   log('info', 'listening', {
     socket: config.socket,
     inherited: inherited === 0 ? undefined : inherited,
-    endpoints: config.endpoints.map(({ host }, index) => `${host}:${ports[index]}`).join(', ') || undefined,
+    endpoints: config.endpoints.map((one, index) => written({ ...one, port: ports[index] ?? one.port })).join(', ') || undefined,
     data_dir: kms.dataDir,
     version,
     pid: process.pid,

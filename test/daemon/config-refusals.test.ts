@@ -12,8 +12,8 @@ const WRONG: Array<[yaml: string, line: string]> = [
   ['socket: [a, b]', '1: socket: must be one value, not "a,b"'],
   ['socket:\n  path: /x', '2: socket: must be a value, not a mapping'],
   ['endpoint: kms.example:1', '1: endpoint: must have an IP address or localhost for a host, not "kms.example:1"'],
-  ['endpoint: 127.0.0.1', '1: endpoint: must be host:port, [v6]:port or http://host:port, not "127.0.0.1"'],
-  ['endpoint: ::1:80', '1: endpoint: must be host:port, [v6]:port or http://host:port, not "::1:80"'],
+  ['endpoint: 127.0.0.1', '1: endpoint: must be host:port, [v6]:port, http://host:port or https://host:port, not "127.0.0.1"'],
+  ['endpoint: ::1:80', '1: endpoint: must be host:port, [v6]:port, http://host:port or https://host:port, not "::1:80"'],
   ['endpoint: 127.0.0.1:0', '1: endpoint: must have a port from 1 to 65535, not "127.0.0.1:0"'],
   ['endpoint: 127.0.0.1:65536', '1: endpoint: must have a port from 1 to 65535, not "127.0.0.1:65536"'],
   ['endpoint: http://u:pw@127.0.0.1:1', '1: endpoint: must not hold a user or a password, not "http://…@127.0.0.1:1"'],
@@ -68,20 +68,55 @@ for (const [yaml, line] of WRONG) {
   });
 }
 
-const UNSUPPORTED: Array<[endpoint: string, rule: RegExp]> = [
-  ['https://127.0.0.1:1', /TLS is not in this version/],
-  ['0.0.0.0:1', /beyond loopback TLS is needed, which is not in this version/],
+const REFUSED: Array<[endpoint: string, rule: RegExp]> = [
+  ['0.0.0.0:1', /beyond loopback TLS is needed: give https:\/\/0\.0\.0\.0:1/],
   ['[::]:1', /beyond loopback/],
   ['[::ffff:127.0.0.1]:1', /beyond loopback/],
-  ['[fe80::1%eth0]:1', /beyond loopback/],
-  ['10.0.0.1:1', /beyond loopback/],
+  ['http://10.0.0.1:1', /beyond loopback/],
+  ['[fe80::1%eth0]:1', /without a zone/],
+  ['https://[fe80::1%eth0]:1', /without a zone/],
+  ['https://kms.example:1', /must have an IP address or localhost/],
+  ['https://10.0.0.1', /must be host:port/],
+  ['https://127.0.0.1:1', /needs tls\.cert_file and tls\.key_file/],
+  ['kms+tls://127.0.0.1:1', /must be host:port/],
 ];
-for (const [endpoint, rule] of UNSUPPORTED) {
-  test(`the endpoint ${endpoint} is not in this version, and one line says so`, (t) => {
-    t.throws(() => showConfig({ endpoint }, {}), { code: 'UNSUPPORTED', message: rule });
-    t.throws(() => showConfig({ config: configFile(t, `endpoint: "${endpoint}"`) }, {}), { code: 'UNSUPPORTED', message: rule });
+for (const [endpoint, rule] of REFUSED) {
+  test(`the endpoint ${endpoint} is refused, and one line says why`, (t) => {
+    t.throws(() => showConfig({ endpoint }, {}), { code: 'INVALID_ARGUMENT', message: rule });
+    const config = configFile(t, `endpoint: "${endpoint}"`);
+    const inFile = t.throws(() => showConfig({ config }, {}), { code: 'INVALID_ARGUMENT', message: rule });
+    t.true(inFile?.message.includes(`${config}:1: endpoint: `), inFile?.message);
   });
 }
+
+const HALF: Array<[yaml: string, rule: string]> = [
+  ['tls: {cert_file: /c}', 'tls.cert_file: means nothing without tls.key_file'],
+  ['tls: {key_file: /k}', 'tls.key_file: means nothing without tls.cert_file'],
+  ['tls: {client_ca_file: /a}', 'tls.client_ca_file: means nothing without tls.cert_file'],
+  ['tls: {cert_file: /c, key_file: /k, crl_file: /r}', 'tls.crl_file: means nothing without tls.client_ca_file'],
+  ['auth: {client_certificates: [CN:a]}', 'auth.client_certificates: means nothing without tls.client_ca_file'],
+  [
+    'tls: {cert_file: /c, key_file: /k, client_ca_file: /a}',
+    'tls.client_ca_file: means nothing without names in auth.client_certificates, auth.admin_certificates, auth.auditor_certificates',
+  ],
+  ['auth: {client_certificates: [app]}', 'auth.client_certificates: must be names of certificates, as CN:app'],
+  ['auth: {admin_certificates: ["IP Address:127.0.0.1"]}', 'auth.admin_certificates: must be names of certificates'],
+];
+for (const [yaml, rule] of HALF) {
+  test(`half of TLS is refused: ${yaml}`, (t) => {
+    const config = configFile(t, yaml);
+    const error = t.throws(() => showConfig({ config }, {}), { code: 'INVALID_ARGUMENT' });
+    t.true(error?.message.startsWith(`invalid argument: ${config}:1: ${rule}`), error?.message);
+  });
+}
+
+test('TLS that is whole is taken, beyond loopback too', (t) => {
+  const yaml =
+    'listen: {endpoints: ["https://0.0.0.0:1", "https://[::]:2/kms", "127.0.0.1:3"]}\ntls: {cert_file: /c, key_file: /k}';
+  const { shown } = showConfig({ config: configFile(t, yaml) }, {});
+  const endpoints = shown.find(({ key }) => key === 'listen.endpoints')?.value as unknown;
+  t.deepEqual(endpoints, ['https://0.0.0.0:1', 'https://[::]:2', '127.0.0.1:3']);
+});
 
 test('loopback in any of its spellings is taken', (t) => {
   const { shown } = showConfig({ endpoint: '127.9.9.9:1,LOCALHOST:2,[0:0::0:1]:3,http://[::1]:4/kms' }, {});

@@ -29,6 +29,13 @@ const SAMPLES: Record<Name, Array<[text: string, shown: unknown]>> = {
     ['admin', ['admin']],
     ['client', ['client']],
   ],
+  tlsCertFile: [1, 2, 3].map((n) => [`/c${n}`, `/c${n}`]),
+  tlsKeyFile: [1, 2, 3].map((n) => [`/k${n}`, `/k${n}`]),
+  tlsClientCaFile: [1, 2, 3].map((n) => [`/a${n}`, `/a${n}`]),
+  tlsCrlFile: [1, 2, 3].map((n) => [`/r${n}`, `/r${n}`]),
+  clientCertificates: [1, 2, 3].map((n) => [`CN:a${n}, URI:spiffe://b/c`, [`CN:a${n}`, 'URI:spiffe://b/c']]),
+  adminCertificates: [1, 2, 3].map((n) => [`DNS:a${n}`, [`DNS:a${n}`]]),
+  auditorCertificates: [1, 2, 3].map((n) => [`email:a${n}@b`, [`email:a${n}@b`]]),
   cachedKeys: [1, 2, 3].map((n) => [`${n}`, n]),
   keptContexts: [1, 2, 3].map((n) => [`${n}`, n]),
   contextIdleMs: [1, 2, 3].map((n) => [`${n}`, n]),
@@ -42,6 +49,19 @@ const SAMPLES: Record<Name, Array<[text: string, shown: unknown]>> = {
   ],
 };
 
+const TLS: DaemonFlags = {
+  tlsCertFile: '/c',
+  tlsKeyFile: '/k',
+  tlsClientCaFile: '/a',
+  tlsCrlFile: '/r',
+  clientCertificates: 'CN:x',
+};
+/** What a key means nothing without. */
+function companions(name: Name): DaemonFlags {
+  if (name === 'unauthenticatedLoopbackRoles') return { allowUnauthenticatedLoopback: true };
+  return /^tls|Certificates$/.test(name) ? { ...TLS, [name]: undefined } : {};
+}
+
 /** The key's row, among what is shown. */
 function row(name: Name, flags: DaemonFlags, env: NodeJS.ProcessEnv) {
   const { shown } = showConfig(flags, env);
@@ -51,7 +71,7 @@ function row(name: Name, flags: DaemonFlags, env: NodeJS.ProcessEnv) {
 for (const name of NAMES) {
   const { yaml = [], flag, variables = [] } = placeOf(name);
   const [inFile, inEnvironment, onCommandLine] = SAMPLES[name];
-  const also = name === 'unauthenticatedLoopbackRoles' ? { allowUnauthenticatedLoopback: true } : {};
+  const also = companions(name);
 
   for (const key of [...yaml, ...yaml.filter((one) => !one.includes('.')).map((one) => `security.kms.${one}`)]) {
     test(`${name}: the file's ${key} holds over the default, and its line is remembered`, (t) => {

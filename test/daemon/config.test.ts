@@ -10,7 +10,9 @@ test('the defaults: compatibility socket, data dir beside us, strict, initialisi
   t.is(config.dataDir, resolve('kms-data'));
   t.true(config.strict);
   t.true(config.initialise);
-  t.deepEqual(config.access, { allowedUids: [], adminUids: [], auditorUids: [], unauthenticatedLoopbackRoles: [] });
+  const certificates = { client: [], admin: [], auditor: [] };
+  t.deepEqual(config.access, { allowedUids: [], adminUids: [], auditorUids: [], certificates, unauthenticatedLoopbackRoles: [] });
+  t.is(config.tls, undefined);
   t.is(config.socketGroup, undefined);
   t.deepEqual(config.endpoints, []);
   t.is(config.logFile, undefined);

@@ -1,9 +1,10 @@
 import type { DaemonFlags } from '../config.js';
-import type { HostPort } from './endpoint.js';
+import { type HostPort, written } from './endpoint.js';
 import { gather } from './layers.js';
 import { credentialOf, inConfiguration, MASTER_KEYS, refuseTwoKeys, refuseWithDev } from './master-key.js';
 import { NAMES, type Name, placeOf, SCHEMA, titleOf, type Values } from './schema.js';
 import { refusal, type Setting, type Warning } from './setting.js';
+import { refuseHalfTls } from './tls.js';
 
 /** Where a TCP listener is wanted. */
 export interface Endpoint extends HostPort {
@@ -42,9 +43,7 @@ function parse(settings: Settings): Values {
   if (parsed.success) return parsed.data;
   const [issue] = parsed.error.issues;
   const name = issue?.path[0] as Name;
-  const unsupported = issue?.code === 'custom' && issue.params?.['unsupported'] === true;
-  const code = unsupported ? 'UNSUPPORTED' : 'INVALID_ARGUMENT';
-  throw refusal(strongest(name) as Setting, issue?.message ?? 'is not valid', placeOf(name).secret, code);
+  throw refusal(strongest(name) as Setting, issue?.message ?? 'is not valid', placeOf(name).secret);
 }
 
 interface Socket {
@@ -77,10 +76,6 @@ function endpointsOf(given: HostPort[], source: string, ofSocket: Endpoint | und
   return all.filter((one, at) => all.findIndex(({ host, port }) => host === one.host && port === one.port) === at);
 }
 
-function written({ host, port }: HostPort): string {
-  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
-}
-
 function shownValue(value: unknown): Shown['value'] {
   return value === undefined ? null : (value as Shown['value']);
 }
@@ -111,6 +106,7 @@ export function effective(flags: DaemonFlags, env: NodeJS.ProcessEnv): Effective
   const sourceOf = (name: Name) => settings.get(name)?.[0]?.source ?? DEFAULT;
   const socket = socketOf(values.socket, settings.get('socket'));
   const endpoints = endpointsOf(values.endpoint, sourceOf('endpoint'), socket.endpoint, flags.asOriginal === true);
+  refuseHalfTls(values, settings, endpoints);
   const shown = NAMES.map((name): Shown => {
     const { secret, live = false } = placeOf(name);
     const row = { key: titleOf(name), source: sourceOf(name), live };

@@ -4,49 +4,60 @@ export interface HostPort {
   /** An IP address. */
   host: string;
   port: number;
+  /** TLS and nothing else is spoken there. */
+  isTls?: true;
 }
 
-/** Why a text is no endpoint; `unsupported` for one that a later version may take. */
+/** Why a text is no endpoint. */
 export interface NoEndpoint {
   rule: string;
-  unsupported: boolean;
 }
 
-const FORM = 'must be host:port, [v6]:port or http://host:port';
+const FORM = 'must be host:port, [v6]:port, http://host:port or https://host:port';
 const LAST_PORT = 65_535;
 
 function wrong(rule: string): NoEndpoint {
-  return { rule, unsupported: false };
+  return { rule };
 }
 
 /** `::1` in any of its spellings. A mapped IPv4 address is not among them: what it reaches depends on the system. */
 function isLoopback(host: string): boolean {
   if (isIPv4(host)) return host.startsWith('127.');
-  return !host.includes('%') && new URL(`http://[${host}]`).hostname === '[::1]';
+  return new URL(`http://[${host}]`).hostname === '[::1]';
+}
+
+interface Authority {
+  text: string;
+  isTls: boolean;
 }
 
 /** The text without its scheme and path, which clients' addresses have. */
-function authorityOf(text: string): string | NoEndpoint {
+function authorityOf(text: string): Authority | NoEndpoint {
   const scheme = /^([a-z][a-z0-9+.-]*):\/\//i.exec(text);
-  if (scheme === null) return text;
+  if (scheme === null) return { text, isTls: false };
   const name = scheme[1]?.toLowerCase();
-  if (name === 'https') return { rule: 'TLS is not in this version; give http:// or host:port', unsupported: true };
-  if (name !== 'http') return wrong(FORM);
+  if (name !== 'http' && name !== 'https') return wrong(FORM);
   const [authority = ''] = text.slice(scheme[0].length).split(/[/?#]/);
-  return authority.includes('@') ? wrong('must not hold a user or a password') : authority;
+  return authority.includes('@') ? wrong('must not hold a user or a password') : { text: authority, isTls: name === 'https' };
 }
 
 /** Where to listen. A host by name is not looked up: what answers may be another machine tomorrow. */
 export function parseEndpoint(text: string): HostPort | NoEndpoint {
   const authority = authorityOf(text);
-  if (typeof authority !== 'string') return authority;
-  const parts = /^(?:\[([^\]]*)\]|([^:[\]/]*)):(\d{1,5})$/.exec(authority);
+  if ('rule' in authority) return authority;
+  const parts = /^(?:\[([^\]]*)\]|([^:[\]/]*)):(\d{1,5})$/.exec(authority.text);
   if (parts === null) return wrong(FORM);
   const [, v6, name = '', digits] = parts;
   const host = v6 ?? (name.toLowerCase() === 'localhost' ? '127.0.0.1' : name);
   if (isIP(host) !== (v6 === undefined ? 4 : 6)) return wrong('must have an IP address or localhost for a host');
   const port = Number(digits);
   if (port < 1 || port > LAST_PORT) return wrong(`must have a port from 1 to ${LAST_PORT}`);
-  if (!isLoopback(host)) return { rule: 'beyond loopback TLS is needed, which is not in this version', unsupported: true };
-  return { host, port };
+  if (host.includes('%')) return wrong('must have an address without a zone');
+  if (!authority.isTls && !isLoopback(host)) return wrong(`beyond loopback TLS is needed: give https://${authority.text}`);
+  return { host, port, ...(authority.isTls && { isTls: true }) };
+}
+
+/** As it is shown, and as it could be given. */
+export function written({ host, port, isTls }: HostPort): string {
+  return `${isTls ? 'https://' : ''}${host.includes(':') ? `[${host}]` : host}:${port}`;
 }

@@ -8,7 +8,21 @@ import {
   DEFAULT_KEY_IDLE_MS,
 } from '../../limits.js';
 import { DEFAULT_DATA_DIR, DEFAULT_SOCKET } from '../defaults.js';
-import { count, descriptor, endpoints, flag, group, hexKey, keyFile, level, path, roles, socket, uids } from './values.js';
+import {
+  certificateNames,
+  count,
+  descriptor,
+  endpoints,
+  flag,
+  group,
+  hexKey,
+  keyFile,
+  level,
+  path,
+  roles,
+  socket,
+  uids,
+} from './values.js';
 
 /** Where a value may come from, beside its default. */
 export interface Place {
@@ -68,6 +82,19 @@ export const SCHEMA = z.object({
     flag: 'unauthenticated-loopback-roles',
     live: true,
   }),
+  tlsCertFile: path.optional().register(PLACES, { yaml: ['tls.cert_file'], flag: 'tls-cert-file', live: true }),
+  tlsKeyFile: path.optional().register(PLACES, { yaml: ['tls.key_file'], flag: 'tls-key-file', live: true }),
+  tlsClientCaFile: path.optional().register(PLACES, { yaml: ['tls.client_ca_file'], flag: 'tls-client-ca-file', live: true }),
+  tlsCrlFile: path.optional().register(PLACES, { yaml: ['tls.crl_file'], flag: 'tls-crl-file', live: true }),
+  clientCertificates: certificateNames
+    .default([])
+    .register(PLACES, { yaml: ['auth.client_certificates'], flag: 'client-certificates', live: true }),
+  adminCertificates: certificateNames
+    .default([])
+    .register(PLACES, { yaml: ['auth.admin_certificates'], flag: 'admin-certificates', live: true }),
+  auditorCertificates: certificateNames
+    .default([])
+    .register(PLACES, { yaml: ['auth.auditor_certificates'], flag: 'auditor-certificates', live: true }),
   cachedKeys: count(1, 10_000_000)
     .default(DEFAULT_CACHED_KEYS)
     .register(PLACES, { yaml: ['cache.cached_keys'], flag: 'cached-keys' }),

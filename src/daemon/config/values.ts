@@ -58,14 +58,20 @@ export const path = one.refine(isPath, 'must be a path').transform((text) => res
 /** Its name would stand in messages, and a key for a name gets there. */
 export const keyFile = path.refine((file) => !/[0-9a-f]{64}$/i.test(file), 'must be the path of a file');
 
+const CERTIFICATE_NAMES = 'must be names of certificates, as CN:app, DNS:app.internal, URI:spiffe://domain/app or email:a@b';
+/** Names of which every one is told apart by its kind: a common name that looks like an address is none. */
+export const certificateNames = list.pipe(
+  z.array(z.string().regex(/^(CN|DNS|URI|email):[^\p{Cc}\s"]{1,256}$/u, CERTIFICATE_NAMES)),
+);
+
 const endpoint = z.string().transform((text, context): HostPort => {
   const found = parseEndpoint(text);
   return 'rule' in found ? noEndpoint(found, context) : found;
 });
 export const endpoints = list.pipe(z.array(endpoint));
 
-function noEndpoint({ rule, unsupported }: NoEndpoint, context: z.RefinementCtx): never {
-  context.addIssue({ code: 'custom', message: rule, params: { unsupported } });
+function noEndpoint({ rule }: NoEndpoint, context: z.RefinementCtx): never {
+  context.addIssue({ code: 'custom', message: rule });
   return z.NEVER;
 }
 

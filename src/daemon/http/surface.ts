@@ -4,6 +4,7 @@ import { KmsError } from '../../errors.js';
 import { HTTP_IDLE_TIMEOUT_MS, MAX_HTTP_HEADER_BYTES, MAX_HTTP_IN_FLIGHT, SWEEP_INTERVAL_MS } from '../../limits.js';
 import type { Authentication } from '../authentication.js';
 import type { HeldBytes } from '../buffers.js';
+import type { Source } from '../connection.js';
 import { ANONYMOUS, type Identity } from '../identity.js';
 import type { Service } from '../operations.js';
 import { sendError } from './answers.js';
@@ -130,18 +131,19 @@ export class HttpSurface {
     this.server.emit('listening');
   }
 
-  /** Owns `fd` once it returns; throws before that if the descriptor cannot be used. */
+  /** Owns the source once it returns; throws before that if the descriptor cannot be used. */
   take(
-    fd: number,
+    source: Source,
     identity: Identity,
     hosts: ReadonlySet<string> | undefined,
     isCurrent: () => boolean,
     onClose: (connection: HttpConnection) => void,
   ): HttpConnection {
-    const socket = new Socket({ fd, readable: true, writable: true });
+    const socket = 'fd' in source ? new Socket({ fd: source.fd, readable: true, writable: true }) : source.socket;
     const connection = new HttpConnection(socket, identity, hosts, isCurrent, this.service.timeouts.writeStallMs, onClose);
     this.connections.set(socket, connection);
     this.server.emit('connection', socket);
+    if ('socket' in source) setImmediate(() => socket.resume());
     return connection;
   }
 

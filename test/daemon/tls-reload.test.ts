@@ -1,0 +1,123 @@
+import { chmodSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { connect as connectTls, type TLSSocket } from 'node:tls';
+import test from 'ava';
+import { Authority } from './authority.js';
+import { configIn, scratch, start } from './running.js';
+import { PROTOCOLS, TlsGround } from './tls-ground.js';
+
+const DATA = Buffer.from('data');
+/** At once, or at the next connection. */
+const REFUSED = /certificate is not accepted|connection to the key service was lost/;
+
+/** The common name that the daemon's certificate has now. */
+function commonNameOf(port: number, ca: string): Promise<unknown> {
+  return new Promise((resolve, reject) => {
+    const socket: TLSSocket = connectTls({ host: '127.0.0.1', port, ca }, () => {
+      resolve(socket.getPeerCertificate().subject.CN);
+      socket.destroy();
+    });
+    socket.on('error', reject);
+  });
+}
+
+function serverOf(root: Authority, cn: string) {
+  return root.issue({ cn, names: [{ type: 'ip', value: '127.0.0.1' }], usage: 'server' });
+}
+
+for (const protocol of PROTOCOLS) {
+  test(`${protocol}: a new certificate is served to who comes next, and nobody loses his connection`, async (t) => {
+    const ground = await TlsGround.create(t);
+    const { daemon } = await ground.start();
+    const remote = await ground.connect(protocol, await ground.client({ cn: 'app' }));
+    const { keyId } = await remote.createDekForThread('t');
+    t.is(await commonNameOf(ground.port, ground.root.pem), 'kms');
+    ground.write({ server: await serverOf(ground.root, 'kms-2'), authorities: ground.root.pem });
+    const before = daemon.connections();
+    daemon.reload(ground.resolve())();
+    t.is(await commonNameOf(ground.port, ground.root.pem), 'kms-2');
+    await remote.encryptWithDek(keyId, DATA);
+    t.is(daemon.connections(), before);
+  });
+
+  test(`${protocol}: who is revoked loses his connection, and nobody else`, async (t) => {
+    const ground = await TlsGround.create(t, { clientCertificates: 'CN:app,CN:bad' }, { revoked: '' });
+    const contents = { server: await serverOf(ground.root, 'kms'), authorities: ground.root.pem };
+    ground.write({ ...contents, revoked: await ground.root.revoke([]) });
+    const { daemon } = await ground.start();
+    const [app, bad] = [await ground.client({ cn: 'app' }), await ground.client({ cn: 'bad' })];
+    const [good, revoked] = [await ground.connect(protocol, app), await ground.connect(protocol, bad)];
+    const { keyId } = await good.createDekForThread('t');
+    await revoked.encryptWithDek(keyId, DATA);
+    ground.write({ ...contents, revoked: await ground.root.revoke([bad.serial]) });
+    daemon.reload(ground.resolve())();
+    await t.throwsAsync(revoked.encryptWithDek(keyId, DATA), { message: REFUSED });
+    await t.throwsAsync(revoked.encryptWithDek(keyId, DATA), { code: 'UNAUTHENTICATED' });
+    await good.encryptWithDek(keyId, DATA);
+  });
+
+  test(`${protocol}: another authority, or another list of names, ends what rested on the one before`, async (t) => {
+    const ground = await TlsGround.create(t, { clientCertificates: 'CN:app,CN:late' });
+    const { daemon } = await ground.start();
+    const next = await Authority.create('Next');
+    const [app, late] = [await ground.client({ cn: 'app' }), await ground.client({ cn: 'late' })];
+    t.is(await ground.outcome(protocol, late), 'OK');
+    daemon.reload(ground.resolve({ clientCertificates: 'CN:app' }))();
+    t.is(await ground.outcome(protocol, late), 'UNAUTHENTICATED');
+    t.is(await ground.outcome(protocol, app), 'OK');
+    ground.write({ server: await serverOf(ground.root, 'kms'), authorities: next.pem });
+    daemon.reload(ground.resolve())();
+    t.is(await ground.outcome(protocol, app), 'UNAUTHENTICATED');
+    t.is(await ground.outcome(protocol, await next.issue({ cn: 'app' })), 'OK');
+  });
+}
+
+test('a certificate that expires ends its connection', async (t) => {
+  const ground = await TlsGround.create(t);
+  const { daemon } = await ground.start();
+  const remote = await ground.connect('kms+tls', await ground.client({ cn: 'app', until: 2 / 3600 }));
+  await remote.createDekForThread('t');
+  while (daemon.connections() > 0) await new Promise((resolve) => setTimeout(resolve, 50));
+  await t.throwsAsync(remote.createDekForThread('t'), { message: REFUSED });
+});
+
+/** Files with which the daemon must not start, and the line that says why. */
+const UNUSABLE: ReadonlyArray<readonly [what: string, break_: (directory: string) => void, line: RegExp]> = [
+  ['no certificate', (d) => writeFileSync(join(d, 'cert.pem'), 'x'), /tls\.cert_file: .*cert\.pem holds no certificate in PEM/],
+  ['no key', (d) => writeFileSync(join(d, 'key.pem'), ''), /tls\.key_file: .*key\.pem holds no private key/],
+  ['a key that others read', (d) => chmodSync(join(d, 'key.pem'), 0o644), /tls\.key_file: .*is open to others: chmod o-rwx/],
+  ['authorities that others write', (d) => chmodSync(join(d, 'ca.pem'), 0o622), /tls\.client_ca_file: .*chmod go-w/],
+  ['no authority', (d) => writeFileSync(join(d, 'ca.pem'), '-----BEGIN'), /tls\.client_ca_file: .*holds no certificates/],
+  ['no list', (d) => writeFileSync(join(d, 'crl.pem'), ''), /tls\.crl_file: .*holds no revocation lists/],
+];
+for (const [what, break_, line] of UNUSABLE) {
+  test(`${what}: the daemon does not start, and a reload changes nothing`, async (t) => {
+    const ground = await TlsGround.create(t, {}, { revoked: '' });
+    const contents = { server: await serverOf(ground.root, 'kms'), authorities: ground.root.pem };
+    ground.write({ ...contents, revoked: await ground.root.revoke([]) });
+    const { daemon } = await ground.start();
+    break_(ground.directory);
+    t.throws(() => daemon.reload(ground.resolve()), { message: line });
+    t.is(await ground.outcome('kms+tls', await ground.client({ cn: 'app' })), 'OK');
+    await daemon.stop();
+    await t.throwsAsync(start(t, ground.resolve(), ground.directory), { message: line });
+  });
+}
+
+test('a key that is not that of the certificate is refused', async (t) => {
+  const ground = await TlsGround.create(t);
+  const [one, other] = [await serverOf(ground.root, 'one'), await serverOf(ground.root, 'other')];
+  ground.write({ server: { ...one, key: other.key }, authorities: ground.root.pem });
+  await t.throwsAsync(ground.start(), { message: /key\.pem is not the key of .*cert\.pem/ });
+});
+
+test('beyond loopback the daemon does not start as long as nobody could be known there', async (t) => {
+  const directory = scratch(t);
+  const config = configIn(directory, { dev: true });
+  const ground = await TlsGround.create(t, {}, { authorities: '' });
+  const endpoints = [{ host: '0.0.0.0', port: 0, isTls: true as const }];
+  await t.throwsAsync(start(t, { ...config, tls: ground.config.tls, endpoints }, directory), {
+    code: 'INVALID_ARGUMENT',
+    message: /https:\/\/0\.0\.0\.0:0: nobody beyond this machine is known: list certificates, or make a token first/,
+  });
+});
