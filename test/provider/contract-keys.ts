@@ -19,7 +19,7 @@ async function listed(provider: Provider, query: ListQuery): Promise<KeyDescript
 
 export function keyContract(test: TestFn, name: string, open: Open): void {
   test(`${name}: a key made for a thread is described as it was made`, async (t) => {
-    const { provider } = await open(t);
+    const { provider, actor } = await open(t);
     const key = await provider.createDekForThread('tenant/7:a@b.c_d-e');
     t.regex(key.keyId, /^k_[0-9a-f]{32}$/);
     t.regex(key.kekId, /^kek_[0-9a-f]{32}$/);
@@ -39,7 +39,7 @@ export function keyContract(test: TestFn, name: string, open: Open): void {
       usesReserved: 1_024,
       createdAt: described.createdAt,
       updatedAt: described.createdAt,
-      createdBy: `uid:${process.getuid?.()}`,
+      createdBy: actor ?? `uid:${process.getuid?.()}`,
     });
   });
 

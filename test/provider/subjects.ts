@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
@@ -12,6 +12,8 @@ import { configIn, start } from '../daemon/running.js';
 export interface Subject {
   provider: Provider;
   seal(): Promise<void>;
+  /** As whom it makes keys, unless by the uid. */
+  actor?: string;
 }
 
 export interface SubjectOptions {
@@ -96,3 +98,32 @@ export const binaryOverTcp = byAddress(({ port }) => `kms://127.0.0.1:${port}`);
 export const httpOverSocket = byAddress(({ socket }) => `http+unix://${socket}`);
 
 export const httpOverTcp = byAddress(({ port }) => `127.0.0.1:${port}`);
+
+/** The files of test/client/tls: one certificate for both sides, which know each other by it. */
+function tlsFilesIn(directory: string) {
+  const copied = (name: string) => {
+    const file = join(directory, name);
+    writeFileSync(file, readFileSync(new URL(`../../test/client/tls/TEST-ONLY-${name}`, import.meta.url)), { mode: 0o600 });
+    return file;
+  };
+  return { tlsCertFile: copied('leaf.pem'), tlsKeyFile: copied('leaf.key'), tlsClientCaFile: copied('ca.pem') };
+}
+
+function overTls(scheme: string): Open {
+  return async (t, options = {}) => {
+    const { directory, dataDir, masterKeyFile } = newPlace(t);
+    const files = tlsFilesIn(directory);
+    const flags = { dataDir, masterKeyFile, ...files, adminCertificates: 'DNS:localhost' };
+    const endpoints = [{ host: '127.0.0.1', port: 0, isTls: true as const }];
+    const { daemon } = await start(t, configIn(directory, flags, { endpoints, ...options }), directory);
+    const [ca, cert, key] = [files.tlsClientCaFile, files.tlsCertFile, files.tlsKeyFile].map((file) => readFileSync(file));
+    const endpoint = `${scheme}://127.0.0.1:${daemon.ports[0]}`;
+    const client = await connectKms({ endpoint, tls: { ca: ca!, cert: cert!, key: key! }, deadlineMs: 60_000 });
+    t.teardown(() => client.close());
+    return { provider: client, seal: () => client.seal(), actor: 'cert:DNS:localhost' };
+  };
+}
+
+export const binaryOverTls = overTls('kms+tls');
+
+export const httpOverTls = overTls('https');

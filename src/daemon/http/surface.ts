@@ -143,7 +143,11 @@ export class HttpSurface {
     const connection = new HttpConnection(socket, identity, hosts, isCurrent, this.service.timeouts.writeStallMs, onClose);
     this.connections.set(socket, connection);
     this.server.emit('connection', socket);
-    if ('socket' in source) setImmediate(() => socket.resume());
+    if ('socket' in source) {
+      // With a listener of ours Node reads through the stream, and not past what was put back into it.
+      socket.on('data', () => {});
+      socket.resume();
+    }
     return connection;
   }
 
