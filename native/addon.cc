@@ -369,6 +369,14 @@ Value cachedKeys(const Info& info, uint32_t space) {
   return Napi::Number::New(info.Env(), table().cachedKeys(space));
 }
 
+// What all threads have counted, as numbers: none reaches 2^53.
+Value readCounts(const Info& info) {
+  const KeyTable::Counts counts = table().counts();
+  Napi::Float64Array values = Napi::Float64Array::New(info.Env(), KeyTable::Counts::kLength);
+  for (uint32_t i = 0; i < KeyTable::Counts::kLength; ++i) values[i] = static_cast<double>(counts.values[i]);
+  return values;
+}
+
 Value sweep(const Info& info, uint32_t contextSweeps, uint32_t keySweeps) {
   table().sweep(contextSweeps, keySweeps);
   return info.Env().Undefined();
@@ -441,6 +449,7 @@ Napi::Object load(Napi::Env env, Napi::Object exports) {
       {"takeUseRequests", Call<takeUseRequests>::invoke},
       {"takeUnusedUses", Call<takeUnusedUses>::invoke},
       {"cachedKeys", Call<cachedKeys>::invoke},
+      {"readCounts", Call<readCounts>::invoke},
       {"sweep", Call<sweep>::invoke},
       {"wipe", Call<wipeCall>::invoke},
   };

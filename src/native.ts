@@ -1,5 +1,5 @@
 import { createRequire } from 'node:module';
-import { KmsError } from './errors.js';
+import { ERROR_TABLE, KmsError } from './errors.js';
 import type { KeyMeta, KeyringDocument } from './store/key-store.js';
 
 /** An unwrapped key in the native arena: slot and generation in one opaque number. Stale ones are refused, never reused. */
@@ -77,7 +77,30 @@ export const REPORT_LENGTH = REPORT.first + DEFERRED_FIELDS * MAX_DEFERRED;
 export const FLAG = { plaintextWritten: 1, outputFull: 2, protocolError: 4 } as const;
 export const DEFERRED = { cold: 0, notCached: 1, needsUses: 2, large: 3 } as const;
 /** Bits of `serveChunk`'s `bits`. */
-export const BIT = { client: 1, sealed: 2, unknown: 4, cold: 8 } as const;
+export const BIT = { client: 1, sealed: 2, unknown: 4, cold: 8, untimed: 256 } as const;
+
+/** Operations of `readCounts`: encrypt, decrypt, encrypt_many, decrypt_many, and last what names none of them. */
+const COUNTED_OPERATIONS = 5;
+/** `ok`, then the errors by their wire codes. */
+const COUNTED_OUTCOMES = 1 + Object.keys(ERROR_TABLE).length;
+/** Up to 10 µs, 20 µs, 40 µs … 10.5 s, and above. */
+export const TIME_BUCKETS = 22;
+const TIMES_AT = COUNTED_OPERATIONS * COUNTED_OUTCOMES;
+const NANOSECONDS_AT = TIMES_AT + COUNTED_OPERATIONS * TIME_BUCKETS;
+const HITS = NANOSECONDS_AT + COUNTED_OPERATIONS;
+/** Positions in the result of `readCounts`: outcomes by operation, times by operation, their sums, and what the key table counts. */
+export const COUNTS = {
+  operations: COUNTED_OPERATIONS,
+  outcomes: COUNTED_OUTCOMES,
+  timesAt: TIMES_AT,
+  nanosecondsAt: NANOSECONDS_AT,
+  hits: HITS,
+  misses: HITS + 1,
+  evictedForRoom: HITS + 2,
+  evictedIdle: HITS + 3,
+  contexts: HITS + 4,
+  length: HITS + 5,
+} as const;
 
 /** The addon. Cold calls throw `KmsError`; the hot ones return a count, or a negative status. Inputs named `secret` are wiped. */
 export interface Binding {
@@ -144,6 +167,8 @@ export interface Binding {
   /** Takes back, per id, what was granted and not used; threads' sub-blocks are called in. */
   takeUnusedUses(space: Space): Array<[keyId: string, uses: number]>;
   cachedKeys(space: Space): number;
+  /** What all threads of the process have counted since it began; where what lies is in `COUNTS`. */
+  readCounts(): Float64Array;
   /** Wipes contexts and keys not used for that many sweeps; 0 leaves them. */
   sweep(contextSweeps: number, keySweeps: number): void;
 

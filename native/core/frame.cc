@@ -192,6 +192,7 @@ HotResult answer(ThreadState& thread, SpaceId space, const HotRequest& request, 
     if (!request.encrypts()) *plaintextWritten = true;
   }
   wipeSealed(request, request.data);
+  thread.tally().answered(static_cast<uint32_t>(request.operation), result >= 0 ? Status::Ok : static_cast<Status>(-result));
   return result >= 0 ? result : static_cast<HotResult>(writeError(request.id, Failure(static_cast<Status>(-result)), out));
 }
 

@@ -11,7 +11,7 @@ constexpr size_t kInlineBytes = 256u * 1024;
 // What one batch may make the cipher pass over: a shared AAD counts for every item, or 200 KB could ask for 4 GB of work.
 constexpr size_t kMaxWorkBytes = 64u * 1024 * 1024;
 
-enum class Operation : uint32_t { Encrypt = 2, Decrypt = 3, EncryptMany = 4, DecryptMany = 5 };
+enum class Operation : uint32_t { Unread = 0, Encrypt = 2, Decrypt = 3, EncryptMany = 4, DecryptMany = 5 };
 
 // What became of a frame's body on first sight.
 enum class Reading {
@@ -24,7 +24,7 @@ enum class Reading {
 // A request of ops 2 to 5, as views of the frame's body.
 struct HotRequest {
   uint32_t id = 0;
-  Operation operation = Operation::Encrypt;
+  Operation operation = Operation::Unread;
   Bytes keyId;
   bool batch = false;
   // One message: its data. A batch: its items, as encoded.

@@ -208,7 +208,9 @@ Handle KeyTable::findLocked(SpaceId space, std::string_view id) const {
 
 Handle KeyTable::find(SpaceId space, std::string_view id) {
   const std::shared_lock<WritersFirst> hold(mutex_);
-  return findLocked(space, id);
+  const Handle found = findLocked(space, id);
+  if (found.none()) missed();
+  return found;
 }
 
 void KeyTable::retire(SpaceId space, std::string_view id, Retire how) {
@@ -284,6 +286,7 @@ bool KeyTable::evictOne(SpaceId id) {
   }
   if (victim == UINT32_MAX) return false;
   retireLocked(victim, Retire::Evicted);
+  ++evictedForRoom_;
   return true;
 }
 
@@ -329,6 +332,20 @@ uint32_t KeyTable::cachedKeys(SpaceId space) {
   const std::shared_lock<WritersFirst> hold(mutex_);
   const auto found = spaces_.find(space);
   return found == spaces_.end() ? 0 : found->second.cached;
+}
+
+KeyTable::Counts KeyTable::counts() {
+  const std::shared_lock<WritersFirst> hold(mutex_);
+  Counts counts;
+  for (uint32_t i = 0; i < Tally::kLength; ++i) counts.values[i] = ended_.at(i);
+  for (const ThreadState* const thread : threads_) {
+    for (uint32_t i = 0; i < Tally::kLength; ++i) counts.values[i] += thread->tally().at(i);
+    counts.values[Counts::kContexts] += thread->keyedContexts();
+  }
+  counts.values[Counts::kMisses] = misses_.load(std::memory_order_relaxed);
+  counts.values[Counts::kEvictedForRoom] = evictedForRoom_;
+  counts.values[Counts::kEvictedIdle] = evictedIdle_;
+  return counts;
 }
 
 uint32_t KeyTable::kekVersionOf(Handle dek) const {

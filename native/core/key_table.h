@@ -108,6 +108,16 @@ class KeyTable {
   // At exit: every key of every space.
   void wipeAll();
 
+  // What all threads, those that ended included, have counted, and what the table has.
+  struct Counts {
+    static constexpr uint32_t kMisses = Tally::kLength, kEvictedForRoom = kMisses + 1, kEvictedIdle = kMisses + 2;
+    static constexpr uint32_t kContexts = kMisses + 3, kLength = kMisses + 4;
+    uint64_t values[kLength] = {};
+  };
+  Counts counts();
+  // A use that found its key missing.
+  void missed() { misses_.fetch_add(1, std::memory_order_relaxed); }
+
   void addThread(ThreadState* thread);
   void removeThread(ThreadState* thread);
 
@@ -176,6 +186,10 @@ class KeyTable {
   std::unordered_map<SpaceId, Space> spaces_;
   SpaceId nextSpace_ = 1;
   std::vector<ThreadState*> threads_;
+  Tally ended_;
+  std::atomic<uint64_t> misses_{0};
+  uint64_t evictedForRoom_ = 0;
+  uint64_t evictedIdle_ = 0;
   std::mutex useRequestMutex_;
   std::vector<std::pair<SpaceId, std::string>> useRequests_;
   std::atomic<uint32_t> useRequestCount_{0};

@@ -62,7 +62,9 @@ void KeyTable::sweep(uint32_t contextSweeps, uint32_t keySweeps) {
   const std::unique_lock<WritersFirst> hold(mutex_);
   for (uint32_t slot = 0; slot < fresh_; ++slot) {
     Entry& entry = entries_[slot];
-    if (entry.published && ageOf(entry.lastUse.load(std::memory_order_relaxed), now) > keySweeps) retireLocked(slot, Retire::Evicted);
+    if (!entry.published || ageOf(entry.lastUse.load(std::memory_order_relaxed), now) <= keySweeps) continue;
+    retireLocked(slot, Retire::Evicted);
+    ++evictedIdle_;
   }
 }
 
@@ -121,7 +123,10 @@ HotResult KeyTable::bind(ThreadState& thread, Handle dek, uint32_t uses, Context
   const uint32_t now = sweeps_.load(std::memory_order_relaxed);
   context->lastUse = now;
   entry->lastUse.store(now, std::memory_order_relaxed);
-  if (uses == 0 || takeUses(thread, *entry, *context, uses)) return 0;
+  if (uses == 0 || takeUses(thread, *entry, *context, uses)) {
+    thread.tally().hit();
+    return 0;
+  }
   if (!context->kept) unbindLocked(*context);
   letGo(*context);
   return kNeedsUses;
@@ -137,7 +142,10 @@ HotResult KeyTable::enter(ThreadState& thread, Handle dek, uint32_t uses, Contex
       const uint32_t now = sweeps_.load(std::memory_order_relaxed);
       kept->lastUse = now;
       if (entry->lastUse.load(std::memory_order_relaxed) != now) entry->lastUse.store(now, std::memory_order_relaxed);
-      if (uses == 0 || takeUses(thread, *entry, *kept, uses)) return 0;
+      if (uses == 0 || takeUses(thread, *entry, *kept, uses)) {
+        thread.tally().hit();
+        return 0;
+      }
       letGo(*kept);
       return kNeedsUses;
     }
@@ -181,6 +189,7 @@ void KeyTable::addThread(ThreadState* thread) {
 void KeyTable::removeThread(ThreadState* thread) {
   const std::unique_lock<WritersFirst> hold(mutex_);
   for (uint32_t i = 0; i < thread->contextCount(); ++i) unbindLocked(thread->contexts()[i]);
+  ended_.absorb(thread->tally());
   threads_.erase(std::remove(threads_.begin(), threads_.end(), thread), threads_.end());
 }
 

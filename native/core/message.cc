@@ -18,10 +18,20 @@ HotResult decrypt(Context& context, Bytes ciphertext, Bytes aad, uint8_t* out) {
   return static_cast<HotResult>(ciphertext.length - kOverheadBytes);
 }
 
+namespace {
+
+// A handle that is stale is a key that is missing.
+HotResult refused(HotResult entered) {
+  if (entered == kNotCached) KeyTable::instance().missed();
+  return entered;
+}
+
+}  // namespace
+
 HotResult encryptWith(ThreadState& thread, Handle dek, Bytes plaintext, Bytes aad, uint8_t* out) {
   Context* context = nullptr;
   const HotResult entered = KeyTable::instance().enter(thread, dek, 1, &context);
-  if (entered != 0) return entered;
+  if (entered != 0) return refused(entered);
   const HotResult result = encrypt(thread, *context, plaintext, aad, out);
   KeyTable::instance().leave(context);
   return result;
@@ -30,7 +40,7 @@ HotResult encryptWith(ThreadState& thread, Handle dek, Bytes plaintext, Bytes aa
 HotResult decryptWith(ThreadState& thread, Handle dek, Bytes ciphertext, Bytes aad, uint8_t* out) {
   Context* context = nullptr;
   const HotResult entered = KeyTable::instance().enter(thread, dek, 0, &context);
-  if (entered != 0) return entered;
+  if (entered != 0) return refused(entered);
   const HotResult result = decrypt(*context, ciphertext, aad, out);
   KeyTable::instance().leave(context);
   return result;

@@ -1,5 +1,6 @@
 #include "core/serve_chunk.h"
 
+#include <chrono>
 #include <cstdlib>
 
 namespace kms {
@@ -29,12 +30,12 @@ class Walk {
     switch (readRequest(input_ + bodyAt, length, &request)) {
       case Reading::Cold: return defer(bodyAt, length, Report::kCold);
       case Reading::Malformed: return breakOff(Failure(Status::InvalidArgument, "malformed frame"));
-      case Reading::Refused: return turnAway(request.id, request.refusal, bodyAt, length);
+      case Reading::Refused: return turnAway(request, request.refusal, bodyAt, length);
       case Reading::Hot: break;
     }
     if ((bits_ & kLeaveAll) != 0) return defer(bodyAt, length, Report::kCold);
     if (const Status refusal = refusalOf(bits_); refusal != Status::Ok) {
-      return turnAway(request.id, Failure(refusal), bodyAt, length);
+      return turnAway(request, Failure(refusal), bodyAt, length);
     }
     const size_t bound = answerBound(request);
     if (request.work() > kInlineBytes + kMaxAadBytes || bound > capacity_) return defer(bodyAt, length, Report::kLarge);
@@ -43,9 +44,16 @@ class Walk {
   }
 
   bool breakOff(const Failure& failure) {
-    if (!refuse(0, failure)) return false;
+    if (!refuse(HotRequest(), failure)) return false;
     report_[Report::kFlags] |= Report::kProtocolError;
     return true;
+  }
+
+  // Every frame that was answered has waited for the whole walk: its answer leaves with those of the others.
+  void took(uint64_t nanoseconds) const {
+    for (uint32_t i = 0; i < Tally::kOperations; ++i) {
+      if (answered_[i] != 0) thread_.tally().took(i, nanoseconds, answered_[i]);
+    }
   }
 
   size_t written() const { return written_; }
@@ -59,23 +67,29 @@ class Walk {
     if (result == kNotCached) return defer(bodyAt, length, Report::kNotCachedKey);
     if (result == kNeedsUses) return defer(bodyAt, length, Report::kNeedsMoreUses);
     written_ += static_cast<size_t>(result);
-    ++served_;
+    count(request);
     if (plaintext) report_[Report::kFlags] |= Report::kPlaintextWritten;
     return true;
   }
 
   // What is refused unserved may hold plaintext all the same.
-  bool turnAway(uint32_t id, const Failure& failure, size_t bodyAt, size_t length) {
-    if (!refuse(id, failure)) return false;
+  bool turnAway(const HotRequest& request, const Failure& failure, size_t bodyAt, size_t length) {
+    if (!refuse(request, failure)) return false;
     wipe(input_ + bodyAt, length);
     return true;
   }
 
-  bool refuse(uint32_t id, const Failure& failure) {
+  bool refuse(const HotRequest& request, const Failure& failure) {
     if (capacity_ - written_ < kErrorBound) return full();
-    written_ += writeError(id, failure, output_ + written_);
-    ++served_;
+    written_ += writeError(request.id, failure, output_ + written_);
+    thread_.tally().answered(static_cast<uint32_t>(request.operation), failure.status);
+    count(request);
     return true;
+  }
+
+  void count(const HotRequest& request) {
+    ++served_;
+    ++answered_[Tally::operationOf(static_cast<uint32_t>(request.operation))];
   }
 
   bool defer(size_t bodyAt, size_t length, Report::Reason reason) {
@@ -101,6 +115,7 @@ class Walk {
   int32_t* const report_;
   size_t written_ = 0;
   int32_t served_ = 0;
+  uint32_t answered_[Tally::kOperations] = {};
   int32_t deferred_ = 0;
 };
 
@@ -108,6 +123,7 @@ class Walk {
 
 void serveChunk(ThreadState& thread, SpaceId space, uint32_t bits, uint8_t* input, size_t start, size_t end, uint8_t* output,
                 size_t capacity, int32_t* report) {
+  const auto begun = std::chrono::steady_clock::now();
   report[Report::kFlags] = 0;
   // What an encryption outside of a chunk has left may be old.
   thread.nonces().expire();
@@ -131,6 +147,9 @@ void serveChunk(ThreadState& thread, SpaceId space, uint32_t bits, uint8_t* inpu
   report[Report::kWritten] = static_cast<int32_t>(walk.written());
   report[Report::kDeferred] = walk.deferred();
   report[Report::kServed] = walk.served();
+  if (walk.served() == 0 || (bits & kUntimed) != 0) return;
+  const auto elapsed = std::chrono::steady_clock::now() - begun;
+  walk.took(static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(elapsed).count()));
 }
 
 HotResult serveLarge(ThreadState& thread, SpaceId space, uint32_t bits, uint8_t* body, size_t length, uint8_t** out) {
@@ -143,6 +162,7 @@ HotResult serveLarge(ThreadState& thread, SpaceId space, uint32_t bits, uint8_t*
   *out = static_cast<uint8_t*>(malloc(bound));
   if (*out == nullptr) return hotFailure(Status::Internal);
   bool plaintext = false;
+  if (refused) thread.tally().answered(static_cast<uint32_t>(request.operation), request.refusal.status);
   const HotResult result =
       refused ? static_cast<HotResult>(writeError(request.id, request.refusal, *out)) : answer(thread, space, request, *out, &plaintext);
   thread.nonces().discard();

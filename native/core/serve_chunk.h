@@ -9,6 +9,8 @@ constexpr uint32_t kIsSealed = 2;
 constexpr uint32_t kIsUnknown = 4;
 // Every request that can be read is left to the caller of serveChunk.
 constexpr uint32_t kLeaveAll = 8;
+// The frame has waited: its time is taken by who kept it.
+constexpr uint32_t kUntimed = 256;
 
 // Positions, flags and reasons as src/native.ts has them; a test holds the two together.
 struct Report {

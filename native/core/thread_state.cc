@@ -33,6 +33,12 @@ RememberedId& ThreadState::remembered(uint64_t hash) {
   return remembered_[hash % kRememberedIds];
 }
 
+uint32_t ThreadState::keyedContexts() const {
+  uint32_t keyed = 0;
+  for (uint32_t i = 0; i < contextCount_; ++i) keyed += contexts_[i].key.none() ? 0 : 1;
+  return keyed;
+}
+
 ThreadState& thisThread() {
   static thread_local ThreadState state(KeyTable::instance().keptContexts());
   return state;

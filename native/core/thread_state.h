@@ -7,6 +7,7 @@
 
 #include "core/cipher.h"
 #include "core/entropy.h"
+#include "core/tally.h"
 
 namespace kms {
 
@@ -70,7 +71,7 @@ struct RememberedId {
   char id[kKeyIdBytes] = {};
 };
 
-// What a thread has of its own: kept contexts, remembered ids and nonces. Direct-mapped by slot, so that a wiper finds the
+// What a thread has of its own: kept contexts, remembered ids, nonces and its tally. Direct-mapped by slot, so that a wiper finds the
 // one context that a key can have here without a search.
 class ThreadState {
  public:
@@ -84,11 +85,14 @@ class ThreadState {
   Context* contextOf(uint32_t slot) { return contextCount_ == 0 ? nullptr : &contexts_[slot & (contextCount_ - 1)]; }
   Context* contexts() { return contexts_.get(); }
   uint32_t contextCount() const { return contextCount_; }
+  uint32_t keyedContexts() const;
   // For keys whose context is not kept: held only for the one operation, wiped after it.
   Context& passing() { return passing_; }
 
   RememberedId& remembered(uint64_t hash);
   NonceBatch& nonces() { return nonces_; }
+  Tally& tally() { return tally_; }
+  const Tally& tally() const { return tally_; }
 
   // Where this thread's event loop looks for keys that want more uses; null on pool threads.
   void setDoorbell(int32_t* doorbell) { doorbell_ = doorbell; }
@@ -104,6 +108,7 @@ class ThreadState {
   std::vector<RememberedId> remembered_;
   Context passing_;
   NonceBatch nonces_;
+  Tally tally_;
   int32_t* doorbell_ = nullptr;
 };
 
