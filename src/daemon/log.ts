@@ -1,4 +1,5 @@
 import { closeSync, constants, fstatSync, openSync, writeFileSync } from 'node:fs';
+import { type LoggerOptions, pino } from 'pino';
 import { asKmsError, KmsError } from '../errors.js';
 
 export type Level = 'debug' | 'info' | 'warn' | 'error';
@@ -6,14 +7,29 @@ export type Fields = Record<string, string | number | boolean | null | undefined
 /** One event. Fields never hold content (plaintext, ciphertext, AAD, wrapped keys) or key material. */
 export type Log = (level: Level, event: string, fields?: Fields) => void;
 
-const RANK: Record<Level, number> = { debug: 0, info: 1, warn: 2, error: 3 };
-
-/** One JSON line per event of at least `least` to `write`. */
-export function jsonLog(least: Level = 'info', write: (line: string) => void = (line) => process.stderr.write(line)): Log {
-  return (level, event, fields) => {
-    if (RANK[level] < RANK[least]) return;
-    write(`${JSON.stringify({ time: new Date().toISOString(), level, event, ...fields })}\n`);
+/**
+ * One JSON line per event of at least `least` to `write`, which has it when the call returns: the line that says why a process ends
+ * must not be lost with it.
+ */
+export function jsonLog(least: Level = 'info', write: (line: string) => void = toStandardError): Log {
+  const options: LoggerOptions = {
+    level: least,
+    // Neither pid nor host: the collector knows them, and `listening` says the one that counts.
+    base: null,
+    timestamp: pino.stdTimeFunctions.isoTime,
+    formatters: { level: (level) => ({ level }) },
   };
+  const logger = pino(options, { write });
+  return (level, event, fields) => logger[level]({ event, ...fields });
+}
+
+/** Whoever reads it may be gone, or its disk full; that ends no service. */
+function toStandardError(line: string): void {
+  try {
+    process.stderr.write(line);
+  } catch {
+    // There is nobody left to tell.
+  }
 }
 
 const { O_APPEND, O_CREAT, O_NOCTTY, O_NOFOLLOW, O_NONBLOCK, O_WRONLY } = constants;
@@ -70,13 +86,13 @@ export class Journal {
   /** A full disk must neither end the service nor hide why: such a line is said on standard error. */
   private put(line: string): void {
     if (this.fd === undefined) {
-      process.stderr.write(line);
+      toStandardError(line);
       return;
     }
     try {
       writeFileSync(this.fd, line);
     } catch {
-      process.stderr.write(line);
+      toStandardError(line);
     }
   }
 }
