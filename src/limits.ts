@@ -105,6 +105,11 @@ export const MAX_TLS_FILE_BYTES = 8 * MIB;
 export const MAX_LIST_LIMIT = 1_000;
 export const LIST_SCAN_LIMIT = 4_096;
 
+/** Keys that are counted for `/metrics` at most, how long that may take, and how often: each is a record read and verified. */
+export const MAX_CENSUS_KEYS = 10_000;
+export const CENSUS_TIME_MS = 1_000;
+export const CENSUS_INTERVAL_MS = 60_000;
+
 /** Access tokens of one store: each of a fleet's services has one, and each request looks one up in memory. */
 export const MAX_TOKENS = 1_024;
 export const MAX_TOKEN_FILE_BYTES = MIB;

@@ -1,4 +1,5 @@
 import test from 'ava';
+import { FIRST_BUCKET_MS } from '../dist/daemon/counters.js';
 import { ERROR_TABLE, type ErrorCode } from '../dist/errors.js';
 import * as limits from '../dist/limits.js';
 import * as native from '../dist/native.js';
@@ -123,8 +124,19 @@ test('TypeScript and C++ have the same report of a chunk', (t) => {
     kIsSealed: BIT.sealed,
     kIsUnknown: BIT.unknown,
     kLeaveAll: BIT.cold,
+    kUntimed: BIT.untimed,
   };
   t.deepEqual(Object.fromEntries(core), pairs);
+});
+
+test('TypeScript and C++ have the same counts', (t) => {
+  const { COUNTS, TIME_BUCKETS } = native;
+  const core = constantsOf('native/core/tally.h');
+  t.is(core.get('kOperations'), COUNTS.operations);
+  t.is(core.get('kBuckets'), TIME_BUCKETS);
+  t.is(core.get('kFirstBucketNanoseconds'), FIRST_BUCKET_MS * 1e6);
+  t.is(native.binding.readCounts().length, COUNTS.length);
+  t.is(COUNTS.outcomes, 1 + codes.length);
 });
 
 test('the limits do not contradict one another', (t) => {

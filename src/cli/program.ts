@@ -120,7 +120,8 @@ function addService(program: Command, act: Act, output: Output): void {
     .option('--context-idle-ms <ms>', 'time after which an unused one is wiped, 0 is never')
     .option('--arena-bytes <n>', 'locked memory for keys')
     .option('--log-file <file>', 'log to this file instead of standard error')
-    .option('--log-level <level>', 'debug, info, warn or error');
+    .option('--log-level <level>', 'debug, info, warn or error')
+    .option('--tracing', 'make OpenTelemetry spans, where an SDK is loaded with node --import');
   act<ServeFlags>(serve, async (flags) => {
     const { serveCommand } = await import('./commands/serve.js');
     const asOriginal = program.args[0] !== serve.name();

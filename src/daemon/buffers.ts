@@ -9,6 +9,10 @@ const KEPT_RESPONSE_BUFFERS = 8;
 export class HeldBytes {
   private held = 0;
 
+  get bytes(): number {
+    return this.held;
+  }
+
   /** False, and nothing is counted, if it would be too much. */
   take(bytes: number): boolean {
     if (this.held + bytes > MAX_HELD_BYTES) return false;

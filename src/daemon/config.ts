@@ -44,6 +44,7 @@ export interface DaemonFlags {
   arenaBytes?: string | number | undefined;
   logFile?: string | undefined;
   logLevel?: string | undefined;
+  tracing?: boolean | undefined;
   /** Started without a command, as the Go daemon is: where no endpoint is given, its own is listened on too. */
   asOriginal?: boolean | undefined;
   /** Logs `debug` unless a level is given. */
@@ -101,6 +102,8 @@ export interface DaemonConfig {
   /** Absolute path; undefined for standard error. */
   logFile: string | undefined;
   logLevel: Level;
+  /** A span for each request that the native core does not answer at once, if an OpenTelemetry SDK is loaded. */
+  tracing: boolean;
   /** Every value and where it is from, secrets as `(set)`. */
   shown: Shown[];
   warnings: Warning[];

@@ -5,6 +5,7 @@ import { BIT, binding, DEFERRED_FIELDS, doorbell, FLAG, REPORT, REPORT_LENGTH } 
 import { FRAME_HEADER_BYTES, NO_REQUEST } from '../wire/frames.js';
 import { encodeError } from '../wire/messages.js';
 import { PartialFrame, type SharedBuffers } from './buffers.js';
+import { OTHER } from './counters.js';
 import { ANONYMOUS, type Identity, may } from './identity.js';
 import { errorFields } from './log.js';
 import type { Caller, Service } from './operations.js';
@@ -27,12 +28,14 @@ function bitsOf(identity: Identity): number {
 
 /** Where a connection's bytes come from: a descriptor, or a socket over TLS that was opened and is paused. */
 export type Source = { fd: number } | { socket: Socket };
+let opened = 0;
 
 /** One report for all connections of the thread: it is read before anything else can run. */
 const report = new Int32Array(REPORT_LENGTH);
 
 /** One peer on the binary protocol. */
 export class Connection implements Caller {
+  readonly surface = 'binary';
   private current: Identity;
   private readonly socket: Socket;
   private readonly outlet: Outlet;
@@ -64,11 +67,12 @@ export class Connection implements Caller {
       () => this.socket.pause(),
       () => this.onDrained(),
     );
-    this.requests = new Requests(service, this, this.outlet, buffers.held, () => this.bits, {
-      serveAgain: (frame) => this.serveAgain(frame),
-      onMalformed: (error) => this.breakOff(error),
+    const returns = {
+      serveAgain: (frame: Buffer) => this.serveAgain(frame),
+      onMalformed: (error: KmsError) => this.breakOff(error),
       onDone: () => this.endIfDone(),
-    });
+    };
+    this.requests = new Requests(service, this, this.outlet, buffers.held, () => this.bits, returns, ++opened);
     this.socket.on('error', (error) =>
       service.log('debug', 'connection_error', { actor: this.identity.actor, message: error.message }),
     );
@@ -210,13 +214,16 @@ export class Connection implements Caller {
   private serve(input: Buffer, start: number, end: number, owned: boolean): number {
     let at = start;
     for (;;) {
-      const flags = this.walk(input, at, end);
+      const flags = this.walk(input, at, end, this.bits);
       const next = report[REPORT.consumed]!;
       const deferred = report[REPORT.deferred]!;
       if (deferred > 0) this.defer(input, deferred, owned);
       // The native core wipes the plaintext it serves; what it turns away unread is still there.
       if (owned ? deferred === 0 : this.bits !== BIT.client) input.fill(0, at, next);
-      if ((flags & FLAG.protocolError) !== 0) this.finish();
+      if ((flags & FLAG.protocolError) !== 0) {
+        this.service.watch.counters.refused('protocol');
+        this.finish();
+      }
       if (this.finishing) {
         input.fill(0, next, end);
         return next;
@@ -229,9 +236,9 @@ export class Connection implements Caller {
   }
 
   /** One native call; its findings are in `report`, of which the flags are returned. */
-  private walk(input: Buffer, start: number, end: number): number {
+  private walk(input: Buffer, start: number, end: number, bits: number): number {
     const { kms } = this.service;
-    binding.serveChunk(kms.space, this.bits, input, start, end, this.outlet.room(), report);
+    binding.serveChunk(kms.space, bits, input, start, end, this.outlet.room(), report);
     const flags = report[REPORT.flags]!;
     this.outlet.advance(report[REPORT.written]!, (flags & FLAG.plaintextWritten) !== 0);
     if (doorbell[0] !== 0) kms.answerDoorbell();
@@ -256,7 +263,7 @@ export class Connection implements Caller {
 
   /** Serves a frame again that waited for its key or its uses. Returns why it could not be served now either, or undefined. */
   private serveAgain(frame: Buffer): number | undefined {
-    while ((this.walk(frame, 0, frame.length) & FLAG.outputFull) !== 0) this.outlet.flush();
+    while ((this.walk(frame, 0, frame.length, this.bits | BIT.untimed) & FLAG.outputFull) !== 0) this.outlet.flush();
     if (report[REPORT.deferred]! > 0) return report[REPORT.first + 2]!;
     this.outlet.flushSoon();
     return undefined;
@@ -264,6 +271,9 @@ export class Connection implements Caller {
 
   /** Tells the peer that its stream makes no sense, and ends the connection. */
   private breakOff(error: KmsError): void {
+    const { counters } = this.service.watch;
+    counters.answered(this.surface, OTHER, error.code);
+    counters.refused('protocol');
     this.outlet.append(encodeError(NO_REQUEST, error), false);
     this.finish();
   }

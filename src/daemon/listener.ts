@@ -8,6 +8,7 @@ import { SharedBuffers } from './buffers.js';
 import { written } from './config/endpoint.js';
 import type { HostPort } from './config.js';
 import { Connection, type Source } from './connection.js';
+import type { Surface } from './counters.js';
 import { HttpSurface } from './http/surface.js';
 import { type Access, ANONYMOUS, type Identity, isLoopback, isSame, NO_UID } from './identity.js';
 import { Burst, errorFields } from './log.js';
@@ -31,6 +32,7 @@ function isProtocol(firstByte: number): boolean {
 
 /** A peer that has spoken, in either protocol. */
 interface Served {
+  readonly surface: Surface;
   readonly identity: Identity;
   /** False as long as nobody has come with a token. */
   readonly isKnown: boolean;
@@ -98,6 +100,14 @@ export class Listener {
   /** Connections that have spoken and are open. */
   get size(): number {
     return this.connections.size;
+  }
+
+  connectionsOf(surface: Surface): number {
+    return [...this.connections.keys()].filter((connection) => connection.surface === surface).length;
+  }
+
+  heldBytes(): number {
+    return this.buffers.held.bytes;
   }
 
   /** The ports of the endpoints, in their order. Throws CONFLICT or what the system says if one cannot be had; none is left open then. */
@@ -221,6 +231,7 @@ export class Listener {
     const reason =
       identity === undefined ? 'this uid is not configured' : this.admission.admit(identity === ANONYMOUS ? NO_UID : uid);
     if (reason === undefined) return true;
+    this.service.watch.counters.refused(identity === undefined ? 'peer' : 'connections');
     this.refused.note(() => ({ uid, ...(address === '' ? { pid } : { address }), reason }));
     return false;
   }
@@ -233,6 +244,8 @@ export class Listener {
     if (identity === undefined || !isKnown || this.acceptors.length === 0) {
       binding.closeFd(fd);
       this.admission.release(counted);
+      if (identity === undefined) this.service.watch.counters.refused('peer');
+      else if (!isKnown) this.service.watch.counters.refused('protocol');
       this.service.log('debug', 'unknown_protocol', { uid: peer.uid, first_byte: firstByte });
       return;
     }
@@ -273,6 +286,7 @@ export class Listener {
       return;
     }
     this.admission.release(held.counted);
+    this.service.watch.counters.refused(identity === undefined ? 'peer' : reason === undefined ? 'protocol' : 'connections');
     if (reason !== undefined) this.refused.note(() => ({ address: peer.address, reason }));
     if (identity === undefined) refuse(socket, firstByte);
     else socket.destroy();

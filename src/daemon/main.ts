@@ -8,17 +8,21 @@ import { binding } from '../native.js';
 import { Authentication } from './authentication.js';
 import { written } from './config/endpoint.js';
 import type { DaemonConfig } from './config.js';
+import { Counters } from './counters.js';
 import { DEFAULT_SOCKET } from './defaults.js';
 import { OVERFLOW_UID } from './identity.js';
 import { takeInherited } from './inherited.js';
 import { Listener } from './listener.js';
 import { Burst, errorFields, Journal, type Log } from './log.js';
+import type { Metrics } from './metrics/metrics.js';
 import type { Service } from './operations.js';
 import { Policy } from './policy.js';
 import { reloaded } from './reload.js';
+import type { Spans } from './spans.js';
 import { checkMaterial, type Material, readMaterial } from './tls/files.js';
 import { Tokens } from './tokens.js';
 import { Turnstile } from './turnstile.js';
+import { Watch } from './watch.js';
 
 const RECOMMENDED_SOCKET = '/run/progressdb-kms/kms.sock';
 
@@ -46,16 +50,24 @@ export async function startDaemon(given: DaemonConfig, log: Log, inherited: read
   binding.hardenProcess();
   const material = materialOf(config);
   const kms = await createEmbeddedKms(optionsOf(config));
+  const version = versionOfPackage();
+  const spans = config.tracing ? await tracing(version, log) : undefined;
+  let metrics: Promise<Metrics> | undefined;
   const service: Service = {
     kms,
     log,
+    watch: new Watch(new Counters(), log, spans),
+    metrics: () => {
+      metrics ??= import('./metrics/metrics.js').then((loaded) => new loaded.Metrics(service, listener));
+      return metrics;
+    },
     authentication: new Authentication(config.access, kms.dataDir === null ? undefined : new Tokens(kms.dataDir)),
     policy: new Policy((keyId) => kms.describeKey(keyId)),
     failures: new Burst(log, 'error', 'request_failed'),
     keyStates: new Burst(log, 'info', 'key_state'),
     turnstile: new Turnstile(),
     timeouts: config.timeouts,
-    version: versionOfPackage(),
+    version,
     startedAt: performance.now(),
     connections: () => listener.size,
   };
@@ -74,6 +86,7 @@ export async function startDaemon(given: DaemonConfig, log: Log, inherited: read
   const stop = async () => {
     log('info', 'stopping', { connections: listener.size });
     await listener.stop(STOP_GRACE_MS);
+    (await metrics)?.close();
     await kms.close();
     log('info', 'stopped');
   };
@@ -194,6 +207,16 @@ function optionsOf(config: DaemonConfig): EmbeddedOptions {
     cachedKeys: config.cachedKeys,
     keyIdleMs: config.keyIdleMs,
   };
+}
+
+/** Loaded only where it is asked for. */
+async function tracing(version: string, log: Log): Promise<Spans | undefined> {
+  const { spansFor } = await import('./spans.js');
+  const spans = spansFor(version);
+  if (spans === undefined) {
+    log('warn', 'tracing_without_sdk', { advice: 'load an OpenTelemetry SDK with node --import: no span is made' });
+  }
+  return spans;
 }
 
 function announce(config: DaemonConfig, { kms, log, version }: Service, ports: readonly number[], inherited: number): void {

@@ -2,7 +2,7 @@ import { KmsError } from '../errors.js';
 import type { EmbeddedKms } from '../kms/embedded.js';
 import { SEALED_HEADER_BYTES } from '../limits.js';
 import { binding } from '../native.js';
-import { OP, OPERATIONS, PROTOCOL_VERSION } from '../wire/frames.js';
+import { OP, OPERATIONS, PROTOCOL_VERSION, type Role } from '../wire/frames.js';
 import {
   batchOfItems,
   type Call,
@@ -16,8 +16,10 @@ import type { Authentication } from './authentication.js';
 import type { Timeouts } from './config.js';
 import { ANONYMOUS, type Identity, may } from './identity.js';
 import type { Burst, Log } from './log.js';
+import type { Metrics } from './metrics/metrics.js';
 import type { Policy } from './policy.js';
 import type { Turnstile } from './turnstile.js';
+import type { Watch } from './watch.js';
 
 /** What the operations work on. */
 export interface Service {
@@ -25,6 +27,10 @@ export interface Service {
   readonly log: Log;
   readonly authentication: Authentication;
   readonly policy: Policy;
+  /** Counts the requests that come here, and who is turned away. */
+  readonly watch: Watch;
+  /** What there is to tell Prometheus. Loaded when it is first asked for. */
+  metrics(): Promise<Metrics>;
   /** Requests that failed for a reason of ours. */
   readonly failures: Burst;
   /** Keys that were disabled, enabled and destroyed, or were so already. */
@@ -52,6 +58,12 @@ export function authorise(caller: Identity, op: number): void {
   if (operation.role !== 'any' && caller === ANONYMOUS) throw new KmsError('UNAUTHENTICATED', 'give a token');
   const allowed = operation.role === 'any' || may(caller, operation.role) || (operation.ownKeys && may(caller, 'client'));
   if (!allowed) throw new KmsError('PERMISSION_DENIED', `${operation.name} needs the role ${operation.role}`);
+}
+
+/** The same for `what`, which is no operation. */
+export function requireRole(caller: Identity, role: Role, what: string): void {
+  if (caller === ANONYMOUS) throw new KmsError('UNAUTHENTICATED', 'give a token');
+  if (!may(caller, role)) throw new KmsError('PERMISSION_DENIED', `${what} needs the role ${role}`);
 }
 
 /** Carries out one operation that the native core does not answer by itself. Returns the answer's results. */

@@ -1,13 +1,15 @@
-import { asKmsError, KmsError } from '../errors.js';
+import { asKmsError, type ErrorCode, KmsError } from '../errors.js';
 import { MAX_COLD_BYTES, MAX_COLD_IN_FLIGHT } from '../limits.js';
 import { binding, DEFERRED, doorbell, NEEDS_USES, NOT_CACHED } from '../native.js';
 import { FRAME_HEADER_BYTES, OP } from '../wire/frames.js';
 import { decodeRequest, encodeAnswer, encodeError, keyId, type Request } from '../wire/messages.js';
 import { Reader } from '../wire/reader.js';
 import type { HeldBytes } from './buffers.js';
+import { placeOf } from './counters.js';
 import { errorFields } from './log.js';
 import { type Caller, perform, type Service } from './operations.js';
 import type { Outlet } from './outlet.js';
+import type { Followed } from './watch.js';
 
 /**
  * How often a frame whose key was fetched, or granted uses, is served again. More than one is needed when the key is evicted or
@@ -46,6 +48,8 @@ export class Requests {
     private readonly held: HeldBytes,
     private readonly bits: () => number,
     private readonly returns: Returns,
+    /** The connection's number. */
+    private readonly connection: number,
   ) {}
 
   /** `frame`, header included, belongs to this from now. `why` is one of `DEFERRED`. */
@@ -59,25 +63,46 @@ export class Requests {
       this.returns.onMalformed(asKmsError(error));
       return;
     }
+    const followed = this.follow(frame, request, why);
     const tooMuch = this.underWay >= MAX_COLD_IN_FLIGHT || this.heldBytes + frame.length > MAX_COLD_BYTES;
     if (tooMuch || !this.held.take(frame.length)) {
       frame.fill(0);
+      this.service.watch.note(followed, 'BUSY');
       this.outlet.append(encodeError(request.id, new KmsError('BUSY')), false);
       return;
     }
     this.underWay++;
     this.heldBytes += frame.length;
-    void this.answer(frame, request, why);
+    this.service.watch.begin(followed);
+    void this.answer(frame, request, why, followed);
+  }
+
+  private follow(frame: Buffer, { id, op }: Request, why: number): Followed {
+    return {
+      surface: 'binary',
+      connection: this.connection,
+      requestId: id,
+      place: placeOf(op),
+      actor: this.caller.identity.actor,
+      bytes: frame.length,
+      begun: performance.now(),
+      isCounted: why !== DEFERRED.cold,
+    };
   }
 
   /** Never rejects. */
-  private async answer(frame: Buffer, request: Request, why: number): Promise<void> {
+  private async answer(frame: Buffer, request: Request, why: number, followed: Followed): Promise<void> {
+    let outcome: 'ok' | ErrorCode = 'ok';
     try {
-      if (why === DEFERRED.cold) await this.perform(request);
+      if (why === DEFERRED.cold) await this.perform(request, followed);
       else await this.serve(frame, request, why);
     } catch (error) {
-      this.refuse(request, asKmsError(error));
+      const known = asKmsError(error);
+      outcome = known.code;
+      followed.isCounted = false;
+      this.refuse(request, known);
     } finally {
+      this.service.watch.end(followed, outcome);
       frame.fill(0);
       this.underWay--;
       this.heldBytes -= frame.length;
@@ -86,10 +111,12 @@ export class Requests {
     }
   }
 
-  private async perform({ id, op, args }: Request): Promise<void> {
+  private async perform({ id, op, args }: Request, followed: Followed): Promise<void> {
     const results = await perform(this.service, this.caller, op, args);
     const opened = op === OP.decrypt || op === OP.decryptMany;
-    this.outlet.append(encodeAnswer(id, results), opened);
+    const answer = encodeAnswer(id, results);
+    followed.answerBytes = answer.length;
+    this.outlet.append(answer, opened);
     if (opened) for (const result of results.flat()) if (result instanceof Uint8Array) result.fill(0);
   }
 
@@ -127,7 +154,8 @@ export class Requests {
 
   private refuse({ id, op }: Request, error: KmsError): void {
     if (error.code === 'INTERNAL' || error.code === 'STORE_UNAVAILABLE') {
-      this.service.failures.note(() => ({ op, actor: this.caller.identity.actor, ...errorFields(error) }));
+      const { actor } = this.caller.identity;
+      this.service.failures.note(() => ({ connection: this.connection, request_id: id, op, actor, ...errorFields(error) }));
     }
     this.outlet.append(encodeError(id, error.code === 'INTERNAL' ? new KmsError('INTERNAL') : error), false);
   }

@@ -47,6 +47,11 @@ const SAMPLES: Record<Name, Array<[text: string, shown: unknown]>> = {
     ['error', 'error'],
     ['debug', 'debug'],
   ],
+  tracing: [
+    ['false', false],
+    ['true', true],
+    ['true', true],
+  ],
 };
 
 const TLS: DaemonFlags = {

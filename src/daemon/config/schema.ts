@@ -112,6 +112,7 @@ export const SCHEMA = z.object({
     .register(PLACES, { yaml: ['cache.arena_bytes'], flag: 'arena-bytes' }),
   logFile: path.optional().register(PLACES, { yaml: ['log.file', 'log_file'], flag: 'log-file', live: true }),
   logLevel: level.default('info').register(PLACES, { yaml: ['log.level'], flag: 'log-level', live: true }),
+  tracing: flag.default(false).register(PLACES, { yaml: ['log.tracing'], flag: 'tracing' }),
 });
 
 export type Values = z.output<typeof SCHEMA>;

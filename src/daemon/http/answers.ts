@@ -12,6 +12,7 @@ const TOLD: ReadonlySet<ErrorCode> = new Set([
   'UNSUPPORTED',
 ]);
 const JSON_TYPE = 'application/json';
+const TEXT_TYPE = 'text/plain; charset=utf-8';
 /** How long, in seconds, somebody who is told that it is too much should wait. */
 const RETRY_AFTER_S = 1;
 
@@ -23,7 +24,7 @@ export function errorBody(error: KmsError): { error: { code: ErrorCode; message:
 
 /**
  * Everything in one piece: with the header set beforehand, or with a body of bytes, Node writes twice or copies once more. The
- * text may hold plaintext, and cannot be wiped: docs/SECURITY.md.
+ * text may hold plaintext, and cannot be wiped: docs/SECURITY.md. Returns the length of the body.
  */
 function send(
   response: ServerResponse,
@@ -32,26 +33,31 @@ function send(
   id: string,
   body: string,
   more?: OutgoingHttpHeaders,
-): void {
+): number {
+  const length = Buffer.byteLength(body);
   const headers = {
     'Content-Type': type,
-    'Content-Length': Buffer.byteLength(body),
+    'Content-Length': length,
     'Cache-Control': 'no-store',
     'X-Request-Id': id,
   };
   response.writeHead(status, more === undefined ? headers : { ...headers, ...more });
   response.end(body);
+  return length;
 }
 
-/** `id` is the request's; `share`, of what the answer counts against, is that of a request that was carried out. Throws BUSY. */
-export function sendJson(response: ServerResponse, status: number, id: string, body: object, share?: Share): void {
+/**
+ * `id` is the request's; `share`, of what the answer counts against, is that of a request that was carried out. Returns the length
+ * of the body. Throws BUSY.
+ */
+export function sendJson(response: ServerResponse, status: number, id: string, body: object, share?: Share): number {
   const text = JSON.stringify(body);
   share?.take(text.length);
-  send(response, status, JSON_TYPE, id, text);
+  return send(response, status, JSON_TYPE, id, text);
 }
 
-export function sendText(response: ServerResponse, status: number, id: string, text: string): void {
-  send(response, status, 'text/plain; charset=utf-8', id, text);
+export function sendText(response: ServerResponse, status: number, id: string, text: string, type = TEXT_TYPE): number {
+  return send(response, status, type, id, text);
 }
 
 export function sendError(response: ServerResponse, status: number, id: string, error: KmsError, allowed?: string): void {

@@ -1,13 +1,14 @@
 import { ERROR_TABLE, type ErrorCode } from '../../errors.js';
 import { OPERATIONS } from '../../wire/frames.js';
 import type { Member, Schema } from './members.js';
-import { OPEN_PATHS, ROUTES, type Route } from './routes.js';
+import { OPEN_PATHS, type OpenPath, ROUTES, type Route } from './routes.js';
 
 const ERROR_SCHEMA = { $ref: '#/components/schemas/Error' };
-const OPEN_SUMMARIES: Record<(typeof OPEN_PATHS)[number], string> = {
+const OPEN_SUMMARIES: Record<OpenPath, string> = {
   '/healthz': 'Whether the service can use its keys',
   '/health': 'The same',
   '/readyz': 'Whether it can make keys too',
+  '/metrics': 'What it serves and how it is, in the text format of Prometheus',
   '/openapi.json': 'This document',
 };
 
@@ -54,13 +55,17 @@ function operationOf(route: Route): object {
   };
 }
 
-function openOperation(summary: string): object {
-  return { summary, security: [], responses: { 200: { description: 'Yes' }, ...errorResponses() } };
+function openOperation(path: OpenPath): object {
+  const summary = OPEN_SUMMARIES[path];
+  if (path !== '/metrics') return { summary, security: [], responses: { 200: { description: 'Yes' }, ...errorResponses() } };
+  const content = { 'text/plain': { schema: { type: 'string' } } };
+  const responses = { 200: { description: 'Done', content }, ...errorResponses() };
+  return { summary, description: 'Least role: auditor.', responses };
 }
 
 function pathsOf(): Record<string, Record<string, object>> {
   const paths: Record<string, Record<string, object>> = {};
-  for (const path of OPEN_PATHS) paths[path] = { get: openOperation(OPEN_SUMMARIES[path]) };
+  for (const path of OPEN_PATHS) paths[path] = { get: openOperation(path) };
   for (const route of ROUTES) paths[route.path] = { ...paths[route.path], [route.method.toLowerCase()]: operationOf(route) };
   return paths;
 }

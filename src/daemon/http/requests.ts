@@ -1,18 +1,17 @@
-import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { asKmsError, ERROR_TABLE, KmsError } from '../../errors.js';
+import { asKmsError, ERROR_TABLE, type ErrorCode, KmsError } from '../../errors.js';
 import type { HeldBytes } from '../buffers.js';
 import type { Identity } from '../identity.js';
 import { errorFields } from '../log.js';
-import { authorise, perform, type Service } from '../operations.js';
+import { authorise, perform, requireRole, type Service } from '../operations.js';
 import { sendError, sendJson, sendText } from './answers.js';
 import { parseObject, parseQuery, refuseLongBody, withBody } from './body.js';
+import { type FollowedRequest, follow, placeOfTarget } from './followed.js';
 import { readMembers } from './members.js';
 import { openApi } from './openapi.js';
 import { NoRoute, type OpenPath, type Route, type Target, targetOf, WrongMethod } from './routes.js';
 import { Share } from './share.js';
 
-const REQUEST_ID = /^[A-Za-z0-9._-]{1,64}$/;
 const STRICT_PREFIX = '/v1/';
 /** How long a client that is refused may go on sending its body. */
 const LINGER_MS = 500;
@@ -21,6 +20,8 @@ const LINGER_MS = 500;
 export interface Context {
   service: Service;
   held: HeldBytes;
+  /** Who it is that connected. */
+  actor: string;
   /** Throws UNAUTHENTICATED. */
   identify(request: IncomingMessage): Identity;
   /** Whether somebody whom `identify` named would still be named so. */
@@ -29,26 +30,39 @@ export interface Context {
   refuseBrowser(request: IncomingMessage): void;
 }
 
+/** One request with its answer. */
+interface Exchange {
+  context: Context;
+  request: IncomingMessage;
+  response: ServerResponse;
+  share: Share;
+  followed: FollowedRequest;
+}
+
 /** Answers one request. Never rejects. */
 export async function answer(context: Context, request: IncomingMessage, response: ServerResponse): Promise<void> {
-  const id = requestIdOf(request);
+  const followed = follow(request, context.actor);
   const share = new Share(context.held);
+  const exchange = { context, request, response, share, followed };
+  const { watch } = context.service;
+  let outcome: 'ok' | ErrorCode = 'ok';
   // Not before: an answer that its client does not read is held as long as that lasts.
   response.on('close', () => share.give());
+  watch.begin(followed);
   try {
     context.refuseBrowser(request);
     const [path, query = ''] = splitTarget(request.url ?? '');
     const target = targetOf(request.method ?? '', path);
-    if (target.kind === 'open') await sendOpen(context.service, target.path, response, id, share);
-    else await operate(context, request, response, id, share, target, query);
+    followed.place = placeOfTarget(target);
+    if (target.kind === 'operation') await operate(exchange, target, query);
+    else followed.answerBytes = await sendOpen(exchange, target.path);
   } catch (error) {
-    refuse(context.service, request, response, id, error);
+    const known = asKmsError(error);
+    outcome = known.code;
+    refuse(exchange, known);
+  } finally {
+    watch.end(followed, outcome);
   }
-}
-
-export function requestIdOf({ headers }: IncomingMessage): string {
-  const given = headers['x-request-id'];
-  return typeof given === 'string' && REQUEST_ID.test(given) ? given : randomUUID();
 }
 
 function splitTarget(url: string): [path: string, query?: string] {
@@ -56,35 +70,44 @@ function splitTarget(url: string): [path: string, query?: string] {
   return mark < 0 ? [url] : [url.slice(0, mark), url.slice(mark + 1)];
 }
 
-async function sendOpen(
-  { kms, version }: Service,
-  path: OpenPath,
-  response: ServerResponse,
-  id: string,
-  share: Share,
-): Promise<void> {
-  if (path === '/openapi.json') {
-    sendJson(response, 200, id, openApi(version), share);
-    return;
-  }
+/** Returns the length of the answer. */
+async function sendOpen(exchange: Exchange, path: OpenPath): Promise<number> {
+  const { context, response, share, followed } = exchange;
+  const { kms, version } = context.service;
+  const id = followed.requestId;
+  if (path === '/openapi.json') return sendJson(response, 200, id, openApi(version), share);
+  if (path === '/metrics') return sendMetrics(exchange);
   const { status, storeFault } = await kms.health();
   if (status === 'sealed') throw new KmsError('SEALED');
   // A store that refuses writes still decrypts: whoever asks whether it lives must not restart it for that.
   if (path === '/readyz' && storeFault !== null) throw new KmsError('STORE_UNAVAILABLE', storeFault);
-  sendText(response, 200, id, 'ok');
+  return sendText(response, 200, id, 'ok');
+}
+
+/** Whom all the others serve, and how well, is nobody's business but an auditor's. */
+async function sendMetrics({ context, request, response, share, followed }: Exchange): Promise<number> {
+  const caller = identified(context, request, followed);
+  requireRole(caller, 'auditor', 'metrics');
+  const metrics = await context.service.metrics();
+  const text = await metrics.text();
+  share.take(text.length);
+  return sendText(response, 200, followed.requestId, text, metrics.contentType);
+}
+
+function identified(context: Context, request: IncomingMessage, followed: FollowedRequest): Identity {
+  const caller = context.identify(request);
+  followed.actor = caller.actor;
+  return caller;
 }
 
 /** The refusals that need no body come before it is read. */
 async function operate(
-  { service, identify, isCurrent }: Context,
-  request: IncomingMessage,
-  response: ServerResponse,
-  id: string,
-  share: Share,
+  { context, request, response, share, followed }: Exchange,
   { route, keyId }: Extract<Target, { kind: 'operation' }>,
   query: string,
 ): Promise<void> {
-  const caller = identify(request);
+  const { service, isCurrent } = context;
+  const caller = identified(context, request, followed);
   authorise(caller, route.op);
   const run = async (members: object) => {
     // The body took its time: who was known when it began may not be any more.
@@ -92,7 +115,7 @@ async function operate(
     const values = readMembers(route.members, members, route.path.startsWith(STRICT_PREFIX));
     try {
       const answered = await carryOut(service, caller, route, keyId === undefined ? values : [keyId, ...values]);
-      sendJson(response, 200, id, answered, share);
+      followed.answerBytes = sendJson(response, 200, followed.requestId, answered, share);
     } finally {
       wipe(values);
     }
@@ -103,7 +126,12 @@ async function operate(
   }
   refuseLongBody(request);
   if (request.headers.expect !== undefined) response.writeContinue();
-  await withBody(request, share, (body) => run(parseObject(body)));
+  await withBody(request, share, (body) => {
+    followed.bytes = body.length;
+    // What the client took to send it is not our time.
+    followed.begun = performance.now();
+    return run(parseObject(body));
+  });
 }
 
 async function carryOut(service: Service, caller: Identity, route: Route, values: readonly unknown[]): Promise<object> {
@@ -123,10 +151,10 @@ function wipe(values: readonly unknown[]): void {
   }
 }
 
-function refuse(service: Service, request: IncomingMessage, response: ServerResponse, id: string, error: unknown): void {
-  const known = asKmsError(error);
+function refuse({ context, request, response, followed }: Exchange, known: KmsError): void {
+  const { requestId: id, actor } = followed;
   if (known.code === 'INTERNAL' || known.code === 'STORE_UNAVAILABLE') {
-    service.failures.note(() => ({ request_id: id, method: request.method, ...errorFields(known) }));
+    context.service.failures.note(() => ({ request_id: id, actor, method: request.method, ...errorFields(known) }));
   }
   if (response.headersSent || response.destroyed) {
     response.destroy();

@@ -184,8 +184,8 @@ export const ROUTES: readonly Route[] = [
   route('POST', '/v1/unseal', OP.unseal, 'Reads the master key from its file again', [], done('ok')),
 ];
 
-/** What is reachable without an identity, beside `ROUTES`. */
-export const OPEN_PATHS = ['/healthz', '/health', '/readyz', '/openapi.json'] as const;
+/** What is reachable without an identity, `/metrics` excepted, beside `ROUTES`. */
+export const OPEN_PATHS = ['/healthz', '/health', '/readyz', '/metrics', '/openapi.json'] as const;
 export type OpenPath = (typeof OPEN_PATHS)[number];
 
 /** Where a request goes. */

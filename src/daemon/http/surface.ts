@@ -8,7 +8,8 @@ import type { Source } from '../connection.js';
 import { ANONYMOUS, type Identity } from '../identity.js';
 import type { Service } from '../operations.js';
 import { sendError } from './answers.js';
-import { answer, requestIdOf } from './requests.js';
+import { follow } from './followed.js';
+import { answer } from './requests.js';
 
 /** What only a browser sends, and sends with every request that a page can make it send. */
 function isOfBrowser(header: string): boolean {
@@ -30,6 +31,7 @@ function queuedOf(socket: Socket): number {
 
 /** One connection that speaks HTTP/1.1. */
 export class HttpConnection {
+  readonly surface = 'http';
   private underWay = 0;
   private finishing = false;
   /** Sweeps in which the peer took nothing of what waits for it. */
@@ -162,12 +164,16 @@ export class HttpSurface {
       return;
     }
     if (!connection.begin(response)) {
-      sendError(response, 429, requestIdOf(request), new KmsError('BUSY'));
+      const busy = new KmsError('BUSY');
+      const followed = follow(request, connection.identity.actor);
+      this.service.watch.note(followed, busy.code);
+      sendError(response, 429, followed.requestId, busy);
       return;
     }
     const context = {
       service: this.service,
       held: this.held,
+      actor: connection.identity.actor,
       identify: ({ headers }: IncomingMessage) => connection.identify(headers, this.service.authentication),
       isCurrent: (caller: Identity) =>
         caller === connection.identity ? connection.isCurrent() : this.service.authentication.isCurrent(caller),
@@ -177,6 +183,7 @@ export class HttpSurface {
   }
 
   private onClientError(error: Error & { code?: string }, socket: Socket): void {
+    if (error.code?.startsWith('HPE_')) this.service.watch.counters.refused('protocol');
     this.service.log('debug', 'http_error', { code: error.code, actor: this.connections.get(socket)?.identity.actor });
     // Never in the place of an answer that another request still waits for; one whose time is up is itself under way.
     const own = error.code === REQUEST_TIMEOUT ? 1 : 0;
