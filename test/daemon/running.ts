@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { type DaemonConfig, type DaemonFlags, resolveConfig } from '../../dist/daemon/config.js';
-import type { Log } from '../../dist/daemon/log.js';
+import type { Fields, Log } from '../../dist/daemon/log.js';
 import { type Daemon, startDaemon } from '../../dist/daemon/main.js';
 import { binding } from '../../dist/native.js';
 import { Peer } from './peer.js';
@@ -12,6 +12,8 @@ export interface Running {
   directory: string;
   daemon: Daemon;
   events: Array<{ level: string; event: string }>;
+  /** The fields of each event, in the same order. */
+  fields: Fields[];
   connect(): Promise<Peer>;
 }
 
@@ -30,9 +32,11 @@ export function configIn(directory: string, flags: DaemonFlags = {}, changes: Pa
 
 export async function start(t: ExecutionContext, config: DaemonConfig, directory: string): Promise<Running> {
   const events: Running['events'] = [];
-  const log: Log = (level, event, fields) => {
+  const fields: Fields[] = [];
+  const log: Log = (level, event, said = {}) => {
     events.push({ level, event });
-    if (level === 'error') t.log(event, fields);
+    fields.push(said);
+    if (level === 'error') t.log(event, said);
   };
   const daemon = await startDaemon(config, log);
   const peers: Peer[] = [];
@@ -45,7 +49,7 @@ export async function start(t: ExecutionContext, config: DaemonConfig, directory
     peers.push(peer);
     return peer;
   };
-  return { directory, daemon, events, connect };
+  return { directory, daemon, events, fields, connect };
 }
 
 /** A daemon in this process, with the memory store unless told otherwise. */

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
+import { askHttp } from '../daemon/http-peer.js';
 import { contents, secretsOf, silent } from './content.js';
 import { Collected, Commands } from './leaks.js';
 import { readMasterKey } from './opened-store.js';
@@ -118,6 +119,7 @@ test('the commands and the daemon’s log repeat no key, no wrapped key and no c
   for (const args of [['encrypt', plainFile, '-o', 'x'], ['keys', 'list'], ['status']]) await commands.both(...args);
   t.is((await commands.run(['unseal', '--json'])).exit, 0);
   t.not((await commands.run(['serve', '--socket', at.socket, ...store])).exit, 0, 'the place is taken');
+  collected.add('the metrics', (await askHttp(at.socket, { path: '/metrics' })).text);
   t.is(await daemon.stop(), 0);
   for (const args of [['keys', 'list', ...store], ['status', ...store], ['doctor', ...store], ['status']])
     await commands.both(...args);
@@ -127,6 +129,8 @@ test('the commands and the daemon’s log repeat no key, no wrapped key and no c
     collected,
     secrets,
     /"event":"sealed"/,
+    /"event":"request",.*"operation":"create_dek_for_thread"/,
+    /progressdb_kms_requests_total\{.*operation="encrypt",outcome="ok"\} [1-9]/,
     /decryption failed/,
     /the key is destroyed/,
     new RegExp(at.marker),
