@@ -1,6 +1,6 @@
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, chownSync, cpSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { chmodSync, chownSync, cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
@@ -12,22 +12,27 @@ export function becomingHindrance(): string | undefined {
   return process.geteuid?.() === 0 ? undefined : 'needs root to become another user';
 }
 
-const PARTS = [
-  'package.json',
-  'dist',
-  'build/Release/progressdb_kms.node',
-  'node_modules/msgpackr',
-  'node_modules/yaml',
-  'node_modules/zod',
-  'dist-test/secrets/other-user.js',
-];
+const PARTS = ['package.json', 'dist', 'build/Release/progressdb_kms.node', 'dist-test/secrets/other-user.js'];
+
+/** The folders of the packages, and of all that they need. */
+function packages(names: readonly string[], found = new Set<string>()): Set<string> {
+  for (const name of names) {
+    const folder = `node_modules/${name}`;
+    if (found.has(folder)) continue;
+    found.add(folder);
+    const { dependencies = {} } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'));
+    packages(Object.keys(dependencies), found);
+  }
+  return found;
+}
 
 /** The product where every user may read it: a checkout may be closed to all but its owner. */
 export class Installation {
   private readonly directory = mkdtempSync(join(tmpdir(), 'kms-users-'));
 
   constructor() {
-    for (const part of PARTS) cpSync(part, join(this.directory, part), { recursive: true, dereference: true });
+    const parts = [...PARTS, ...packages(['msgpackr', 'pino', 'yaml', 'zod'])];
+    for (const part of parts) cpSync(part, join(this.directory, part), { recursive: true, dereference: true });
     execFileSync('chmod', ['-R', 'a+rX', this.directory]);
   }
 
