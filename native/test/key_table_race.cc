@@ -76,6 +76,8 @@ void tend() {
     table.sweep(1, 3);
     table.grantUses(space, idOf(round % kKeys), 50);
     table.takeUseRequests(space);
+    // Reads what the other threads are counting.
+    table.counts();
     std::this_thread::yield();
   }
 }
