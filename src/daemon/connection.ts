@@ -28,6 +28,8 @@ function bitsOf(identity: Identity): number {
 
 /** Where a connection's bytes come from: a descriptor, or a socket over TLS that was opened and is paused. */
 export type Source = { fd: number } | { socket: Socket };
+
+/** Connections so far: what lines of the log tell them apart by. */
 let opened = 0;
 
 /** One report for all connections of the thread: it is read before anything else can run. */
