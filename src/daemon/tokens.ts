@@ -1,8 +1,9 @@
 import { randomBytes, timingSafeEqual } from 'node:crypto';
-import { type BigIntStats, lstatSync } from 'node:fs';
+import { lstatSync } from 'node:fs';
 import { TOKEN_LOOK_MS } from '../limits.js';
 import { type FileSystem, nodeFileSystem } from '../store/file-system.js';
 import type { Role } from '../wire/frames.js';
+import { isSettled, stampOf } from './file-stamp.js';
 import type { StoredToken } from './token-document.js';
 import { readTokenFile, tokenFailure, tokenFileOf } from './token-file.js';
 import { readToken } from './token-text.js';
@@ -36,8 +37,6 @@ interface Entry {
 }
 
 export const systemClock: Clock = { wall: () => Date.now(), steady: () => performance.now() };
-/** File times advance in clock ticks (10 ms at most): a file changed so recently may change again and look the same. */
-const SETTLED_MS = 1_000;
 /** What the hash of an unknown token is compared with: nobody knows what hashes to it. */
 const NOBODY = randomBytes(32);
 
@@ -106,17 +105,13 @@ export class Tokens {
       const stamp = stampOf(stats);
       if (stamp === this.#stamp) return;
       this.#entries = this.#entriesOf(stats === undefined ? [] : readTokenFile(this.#system, this.#path, 'daemon'));
-      this.#stamp = this.#isSettled(stats) ? stamp : undefined;
+      this.#stamp = isSettled(stats, this.#clock.wall()) ? stamp : undefined;
       this.#problem = null;
     } catch (error) {
       this.#entries = new Map();
       this.#stamp = undefined;
       this.#problem = tokenFailure(this.#path, error).message;
     }
-  }
-
-  #isSettled(stats: BigIntStats | undefined): boolean {
-    return stats === undefined || Number(stats.ctimeMs) + SETTLED_MS < this.#clock.wall();
   }
 
   /** A token that stayed as it was keeps its identity: whoever holds it goes on. */
@@ -129,11 +124,6 @@ export class Tokens {
       }),
     );
   }
-}
-
-/** Every change of a file changes one of these, and a chmod the last. */
-function stampOf(stats: BigIntStats | undefined): string {
-  return stats === undefined ? 'none' : [stats.dev, stats.ino, stats.size, stats.mtimeNs, stats.ctimeNs].join();
 }
 
 function entryOf(token: StoredToken, text: string): Entry {
