@@ -45,8 +45,8 @@ export const LARGE_HTTP_BODY_BYTES = MIB;
 /** Separators in the JSON of the largest batch with an AAD for each item, and brackets, of which no request has many. */
 export const MAX_JSON_COMMAS = 2 * MAX_BATCH_ITEMS + 16;
 export const MAX_JSON_OPENINGS = 16;
-/** A frame of a connection that is nobody's yet: a hello with its token. */
-export const ANONYMOUS_FRAME_BYTES = 4 * KIB;
+/** A frame of a connection that is nobody's yet: a hello with the longest token. */
+export const ANONYMOUS_FRAME_BYTES = 9 * KIB;
 /** Requests of one HTTP connection under way at once: who pipelines without reading is told to wait by answers of a line each. */
 export const MAX_HTTP_IN_FLIGHT = 64;
 /** All header lines of one request: far more than any client of ours sends, with room for a proxy's. */
@@ -124,11 +124,34 @@ export const TOKEN_LOCK_WAIT_MS = 30_000;
 /** The longest life that can be asked for: ten years. */
 export const MAX_TOKEN_DAYS = 3_650;
 
+/** The longest JWT that is looked at: those with many groups in them have some 4 KiB. Clients send no longer token. */
+export const MAX_JWT_BYTES = 8 * KIB;
+/** How far ahead a JWT's expiry may lie, beside the clock skew: nobody can take one back before it. */
+export const MAX_JWT_LIFE_MS = 24 * 60 * 60_000;
+/** Verified JWTs remembered until they expire: a signature costs more than the request that comes with it. */
+export const MAX_REMEMBERED_JWTS = 4_096;
+/** JWTs being verified at once, and those of them that may wait for keys to be fetched: forged ones must not keep others waiting. */
+export const MAX_JWTS_IN_FLIGHT = 64;
+export const MAX_JWTS_AWAITING_KEYS = 16;
+/** An issuer's public keys: two to ten of up to 2 KiB, with their certificates. */
+export const MAX_JWKS_BYTES = 256 * KIB;
+export const MAX_JWKS_KEYS = 256;
+/** How long an issuer may take for its keys, how old they are when they are fetched again, and when they are used no more. */
+export const JWKS_FETCH_TIMEOUT_MS = 3_000;
+export const JWKS_REFRESH_MS = 10 * 60_000;
+export const JWKS_STALE_MS = 60 * 60_000;
+/** How often a key that the issuer did not have may have it asked again; and how soon after it could not be reached. */
+export const JWKS_COOLDOWN_MS = 30_000;
+export const JWKS_RETRY_MS = 5_000;
+
 export const TOKEN_ID_PATTERN = /^[0-9a-f]{16}$/;
 /** No spaces and nothing that moves a terminal's cursor: names are printed in a table. */
 export const TOKEN_NAME_PATTERN = /^[A-Za-z0-9._:@/-]{0,64}$/;
 export const KEY_ID_PATTERN = /^k_[0-9a-z]{1,64}$/;
 export const ACTOR_PATTERN = /^[A-Za-z0-9._:@/-]{1,64}$/;
+/** The `sub` of a JWT: OpenID Connect Core, section 2, bounds it to 255 ASCII characters. */
+export const MAX_SUBJECT_LENGTH = 255;
+export const SUBJECT_PATTERN = /^[\x20-\x7e]{1,255}$/;
 export const THREAD_ID_PATTERN = /^[A-Za-z0-9._:@/-]{1,256}$/;
 
 /** Throws if two bounds contradict each other; run by the tests. */
@@ -143,6 +166,10 @@ export function assertLimits(): void {
     [MAX_HELD_BYTES >= 2 * MAX_COLD_BYTES, 'one connection cannot hold all that connections may hold'],
     [MAX_FRAME_BYTES < 2 ** 24, 'the first byte of a frame is zero'],
     [MAX_TOKENS * TOKEN_ENTRY_BYTES < MAX_TOKEN_FILE_BYTES, 'as many tokens as there may be fit into their file'],
+    [MAX_JWT_BYTES + 64 < ANONYMOUS_FRAME_BYTES, 'the longest JWT fits into the hello of somebody unknown'],
+    [((MAX_JWT_BYTES + 64) * 4) / 3 + KIB < MAX_HTTP_HEADER_BYTES, 'the longest JWT fits into a header, as Basic too'],
+    [MAX_JWTS_AWAITING_KEYS < MAX_JWTS_IN_FLIGHT, 'tokens that wait for keys leave room for the others'],
+    [JWKS_COOLDOWN_MS < JWKS_REFRESH_MS && JWKS_REFRESH_MS < JWKS_STALE_MS, 'keys are fetched again before they are stale'],
     [MAX_CONNECTIONS_PER_UID <= MAX_CONNECTIONS, 'one uid may hold no more than all connections'],
   ];
   for (const [ok, text] of holds) if (!ok) throw new Error(`limits.ts: does not hold: ${text}`);

@@ -3,6 +3,7 @@ import { FIRST_BYTE_TIMEOUT_MS, FRAME_TIMEOUT_MS, WRITE_STALL_TIMEOUT_MS } from 
 import type { Role } from '../wire/frames.js';
 import { type Effective, effective, type Shown } from './config/effective.js';
 import type { HostPort } from './config/endpoint.js';
+import { type OidcConfig, oidcOf } from './config/oidc.js';
 import type { Warning } from './config/setting.js';
 import type { Access } from './identity.js';
 import type { Level } from './log.js';
@@ -37,6 +38,17 @@ export interface DaemonFlags {
   unauthenticatedLoopbackRoles?: string | undefined;
   /** A group, by name or number, that may connect to the socket; its members' uids must be allowed as well. */
   group?: string | undefined;
+  oidcIssuer?: string | undefined;
+  oidcAudience?: string | string[] | undefined;
+  oidcJwksFile?: string | undefined;
+  oidcJwksUrl?: string | undefined;
+  oidcAlgorithms?: string | undefined;
+  oidcClockSkewSeconds?: string | number | undefined;
+  oidcClientSubjects?: string | string[] | undefined;
+  oidcAdminSubjects?: string | string[] | undefined;
+  oidcAuditorSubjects?: string | string[] | undefined;
+  oidcRolesClaim?: string | undefined;
+  oidcPrefixesClaim?: string | undefined;
   cachedKeys?: string | number | undefined;
   keptContexts?: string | number | undefined;
   contextIdleMs?: string | number | undefined;
@@ -93,6 +105,8 @@ export interface DaemonConfig {
   /** Whether TCP peers on loopback that nothing identifies are admitted, and as what. */
   allowUnauthenticatedLoopback: boolean;
   unauthenticatedLoopbackRoles: readonly Role[];
+  /** Undefined where no issuer's tokens are taken. */
+  oidc: OidcConfig | undefined;
   timeouts: Timeouts;
   cachedKeys: number;
   keptContexts: number;
@@ -149,6 +163,7 @@ export function resolveConfig(flags: DaemonFlags, env: NodeJS.ProcessEnv): Daemo
       certificates: { client: clientCertificates, admin: adminCertificates, auditor: auditorCertificates },
       unauthenticatedLoopbackRoles: values.allowUnauthenticatedLoopback ? values.unauthenticatedLoopbackRoles : [],
     },
+    oidc: oidcOf(values),
     timeouts: { firstByteMs: FIRST_BYTE_TIMEOUT_MS, frameMs: FRAME_TIMEOUT_MS, writeStallMs: WRITE_STALL_TIMEOUT_MS },
   };
 }

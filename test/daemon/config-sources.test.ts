@@ -36,6 +36,17 @@ const SAMPLES: Record<Name, Array<[text: string, shown: unknown]>> = {
   clientCertificates: [1, 2, 3].map((n) => [`CN:a${n}, URI:spiffe://b/c`, [`CN:a${n}`, 'URI:spiffe://b/c']]),
   adminCertificates: [1, 2, 3].map((n) => [`DNS:a${n}`, [`DNS:a${n}`]]),
   auditorCertificates: [1, 2, 3].map((n) => [`email:a${n}@b`, [`email:a${n}@b`]]),
+  oidcIssuer: [1, 2, 3].map((n) => [`https://i${n}`, `https://i${n}`]),
+  oidcAudience: [1, 2, 3].map((n) => [`a${n}, b`, [`a${n}`, 'b']]),
+  oidcJwksFile: [1, 2, 3].map((n) => [`/j${n}`, `/j${n}`]),
+  oidcJwksUrl: [1, 2, 3].map((n) => [`https://i${n}/jwks`, `https://i${n}/jwks`]),
+  oidcAlgorithms: [256, 384, 512].map((n) => [`ES${n},RS${n}`, [`ES${n}`, `RS${n}`]]),
+  oidcClockSkewSeconds: [0, 1, 300].map((n) => [`${n}`, n]),
+  oidcClientSubjects: [1, 2, 3].map((n) => [`${n},auth0|${n}`, [`${n}`, `auth0|${n}`]]),
+  oidcAdminSubjects: [1, 2, 3].map((n) => [`s${n}`, [`s${n}`]]),
+  oidcAuditorSubjects: [1, 2, 3].map((n) => [`s${n}`, [`s${n}`]]),
+  oidcRolesClaim: [1, 2, 3].map((n) => [`r${n}.roles`, `r${n}.roles`]),
+  oidcPrefixesClaim: [1, 2, 3].map((n) => [`https://p${n}/threads`, `https://p${n}/threads`]),
   cachedKeys: [1, 2, 3].map((n) => [`${n}`, n]),
   keptContexts: [1, 2, 3].map((n) => [`${n}`, n]),
   contextIdleMs: [1, 2, 3].map((n) => [`${n}`, n]),
@@ -61,22 +72,26 @@ const TLS: DaemonFlags = {
   tlsCrlFile: '/r',
   clientCertificates: 'CN:x',
 };
-/** What a key means nothing without. */
-function companions(name: Name): DaemonFlags {
-  if (name === 'unauthenticatedLoopbackRoles') return { allowUnauthenticatedLoopback: true };
-  return /^tls|Certificates$/.test(name) ? { ...TLS, [name]: undefined } : {};
-}
-
 /** The key's row, among what is shown. */
 function row(name: Name, flags: DaemonFlags, env: NodeJS.ProcessEnv) {
   const { shown } = showConfig(flags, env);
   return shown.filter(({ key }) => key !== '--config')[NAMES.indexOf(name)]!;
 }
 
+/** What a key means nothing without. */
+function others(name: Name): DaemonFlags {
+  if (name === 'unauthenticatedLoopbackRoles') return { allowUnauthenticatedLoopback: true };
+  if (/^tls|Certificates$/.test(name)) return { ...TLS, [name]: undefined };
+  if (!name.startsWith('oidc')) return {};
+  const issuer: DaemonFlags = { oidcIssuer: 'i', oidcAudience: 'a', oidcJwksFile: '/j', oidcClientSubjects: 's' };
+  const left = name === 'oidcJwksUrl' ? [name, 'oidcJwksFile'] : [name];
+  return Object.fromEntries(Object.entries(issuer).filter(([key]) => !left.includes(key)));
+}
+
 for (const name of NAMES) {
   const { yaml = [], flag, variables = [] } = placeOf(name);
   const [inFile, inEnvironment, onCommandLine] = SAMPLES[name];
-  const also = companions(name);
+  const also = others(name);
 
   for (const key of [...yaml, ...yaml.filter((one) => !one.includes('.')).map((one) => `security.kms.${one}`)]) {
     test(`${name}: the file's ${key} holds over the default, and its line is remembered`, (t) => {

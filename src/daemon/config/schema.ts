@@ -8,6 +8,7 @@ import {
   DEFAULT_KEY_IDLE_MS,
 } from '../../limits.js';
 import { DEFAULT_DATA_DIR, DEFAULT_SOCKET } from '../defaults.js';
+import { algorithms, audiences, claimName, issuer, keysUrl, subjects } from './oidc-values.js';
 import {
   certificateNames,
   count,
@@ -95,6 +96,29 @@ export const SCHEMA = z.object({
   auditorCertificates: certificateNames
     .default([])
     .register(PLACES, { yaml: ['auth.auditor_certificates'], flag: 'auditor-certificates', live: true }),
+  oidcIssuer: issuer.optional().register(PLACES, { yaml: ['oidc.issuer'], flag: 'oidc-issuer', live: true }),
+  oidcAudience: audiences.default([]).register(PLACES, { yaml: ['oidc.audience'], flag: 'oidc-audience', live: true }),
+  oidcJwksFile: path.optional().register(PLACES, { yaml: ['oidc.jwks_file'], flag: 'oidc-jwks-file', live: true }),
+  oidcJwksUrl: keysUrl.optional().register(PLACES, { yaml: ['oidc.jwks_url'], flag: 'oidc-jwks-url', live: true }),
+  oidcAlgorithms: algorithms
+    .default(['RS256', 'PS256', 'ES256', 'EdDSA'])
+    .register(PLACES, { yaml: ['oidc.algorithms'], flag: 'oidc-algorithms', live: true }),
+  oidcClockSkewSeconds: count(0, 300)
+    .default(60)
+    .register(PLACES, { yaml: ['oidc.clock_skew_seconds'], flag: 'oidc-clock-skew-seconds', live: true }),
+  oidcClientSubjects: subjects
+    .default([])
+    .register(PLACES, { yaml: ['oidc.client_subjects'], flag: 'oidc-client-subjects', live: true }),
+  oidcAdminSubjects: subjects
+    .default([])
+    .register(PLACES, { yaml: ['oidc.admin_subjects'], flag: 'oidc-admin-subjects', live: true }),
+  oidcAuditorSubjects: subjects
+    .default([])
+    .register(PLACES, { yaml: ['oidc.auditor_subjects'], flag: 'oidc-auditor-subjects', live: true }),
+  oidcRolesClaim: claimName.optional().register(PLACES, { yaml: ['oidc.roles_claim'], flag: 'oidc-roles-claim', live: true }),
+  oidcPrefixesClaim: claimName
+    .optional()
+    .register(PLACES, { yaml: ['oidc.prefixes_claim'], flag: 'oidc-prefixes-claim', live: true }),
   cachedKeys: count(1, 10_000_000)
     .default(DEFAULT_CACHED_KEYS)
     .register(PLACES, { yaml: ['cache.cached_keys'], flag: 'cached-keys' }),

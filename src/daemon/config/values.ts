@@ -10,10 +10,10 @@ const MAX_SOCKET_PATH_BYTES = process.platform === 'linux' ? 107 : 103;
 const GROUP_FILE = '/etc/group';
 const HEX_KEY = new RegExp(`^[0-9a-fA-F]{${2 * KEY_BYTES}}$`);
 
-const one = z.string({ error: 'must be one value' });
+export const one = z.string({ error: 'must be one value' });
 
 /** A list, or its items separated by commas. */
-const list = z
+export const list = z
   .union([z.string(), z.array(z.string())])
   .transform((given) => (typeof given === 'string' ? (given.trim() === '' ? [] : given.split(',')) : given))
   .transform((items) => items.map((item) => item.trim()));
