@@ -95,6 +95,20 @@ test('a process that embeds the service loads neither HTTP nor TLS', (t) => {
   t.is(loadedBy("await import('node:http'); await import('node:tls')"), '2', 'they would be seen');
 });
 
+test('what verifies the tokens of an issuer is loaded when there is one', (t) => {
+  const atOnce = /^import (?!type)[^;]*from 'jose'|^export [^;]*from 'jose'|^import 'jose'/m;
+  const of = (path: string) => importsOf(textOf(path)).includes('jose');
+  const using = sources.filter(of);
+  t.true(using.length > 0 && using.every((path) => path.startsWith('src/daemon/oidc/')), `${using}`);
+  t.deepEqual(
+    using.filter((path) => atOnce.test(textOf(path))),
+    [],
+  );
+  t.regex("import { jwtVerify } from 'jose';", atOnce, 'one would be found');
+  const constructed = sources.filter((path) => /import\('jose'\)/.test(textOf(path).replaceAll("typeof import('jose')", '')));
+  t.deepEqual(constructed, ['src/daemon/oidc/issuer.ts']);
+});
+
 test('one C++ file includes napi.h', (t) => {
   const including = natives.filter((path) => /#\s*include\s*[<"]napi\.h/.test(textOf(path)));
   t.deepEqual(including, ['native/addon.cc']);

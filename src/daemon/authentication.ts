@@ -1,8 +1,11 @@
 import type { X509Certificate } from 'node:crypto';
 import { KmsError } from '../errors.js';
 import type { Peer } from '../native.js';
+import type { OidcConfig } from './config/oidc.js';
 import { type Access, ANONYMOUS, type Identity, identify, isLoopback } from './identity.js';
-import { identityOf } from './tls/certificates.js';
+import type { Log } from './log.js';
+import { Issuer, isJwt } from './oidc/issuer.js';
+import { identityOf, isExpired } from './tls/certificates.js';
 import type { TokenIdentity, Tokens } from './tokens.js';
 
 /** What stands behind `Authorization: Basic`: the token is the password, whatever the user's name (RFC 7617). */
@@ -18,7 +21,7 @@ function tokenOf(header: string): string | undefined {
   return colon < 0 ? undefined : text.slice(colon + 1);
 }
 
-/** Who is who: by the kernel's word on the peer, by a token, or, where it is configured, by being on this machine. */
+/** Who is who: by the kernel's word on the peer, by a token of ours or a JWT, or, where it is configured, by being on this machine. */
 export class Authentication {
   private readonly ownUid = process.geteuid?.() ?? -1;
 
@@ -26,16 +29,25 @@ export class Authentication {
     private access: Access,
     /** Undefined where no data directory could hold any. */
     private readonly tokens: Tokens | undefined,
+    /** Undefined where no JWTs are taken. */
+    private issuer?: Issuer,
   ) {}
 
+  /** The issuer for a new reading of the configuration. Throws INVALID_ARGUMENT if its keys cannot be had. */
+  issuerFor(config: OidcConfig | undefined, log: Log): Issuer | undefined {
+    if (config === undefined) return undefined;
+    return this.issuer?.renewed(config, log) ?? new Issuer(config, log);
+  }
+
   /** From now on; identities given before are looked at again by who holds them. */
-  replace(access: Access): void {
+  replace(access: Access, issuer: Issuer | undefined): void {
     this.access = access;
+    this.issuer = issuer;
   }
 
   /**
    * The identity of a peer that has not said anything yet; undefined for one that is refused. Over TCP somebody unknown is
-   * `ANONYMOUS` as long as there is a token to come with or, over TLS, a certificate.
+   * `ANONYMOUS` as long as there is a token or an issuer of some to come with or, over TLS, a certificate.
    */
   ofPeer({ uid, address }: Peer, isTls = false): Identity | undefined {
     const known = identify(uid, this.ownUid, this.access);
@@ -48,7 +60,7 @@ export class Authentication {
   /** The identity of a certificate that was verified; undefined if it names nobody we know, or not any more. */
   ofCertificate(certificate: X509Certificate): Identity | undefined {
     const identity = identityOf(certificate, this.access);
-    return identity !== undefined && identity.expires > Date.now() ? identity : undefined;
+    return identity !== undefined && !isExpired(identity) ? identity : undefined;
   }
 
   /** Whether anybody beyond this machine could say who he is. */
@@ -57,27 +69,41 @@ export class Authentication {
   }
 
   private get knowsTokens(): boolean {
-    return this.tokens !== undefined && this.tokens.count() > 0;
+    return this.issuer !== undefined || (this.tokens?.count() ?? 0) > 0;
   }
 
   private get knowsCertificates(): boolean {
     return Object.values(this.access.certificates ?? {}).some((names) => names.length > 0);
   }
 
-  /** Throws UNAUTHENTICATED, in one way whatever is wrong with the token. */
-  ofToken(text: string): Identity {
+  /**
+   * Throws UNAUTHENTICATED, in one way whatever is wrong with the token. A promise only for a JWT that is not remembered, which
+   * rejects so too; or with PERMISSION_DENIED for one that gives no role, or BUSY.
+   */
+  ofToken(text: string): Identity | Promise<Identity> {
+    if (this.issuer !== undefined && isJwt(text)) return this.issuer.identify(text);
     const identity = this.tokens?.identify(text);
     if (identity === undefined) throw new KmsError('UNAUTHENTICATED', 'the token is not valid');
     return identity;
   }
 
-  /** Of an `Authorization` header. Throws UNAUTHENTICATED. */
-  ofHeader(header: string): Identity {
+  /** Of an `Authorization` header, as `ofToken`. */
+  ofHeader(header: string): Identity | Promise<Identity> {
     return this.ofToken(tokenOf(header) ?? '');
   }
 
-  /** Whether a token's identity is still in force; every other one is looked at by its peer. */
-  isCurrent(identity: Identity): boolean {
-    return !identity.actor.startsWith('token:') || this.tokens?.isCurrent(identity as TokenIdentity) === true;
+  /**
+   * Whether an identity that came with a token is still in force, false too for a certificate that has expired; undefined for
+   * every other one, which is looked at by its peer.
+   */
+  isCurrent(identity: Identity): boolean | undefined {
+    if (identity.actor.startsWith('token:')) return this.tokens?.isCurrent(identity as TokenIdentity) === true;
+    if (identity.actor.startsWith('oidc:')) return this.issuer?.isCurrent(identity) === true;
+    return isExpired(identity) ? false : undefined;
+  }
+
+  /** Called every SWEEP_INTERVAL_MS. */
+  sweep(): void {
+    this.issuer?.sweep();
   }
 }

@@ -12,6 +12,7 @@ import type { Surface } from './counters.js';
 import { HttpSurface } from './http/surface.js';
 import { type Access, ANONYMOUS, type Identity, isLoopback, isSame, NO_UID } from './identity.js';
 import { Burst, errorFields } from './log.js';
+import type { Issuer } from './oidc/issuer.js';
 import type { Service } from './operations.js';
 import type { Material } from './tls/files.js';
 import { Handshakes, type Secured } from './tls/handshakes.js';
@@ -135,8 +136,8 @@ export class Listener {
    * From now on. Whoever is somebody else by it has to come again, and whose certificate does not lead to an authority of
    * `material` any more: a connection keeps the roles that it began with.
    */
-  replaceAccess(access: Access, material?: Material): void {
-    this.service.authentication.replace(access);
+  replaceAccess(access: Access, issuer: Issuer | undefined, material: Material | undefined): void {
+    this.service.authentication.replace(access, issuer);
     if (material !== undefined) for (const one of this.handshakes) one.replace(material);
     for (const [connection, held] of this.connections) {
       if (!this.isCurrent(connection, held) || !held.isTrusted()) connection.finish();
@@ -323,8 +324,7 @@ export class Listener {
 
   /** Whether it is still who it was when it was taken on, or when it came with its token. */
   private isCurrent({ identity }: Served, held: Held): boolean {
-    if (identity.actor.startsWith('token:')) return this.service.authentication.isCurrent(identity);
-    return isStill(identity, held);
+    return this.service.authentication.isCurrent(identity) ?? isStill(identity, held);
   }
 
   private sweep(): void {
@@ -332,8 +332,9 @@ export class Listener {
       connection.sweep();
       if (!connection.isKnown && ++held.sweeps > ANONYMOUS_SWEEPS) connection.finish();
       // A token may have been revoked; it and a certificate may have expired.
-      if (/^(token|cert):/.test(connection.identity.actor) && !this.isCurrent(connection, held)) connection.finish();
+      if (this.service.authentication.isCurrent(connection.identity) === false) connection.finish();
     }
+    this.service.authentication.sweep();
     this.refused.turn();
     this.service.failures.turn();
     this.service.keyStates.turn();

@@ -15,6 +15,7 @@ import { takeInherited } from './inherited.js';
 import { Listener } from './listener.js';
 import { Burst, errorFields, Journal, type Log } from './log.js';
 import type { Metrics } from './metrics/metrics.js';
+import { Issuer } from './oidc/issuer.js';
 import type { Service } from './operations.js';
 import { Policy } from './policy.js';
 import { reloaded } from './reload.js';
@@ -34,8 +35,8 @@ export interface Daemon {
   readonly ports: readonly number[];
   /** That have spoken and are open. */
   connections(): number;
-  /** Reads what may change while it runs; the result makes it hold. Throws, and changes nothing, if it cannot be had. */
-  reload(config: DaemonConfig): () => void;
+  /** Makes ready what may change while it runs, and returns what takes it over. Throws, and nothing changes, if it cannot be had. */
+  prepare(config: DaemonConfig): () => void;
   /** Accepts no more, finishes what is under way, wipes all keys, removes the socket. May be called again. */
   stop(): Promise<void>;
 }
@@ -49,6 +50,7 @@ export async function startDaemon(given: DaemonConfig, log: Log, inherited: read
   refuseUnsafeProcess(config.strict);
   binding.hardenProcess();
   const material = materialOf(config);
+  const issuer = config.oidc === undefined ? undefined : new Issuer(config.oidc, log);
   const kms = await createEmbeddedKms(optionsOf(config));
   const version = versionOfPackage();
   const spans = config.tracing ? await tracing(version, log) : undefined;
@@ -61,7 +63,7 @@ export async function startDaemon(given: DaemonConfig, log: Log, inherited: read
       metrics ??= import('./metrics/metrics.js').then((loaded) => new loaded.Metrics(service, listener));
       return metrics;
     },
-    authentication: new Authentication(config.access, kms.dataDir === null ? undefined : new Tokens(kms.dataDir)),
+    authentication: new Authentication(config.access, kms.dataDir === null ? undefined : new Tokens(kms.dataDir), issuer),
     policy: new Policy((keyId) => kms.describeKey(keyId)),
     failures: new Burst(log, 'error', 'request_failed'),
     keyStates: new Burst(log, 'info', 'key_state'),
@@ -95,10 +97,11 @@ export async function startDaemon(given: DaemonConfig, log: Log, inherited: read
     socket: config.socket ?? '',
     ports,
     connections: () => listener.size,
-    reload: (next) => {
+    prepare: (next) => {
+      const issuer = service.authentication.issuerFor(next.oidc, log);
       const replaced = materialOf(next);
       return () => {
-        listener.replaceAccess(next.access, replaced);
+        listener.replaceAccess(next.access, issuer, replaced);
         replaced?.key.fill(0);
       };
     },
@@ -164,7 +167,7 @@ function reloading(daemon: Daemon, first: DaemonConfig, journal: Journal, resolv
       const next = resolveAgain();
       next.masterKeyBytes?.fill(0);
       const { config, changed, needsRestart } = reloaded(current, next);
-      const takeOver = daemon.reload(config);
+      const takeOver = daemon.prepare(config);
       journal.replace(config);
       takeOver();
       current = config;

@@ -122,9 +122,9 @@ async function carryOut(service: Service, session: Caller, call: Call): Promise<
   }
 }
 
-function hello(service: Service, session: Caller, version: number, token: string | undefined): unknown[] {
+async function hello(service: Service, session: Caller, version: number, token: string | undefined): Promise<unknown[]> {
   if (version !== PROTOCOL_VERSION) throw new KmsError('UNSUPPORTED', `protocol version ${version}; this is ${PROTOCOL_VERSION}`);
-  if (token !== undefined) session.become?.(service.authentication.ofToken(token));
+  if (token !== undefined) session.become?.(await service.authentication.ofToken(token));
   return [PROTOCOL_VERSION, `progressdb-kms/${service.version}`, binding.arenaInfo().protection, service.kms.sealed];
 }
 

@@ -34,7 +34,7 @@ for (const protocol of PROTOCOLS) {
     t.is(await commonNameOf(ground.port, ground.root.pem), 'kms');
     ground.write({ server: await serverOf(ground.root, 'kms-2'), authorities: ground.root.pem });
     const before = daemon.connections();
-    daemon.reload(ground.resolve())();
+    daemon.prepare(ground.resolve())();
     t.is(await commonNameOf(ground.port, ground.root.pem), 'kms-2');
     await remote.encryptWithDek(keyId, DATA);
     t.is(daemon.connections(), before);
@@ -50,7 +50,7 @@ for (const protocol of PROTOCOLS) {
     const { keyId } = await good.createDekForThread('t');
     await revoked.encryptWithDek(keyId, DATA);
     ground.write({ ...contents, revoked: await ground.root.revoke([bad.serial]) });
-    daemon.reload(ground.resolve())();
+    daemon.prepare(ground.resolve())();
     await t.throwsAsync(revoked.encryptWithDek(keyId, DATA), { message: REFUSED });
     await t.throwsAsync(revoked.encryptWithDek(keyId, DATA), { code: 'UNAUTHENTICATED' });
     await good.encryptWithDek(keyId, DATA);
@@ -62,11 +62,11 @@ for (const protocol of PROTOCOLS) {
     const next = await Authority.create('Next');
     const [app, late] = [await ground.client({ cn: 'app' }), await ground.client({ cn: 'late' })];
     t.is(await ground.outcome(protocol, late), 'OK');
-    daemon.reload(ground.resolve({ clientCertificates: 'CN:app' }))();
+    daemon.prepare(ground.resolve({ clientCertificates: 'CN:app' }))();
     t.is(await ground.outcome(protocol, late), 'UNAUTHENTICATED');
     t.is(await ground.outcome(protocol, app), 'OK');
     ground.write({ server: await serverOf(ground.root, 'kms'), authorities: next.pem });
-    daemon.reload(ground.resolve())();
+    daemon.prepare(ground.resolve())();
     t.is(await ground.outcome(protocol, app), 'UNAUTHENTICATED');
     t.is(await ground.outcome(protocol, await next.issue({ cn: 'app' })), 'OK');
   });
@@ -97,7 +97,7 @@ for (const [what, break_, line] of UNUSABLE) {
     ground.write({ ...contents, revoked: await ground.root.revoke([]) });
     const { daemon } = await ground.start();
     break_(ground.directory);
-    t.throws(() => daemon.reload(ground.resolve()), { message: line });
+    t.throws(() => daemon.prepare(ground.resolve()), { message: line });
     t.is(await ground.outcome('kms+tls', await ground.client({ cn: 'app' })), 'OK');
     await daemon.stop();
     await t.throwsAsync(start(t, ground.resolve(), ground.directory), { message: line });

@@ -50,7 +50,7 @@ for (const protocol of PROTOCOLS) {
     t.is(await ground.outcome(protocol, bad), 'UNAUTHENTICATED');
     t.is(await ground.outcome(protocol, below), 'UNAUTHENTICATED', 'its own authority has no list');
     ground.write({ ...contents, revoked: await ground.root.revoke([], -1) });
-    daemon.reload(ground.resolve())();
+    daemon.prepare(ground.resolve())();
     t.is(await ground.outcome(protocol, good), 'UNAUTHENTICATED', 'the list is out of date');
   });
 

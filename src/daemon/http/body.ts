@@ -37,6 +37,8 @@ function collect(request: IncomingMessage, share: Share, chunks: Buffer[]): Prom
     request.on('end', resolve);
     request.on('close', cutOff);
     request.on('error', cutOff);
+    // Gone while its caller was looked at: it closed before anybody listened.
+    if (request.destroyed) cutOff();
   });
 }
 

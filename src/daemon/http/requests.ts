@@ -22,8 +22,8 @@ export interface Context {
   held: HeldBytes;
   /** Who it is that connected. */
   actor: string;
-  /** Throws UNAUTHENTICATED. */
-  identify(request: IncomingMessage): Identity;
+  /** A promise only where that takes longer. Throws, or rejects, for who is not known. */
+  identify(request: IncomingMessage): Identity | Promise<Identity>;
   /** Whether somebody whom `identify` named would still be named so. */
   isCurrent(caller: Identity): boolean;
   /** Throws PERMISSION_DENIED for what came through a browser. */
@@ -86,7 +86,7 @@ async function sendOpen(exchange: Exchange, path: OpenPath): Promise<number> {
 
 /** Whom all the others serve, and how well, is nobody's business but an auditor's. */
 async function sendMetrics({ context, request, response, share, followed }: Exchange): Promise<number> {
-  const caller = identified(context, request, followed);
+  const caller = await identified(context, request, followed);
   requireRole(caller, 'auditor', 'metrics');
   const metrics = await context.service.metrics();
   const text = await metrics.text();
@@ -94,10 +94,14 @@ async function sendMetrics({ context, request, response, share, followed }: Exch
   return sendText(response, 200, followed.requestId, text, metrics.contentType);
 }
 
-function identified(context: Context, request: IncomingMessage, followed: FollowedRequest): Identity {
-  const caller = context.identify(request);
-  followed.actor = caller.actor;
-  return caller;
+/** A promise only for who takes longer: whoever needs no waiting for does not give way to others either. */
+function identified(context: Context, request: IncomingMessage, followed: FollowedRequest): Identity | Promise<Identity> {
+  const known = (caller: Identity) => {
+    followed.actor = caller.actor;
+    return caller;
+  };
+  const named = context.identify(request);
+  return named instanceof Promise ? named.then(known) : known(named);
 }
 
 /** The refusals that need no body come before it is read. */
@@ -107,7 +111,8 @@ async function operate(
   query: string,
 ): Promise<void> {
   const { service, isCurrent } = context;
-  const caller = identified(context, request, followed);
+  const named = identified(context, request, followed);
+  const caller = named instanceof Promise ? await named : named;
   authorise(caller, route.op);
   const run = async (members: object) => {
     // The body took its time: who was known when it began may not be any more.

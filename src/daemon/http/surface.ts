@@ -62,10 +62,15 @@ export class HttpConnection {
     return this.underWay;
   }
 
-  /** Who a request is from. Throws UNAUTHENTICATED. */
-  identify({ authorization }: IncomingHttpHeaders, authentication: Authentication): Identity {
+  /** Who a request is from; a promise only for a JWT that is not remembered. Throws, or rejects, as `Authentication.ofToken`. */
+  identify({ authorization }: IncomingHttpHeaders, authentication: Authentication): Identity | Promise<Identity> {
     if (authorization === undefined) return this.identity;
-    const identity = authentication.ofHeader(authorization);
+    const named = authentication.ofHeader(authorization);
+    if (named instanceof Promise) return named.then((identity) => this.known(identity));
+    return this.known(named);
+  }
+
+  private known(identity: Identity): Identity {
     this.wasKnown = true;
     return identity;
   }
@@ -176,7 +181,7 @@ export class HttpSurface {
       actor: connection.identity.actor,
       identify: ({ headers }: IncomingMessage) => connection.identify(headers, this.service.authentication),
       isCurrent: (caller: Identity) =>
-        caller === connection.identity ? connection.isCurrent() : this.service.authentication.isCurrent(caller),
+        caller === connection.identity ? connection.isCurrent() : this.service.authentication.isCurrent(caller) !== false,
       refuseBrowser: (asked: IncomingMessage) => refuseBrowser(asked, connection.hosts),
     };
     void answer(context, request, response);

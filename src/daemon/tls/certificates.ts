@@ -67,6 +67,11 @@ export function identityOf(certificate: X509Certificate, { certificates }: Acces
   return { actor: actorOf(first), roles: new Set(roles), expires: Date.parse(certificate.validTo) };
 }
 
+/** Of whoever came with a certificate, that its time is over. */
+export function isExpired(identity: Identity | CertifiedIdentity): boolean {
+  return 'expires' in identity && identity.expires <= Date.now();
+}
+
 /** What a client sent of its chain, its own certificate first, in DER. */
 export function chainOf(socket: TLSSocket): Uint8Array[] {
   const chain: Uint8Array[] = [];
