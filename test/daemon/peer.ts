@@ -32,6 +32,11 @@ export class Peer {
     return new Peer(socket);
   }
 
+  /** On a socket that is open. */
+  static over(socket: Socket): Peer {
+    return new Peer(socket);
+  }
+
   /** A frame and the promise of its answer; `write` sends it. */
   prepare(op: Op | number, args: unknown[]): { frame: Buffer; answer: Promise<Answer> } {
     const id = this.nextId++;

@@ -6,9 +6,10 @@ import { type DaemonConfig, type DaemonFlags, resolveConfig } from '../../dist/d
 import { KmsError } from '../../dist/errors.js';
 import { Authority, type Certified, type Wanted } from './authority.js';
 import { type Running, scratch, start } from './running.js';
+import { pretendToRunAs } from './stranger.js';
 
-/** The daemon takes itself for somebody else: on loopback its own uid would be known without any certificate. */
-process.geteuid = () => 12_345;
+// On loopback the daemon's own uid would be known without any certificate.
+pretendToRunAs(12_345);
 
 export const PROTOCOLS = ['https', 'kms+tls'] as const;
 export type Protocol = (typeof PROTOCOLS)[number];
