@@ -46,11 +46,28 @@ napi_value whyNotTrustedCall(napi_env env, napi_callback_info info) {
   return text;
 }
 
+// (revoked)
+napi_value firstNextUpdateCall(napi_env env, napi_callback_info info) {
+  size_t argc = 1;
+  napi_value argument = nullptr;
+  void* data = nullptr;
+  napi_get_cb_info(env, info, &argc, &argument, nullptr, &data);
+  Bytes revoked;
+  if (!readBytes(env, argument, &revoked)) {
+    throwFailure(env, *static_cast<Environment*>(data), Failure(Status::InvalidArgument, "takes revocation lists"));
+    return nullptr;
+  }
+  napi_value seconds = nullptr;
+  napi_create_int64(env, firstNextUpdate(revoked), &seconds);
+  return seconds;
+}
+
 }  // namespace
 
 napi_status defineCertificateCalls(napi_env env, napi_value exports, Environment* environment) {
   const napi_property_descriptor calls[] = {
       {"whyNotTrusted", nullptr, whyNotTrustedCall, nullptr, nullptr, nullptr, napi_enumerable, environment},
+      {"firstNextUpdate", nullptr, firstNextUpdateCall, nullptr, nullptr, nullptr, napi_enumerable, environment},
   };
   return napi_define_properties(env, exports, sizeof calls / sizeof *calls, calls);
 }

@@ -101,6 +101,8 @@ export const MAX_KEY_FILE_BYTES = 4 * KIB;
 export const MAX_CONFIG_BYTES = MIB;
 /** A certificate chain, all authorities of a fleet, or their revocation lists. */
 export const MAX_TLS_FILE_BYTES = 8 * MIB;
+/** From when on the log warns of a certificate or revocation list that runs out: two weeks. */
+export const TLS_EXPIRY_NOTICE_MS = 14 * 24 * 3_600_000;
 /** Keys listed by one call, and records read for it at most (a filter may pass over many). */
 export const MAX_LIST_LIMIT = 1_000;
 export const LIST_SCAN_LIMIT = 4_096;

@@ -205,6 +205,9 @@ export interface Binding {
    */
   whyNotTrusted(chain: readonly Uint8Array[], authorities: Uint8Array, revoked: Uint8Array): string;
 
+  /** When the first of the revocation lists (PEM) has to be replaced, in seconds since 1970; -1 if none says so. */
+  firstNextUpdate(revoked: Uint8Array): number;
+
   // Documents
   parseRecord(json: Uint8Array): KeyMeta;
   parseKeyring(json: Uint8Array): KeyringDocument;

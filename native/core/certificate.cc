@@ -5,6 +5,8 @@
 #include <openssl/x509.h>
 #include <openssl/x509_vfy.h>
 
+#include <time.h>
+
 #include <memory>
 
 namespace kms {
@@ -83,6 +85,20 @@ std::string whyNotTrusted(const std::vector<Bytes>& chain, Bytes authorities, By
   X509_STORE_CTX_set_default(context.get(), "ssl_client");
   if (X509_verify_cert(context.get()) == 1) return "";
   return X509_verify_cert_error_string(X509_STORE_CTX_get_error(context.get()));
+}
+
+int64_t firstNextUpdate(Bytes revoked) {
+  const Bio bio(BIO_new_mem_buf(revoked.data, static_cast<int>(revoked.length)));
+  int64_t first = -1;
+  while (const RevocationList one{PEM_read_bio_X509_CRL(bio.get(), nullptr, nullptr, nullptr)}) {
+    tm parts{};
+    const ASN1_TIME* const time = X509_CRL_get0_nextUpdate(one.get());
+    if (time == nullptr || ASN1_TIME_to_tm(time, &parts) != 1) continue;
+    const int64_t seconds = timegm(&parts);
+    if (first < 0 || seconds < first) first = seconds;
+  }
+  ERR_clear_error();
+  return first;
 }
 
 }  // namespace kms

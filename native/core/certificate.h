@@ -12,4 +12,7 @@ namespace kms {
 // PEM. Empty if it does; else why not, in OpenSSL's words, which hold nothing of the certificates.
 std::string whyNotTrusted(const std::vector<Bytes>& chain, Bytes authorities, Bytes revoked);
 
+// When the first of the revocation lists (PEM) has to be replaced, in seconds since 1970; -1 if none says so.
+int64_t firstNextUpdate(Bytes revoked);
+
 }  // namespace kms

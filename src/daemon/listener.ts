@@ -14,7 +14,7 @@ import { type Access, ANONYMOUS, type Identity, isLoopback, isSame, NO_UID } fro
 import { Burst, errorFields } from './log.js';
 import type { Issuer } from './oidc/issuer.js';
 import type { Service } from './operations.js';
-import type { Material } from './tls/files.js';
+import { type Expiries, expiriesOf, type Material } from './tls/files.js';
 import { Handshakes, type Secured } from './tls/handshakes.js';
 import { refuse } from './tls/refusal.js';
 
@@ -92,7 +92,7 @@ export class Listener {
   /** `material` is for the endpoints with TLS; it is not needed without. */
   constructor(
     private readonly service: Service,
-    private readonly material?: Material,
+    private material?: Material,
   ) {
     this.http = new HttpSurface(service, this.buffers.held);
     this.refused = new Burst(service.log, 'warn', 'peer_refused');
@@ -105,6 +105,10 @@ export class Listener {
 
   connectionsOf(surface: Surface): number {
     return [...this.connections.keys()].filter((connection) => connection.surface === surface).length;
+  }
+
+  tlsExpiries(): Partial<Expiries> {
+    return this.material === undefined ? {} : expiriesOf(this.material);
   }
 
   heldBytes(): number {
@@ -139,6 +143,7 @@ export class Listener {
   replaceAccess(access: Access, issuer: Issuer | undefined, material: Material | undefined): void {
     this.service.authentication.replace(access, issuer);
     if (material !== undefined) for (const one of this.handshakes) one.replace(material);
+    this.material = material;
     for (const [connection, held] of this.connections) {
       if (!this.isCurrent(connection, held) || !held.isTrusted()) connection.finish();
     }

@@ -3,7 +3,7 @@ import { url as inspectorUrl } from 'node:inspector';
 import { createEmbeddedKms, type EmbeddedOptions } from '../create.js';
 import { KmsError } from '../errors.js';
 import type { EmbeddedKms } from '../kms/embedded.js';
-import { STOP_GRACE_MS } from '../limits.js';
+import { STOP_GRACE_MS, TLS_EXPIRY_NOTICE_MS } from '../limits.js';
 import { binding } from '../native.js';
 import { Authentication } from './authentication.js';
 import { written } from './config/endpoint.js';
@@ -20,7 +20,7 @@ import type { Service } from './operations.js';
 import { Policy } from './policy.js';
 import { reloaded } from './reload.js';
 import type { Spans } from './spans.js';
-import { checkMaterial, type Material, readMaterial } from './tls/files.js';
+import { checkMaterial, expiriesOf, type Material, readMaterial } from './tls/files.js';
 import { Tokens } from './tokens.js';
 import { Turnstile } from './turnstile.js';
 import { Watch } from './watch.js';
@@ -49,7 +49,7 @@ export async function startDaemon(given: DaemonConfig, log: Log, inherited: read
   const config = inherited.length === 0 ? given : { ...given, socket: undefined };
   refuseUnsafeProcess(config.strict);
   binding.hardenProcess();
-  const material = materialOf(config);
+  const material = materialOf(config, log);
   const issuer = config.oidc === undefined ? undefined : new Issuer(config.oidc, log);
   const kms = await createEmbeddedKms(optionsOf(config));
   const version = versionOfPackage();
@@ -99,7 +99,7 @@ export async function startDaemon(given: DaemonConfig, log: Log, inherited: read
     connections: () => listener.size,
     prepare: (next) => {
       const issuer = service.authentication.issuerFor(next.oidc, log);
-      const replaced = materialOf(next);
+      const replaced = materialOf(next, log);
       return () => {
         listener.replaceAccess(next.access, issuer, replaced);
         replaced?.key.fill(0);
@@ -113,10 +113,15 @@ export async function startDaemon(given: DaemonConfig, log: Log, inherited: read
 }
 
 /** Throws before anything changes. */
-function materialOf({ tls }: DaemonConfig): Material | undefined {
+function materialOf({ tls }: DaemonConfig, log: Log): Material | undefined {
   if (tls === undefined) return undefined;
   const material = readMaterial(tls);
   checkMaterial(material, tls);
+  for (const [file, end] of Object.entries(expiriesOf(material))) {
+    if (end === undefined) continue;
+    const isLate = end - Date.now() < TLS_EXPIRY_NOTICE_MS;
+    log(isLate ? 'warn' : 'debug', 'tls_file', { file, expires: new Date(end).toISOString() });
+  }
   return material;
 }
 

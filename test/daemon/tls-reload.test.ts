@@ -1,4 +1,5 @@
 import { chmodSync, writeFileSync } from 'node:fs';
+import { get } from 'node:https';
 import { join } from 'node:path';
 import { connect as connectTls, type TLSSocket } from 'node:tls';
 import test from 'ava';
@@ -79,6 +80,32 @@ test('a certificate that expires ends its connection', async (t) => {
   await remote.createDekForThread('t');
   while (daemon.connections() > 0) await new Promise((resolve) => setTimeout(resolve, 50));
   await t.throwsAsync(remote.createDekForThread('t'), { message: REFUSED });
+});
+
+test('an auditor sees when the certificate and the revocation list run out, and the log warns of it', async (t) => {
+  const lists = { clientCertificates: 'CN:app', auditorCertificates: 'CN:eyes' };
+  const ground = await TlsGround.create(t, lists, { revoked: '' });
+  const contents = { server: await serverOf(ground.root, 'kms'), authorities: ground.root.pem };
+  ground.write({ ...contents, revoked: await ground.root.revoke([], 2) });
+  const { events } = await ground.start();
+  t.is(events.filter(({ level, event }) => event === 'tls_file' && level === 'warn').length, 2);
+  const eyes = await ground.client({ cn: 'eyes' });
+  const text = await new Promise<string>((resolve, reject) => {
+    const tls = { ca: ground.root.pem, cert: eyes.cert, key: eyes.key };
+    get({ host: '127.0.0.1', port: ground.port, path: '/metrics', agent: false, ...tls }, (response) => {
+      const chunks: Buffer[] = [];
+      response.on('data', (chunk: Buffer) => chunks.push(chunk));
+      response.on('end', () => resolve(Buffer.concat(chunks).toString()));
+    }).on('error', reject);
+  });
+  for (const [file, hours] of [
+    ['certificate', 1],
+    ['revocation_list', 2],
+  ] as const) {
+    const [, seconds] =
+      new RegExp(`^progressdb_kms_tls_expiry_timestamp_seconds\\{file="${file}"\\} (\\d+)`, 'm').exec(text) ?? [];
+    t.true(Math.abs(Number(seconds) - Date.now() / 1_000 - hours * 3_600) < 600, file);
+  }
 });
 
 /** Files with which the daemon must not start, and the line that says why. */

@@ -11,7 +11,12 @@ const PROTECTIONS = ['secretmem', 'mlock', 'none'] as const;
 export interface Watched {
   connectionsOf(surface: Surface): number;
   heldBytes(): number;
+  /** Milliseconds since 1970; undefined where there is none. */
+  tlsExpiries(): Partial<Record<TlsFile, number | undefined>>;
 }
+
+const TLS_FILES = ['certificate', 'revocation_list'] as const;
+type TlsFile = (typeof TLS_FILES)[number];
 
 function gauge(name: string, help: string, read: Series['read']): Series {
   return { name: `${PREFIX}${name}`, help, type: 'gauge', read };
@@ -78,6 +83,13 @@ export function stateSeries(service: Service, watched: Watched): Series[] {
     gauge('store_write_latch', '1 while the store refuses writes.', async () =>
       one(Number((await health()).storeFault !== null)),
     ),
+    gauge('tls_expiry_timestamp_seconds', 'When the certificate, and the first revocation list, have to be replaced.', () => {
+      const expiries = watched.tlsExpiries();
+      return TLS_FILES.flatMap((file) => {
+        const value = expiries[file];
+        return value === undefined ? [] : [{ labels: { file }, value: value / 1_000 }];
+      });
+    }),
     gauge('sealed', '1 while sealed.', () => one(Number(kms.sealed))),
     gauge('protection', '1 for the level of memory protection that holds.', () =>
       each('level', PROTECTIONS, (level) => Number(binding.arenaInfo().protection === level)),

@@ -1,7 +1,9 @@
+import { X509Certificate } from 'node:crypto';
 import { closeSync, constants, fstatSync, openSync, readFileSync } from 'node:fs';
 import { createSecureContext } from 'node:tls';
 import { KmsError } from '../../errors.js';
 import { MAX_TLS_FILE_BYTES } from '../../limits.js';
+import { binding } from '../../native.js';
 import type { TlsFiles } from '../config.js';
 
 /** What the files hold, in PEM. */
@@ -67,6 +69,21 @@ export function revocationLists(pem: Buffer): string[] {
 function holdsCertificates(pem: Buffer): boolean {
   const blocks = blocksOf(pem, 'CERTIFICATE');
   return blocks.length > 0 && blocks.every((block) => isAccepted({ cert: block }));
+}
+
+/** When the certificate and the first of the revocation lists have to be replaced: milliseconds since 1970. */
+export interface Expiries {
+  certificate: number;
+  /** Undefined where there is no list, or none says when. */
+  revocation_list: number | undefined;
+}
+
+export function expiriesOf({ certificate, revoked }: Material): Expiries {
+  const seconds = binding.firstNextUpdate(revoked);
+  return {
+    certificate: Date.parse(new X509Certificate(certificate).validTo),
+    revocation_list: seconds < 0 ? undefined : seconds * 1_000,
+  };
 }
 
 /** Throws one line for what OpenSSL cannot read; its own words stay away, they are about the key. */
