@@ -77,10 +77,17 @@ Failure checkFile(const char* path, int fd, bool mayBeGroupReadable) {
   return Failure();
 }
 
+// Where a file is read from, negative for what has no places (a pipe). The offset itself is not moved: it is shared with
+// whoever passed us the descriptor, who may pass it to our successor.
+off_t placeIn(int fd) {
+  struct stat status {};
+  return fstat(fd, &status) == 0 && S_ISREG(status.st_mode) ? lseek(fd, 0, SEEK_CUR) : -1;
+}
+
 // One read(2) that waits for descriptors left non-blocking by whoever passed them.
-ssize_t readSome(int fd, uint8_t* out, size_t length) {
+ssize_t readSome(int fd, off_t place, uint8_t* out, size_t length) {
   for (;;) {
-    const ssize_t got = read(fd, out, length);
+    const ssize_t got = place < 0 ? read(fd, out, length) : pread(fd, out, length, place);
     if (got >= 0) return got;
     if (errno == EAGAIN) {
       pollfd ready{fd, POLLIN, 0};
@@ -93,15 +100,17 @@ ssize_t readSome(int fd, uint8_t* out, size_t length) {
 
 Failure readKey(int fd, const char* name, uint8_t* scratch, size_t scratchLength, uint8_t* key) {
   const size_t most = std::min(scratchLength, kMaxKeyFileBytes);
+  const off_t first = placeIn(fd);
+  const auto place = [first](size_t read) { return first < 0 ? first : first + static_cast<off_t>(read); };
   size_t length = 0;
   while (length < most) {
-    const ssize_t got = readSome(fd, scratch + length, most - length);
+    const ssize_t got = readSome(fd, place(length), scratch + length, most - length);
     if (got < 0) return osFailure(name, "read", errno);
     if (got == 0) break;
     length += static_cast<size_t>(got);
   }
   // A full scratch may be the whole file: only the end tells. The byte read to find out is refused with the rest.
-  if (length == most && (most == 0 || readSome(fd, scratch, 1) != 0)) {
+  if (length == most && (most == 0 || readSome(fd, place(length), scratch, 1) != 0)) {
     return refuse(name, "is longer than " + std::to_string(most) + " bytes");
   }
   return decodeKey(scratch, length, name, key);

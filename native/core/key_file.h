@@ -16,7 +16,8 @@ constexpr size_t kMaxKeyFileBytes = 4096;
 // or mode, with a detail that names the path and the command that mends a mode.
 Failure readKeyFile(const char* path, bool mayBeGroupReadable, uint8_t* scratch, size_t scratchLength,
                     uint8_t key[kKeyBytes]);
-// The same from an inherited descriptor, to its end; whoever passed it answers for where it leads.
+// The same from an inherited descriptor, to its end; whoever passed it answers for where it leads. A regular file's offset
+// stays where it was.
 Failure readKeyDescriptor(int fd, uint8_t* scratch, size_t scratchLength, uint8_t key[kKeyBytes]);
 // The decoder of both: `text` is what was read, `name` what to call it in a refusal.
 Failure decodeKey(const uint8_t* text, size_t length, const char* name, uint8_t key[kKeyBytes]);

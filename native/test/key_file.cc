@@ -238,6 +238,17 @@ TEST("a descriptor is read to its end, in pieces and though it was left non-bloc
   CHECK_FAILURE(Reading().descriptor(ends[0]).failure, Status::InvalidArgument, "cannot be read");
 }
 
+TEST("a file's descriptor can be read again, from where it stood") {
+  const Directory directory;
+  const int fd = open((directory / "k").c_str(), O_RDWR | O_CREAT, 0600);
+  const std::string text = "no key\n" + kHex;
+  CHECK(write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size()));
+  CHECK(lseek(fd, 7, SEEK_SET) == 7);
+  for (int round = 0; round < 2; round++) CHECK_OK(Reading().descriptor(fd).failure);
+  CHECK_EQUAL(lseek(fd, 0, SEEK_CUR), 7);
+  close(fd);
+}
+
 TEST("a new key file holds 64 hex digits and a newline, for us alone, and can be read") {
   const Directory directory;
   const std::string path = directory / "key";
