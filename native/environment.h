@@ -37,7 +37,7 @@ napi_status definePoolCalls(napi_env env, napi_value exports, Environment* envir
 napi_status defineDocumentCalls(napi_env env, napi_value exports, Environment* environment);
 // whyNotTrusted, firstNextUpdate: a client's certificate against authorities and revocation lists, and how long those hold.
 napi_status defineCertificateCalls(napi_env env, napi_value exports, Environment* environment);
-// listenUnix, listenTcp, listenFd, peerOf, closeFd: listening sockets and who is at the other end.
+// listenUnix, listenTcp, holdUnix, listenFd, peerOf, closeFd, notifyManager: sockets, and who is at the other end.
 napi_status defineListenCalls(napi_env env, napi_value exports, Environment* environment);
 
 }  // namespace kms

@@ -5,6 +5,7 @@
 
 #include "acceptor.h"
 #include "core/listening.h"
+#include "core/service_manager.h"
 #include "environment.h"
 
 namespace kms {
@@ -105,6 +106,53 @@ napi_value listenTcp(napi_env env, napi_callback_info info) {
   return object;
 }
 
+struct HeldSocket {
+  ListeningSocket socket;
+  bool closed = false;
+
+  // Without a call of `close` when its thread ends: what nobody accepts from must not keep anybody waiting.
+  ~HeldSocket() { release(); }
+  void release() {
+    if (!closed) closeListeningSocket(socket);
+    closed = true;
+  }
+};
+
+napi_value closeHeld(napi_env env, napi_callback_info info) {
+  napi_value self = nullptr;
+  void* held = nullptr;
+  napi_get_cb_info(env, info, nullptr, nullptr, &self, nullptr);
+  if (napi_unwrap(env, self, &held) == napi_ok) static_cast<HeldSocket*>(held)->release();
+  return nullptr;
+}
+
+// (path, mode)
+napi_value holdUnix(napi_env env, napi_callback_info info) {
+  size_t argc = 2;
+  napi_value argv[2];
+  void* data = nullptr;
+  napi_get_cb_info(env, info, &argc, argv, nullptr, &data);
+  const auto& environment = *static_cast<Environment*>(data);
+  uint32_t mode = 0;
+  ListeningSocket socket;
+  if (!readString(env, argv[0], &socket.path) || napi_get_value_uint32(env, argv[1], &mode) != napi_ok) {
+    return refuse(env, environment, "takes a path and a mode");
+  }
+  const Failure failure = bindUnixSocket(socket.path.c_str(), static_cast<int>(mode), &socket.fd, &socket.device, &socket.inode);
+  if (!failure.ok()) {
+    throwFailure(env, environment, failure);
+    return nullptr;
+  }
+  napi_value object = nullptr;
+  napi_create_object(env, &object);
+  auto* const held = new HeldSocket{socket};
+  napi_wrap(env, object, held, [](napi_env, void* wrapped, void*) { delete static_cast<HeldSocket*>(wrapped); }, nullptr, nullptr);
+  setNumber(env, object, "fd", static_cast<uint32_t>(socket.fd));
+  const napi_property_descriptor close = {"close", nullptr, closeHeld, nullptr, nullptr, nullptr, napi_enumerable, nullptr};
+  napi_define_properties(env, object, 1, &close);
+  return object;
+}
+
 // (fd, firstByteTimeoutMs, events)
 napi_value listenFd(napi_env env, napi_callback_info info) {
   size_t argc = 3;
@@ -166,13 +214,33 @@ napi_value closeFd(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
+// (address, message, waitMs)
+napi_value notifyManagerCall(napi_env env, napi_callback_info info) {
+  size_t argc = 3;
+  napi_value argv[3];
+  void* data = nullptr;
+  napi_get_cb_info(env, info, &argc, argv, nullptr, &data);
+  const auto& environment = *static_cast<Environment*>(data);
+  std::string address, message;
+  uint32_t wait = 0;
+  if (!readString(env, argv[0], &address) || !readString(env, argv[1], &message) ||
+      napi_get_value_uint32(env, argv[2], &wait) != napi_ok) {
+    return refuse(env, environment, "takes an address, a message and a time");
+  }
+  const Failure failure = notifyManager(address, message, wait);
+  if (!failure.ok()) throwFailure(env, environment, failure);
+  return nullptr;
+}
+
 }  // namespace
 
 napi_status defineListenCalls(napi_env env, napi_value exports, Environment* environment) {
   const napi_property_descriptor calls[] = {
       {"listenUnix", nullptr, listenUnix, nullptr, nullptr, nullptr, napi_enumerable, environment},
       {"listenTcp", nullptr, listenTcp, nullptr, nullptr, nullptr, napi_enumerable, environment},
+      {"holdUnix", nullptr, holdUnix, nullptr, nullptr, nullptr, napi_enumerable, environment},
       {"listenFd", nullptr, listenFd, nullptr, nullptr, nullptr, napi_enumerable, environment},
+      {"notifyManager", nullptr, notifyManagerCall, nullptr, nullptr, nullptr, napi_enumerable, environment},
       {"peerOf", nullptr, peerOfCall, nullptr, nullptr, nullptr, napi_enumerable, environment},
       {"closeFd", nullptr, closeFd, nullptr, nullptr, nullptr, napi_enumerable, environment},
   };

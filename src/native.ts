@@ -64,6 +64,13 @@ export interface InheritedAcceptor extends TcpAcceptor {
   readonly address: string;
 }
 
+/** A listening Unix socket that this process keeps for others to accept from; it goes with the thread that made it. */
+export interface HeldSocket {
+  readonly fd: number;
+  /** Removes the socket file if it is still ours. May be called again. */
+  close(): void;
+}
+
 /** Negative results of the hot calls that are not error codes of the table. */
 export const NOT_CACHED = -100;
 export const NEEDS_USES = -101;
@@ -126,11 +133,15 @@ export interface Binding {
    * PERMISSION_DENIED for a port that this user may not have, INVALID_ARGUMENT for what is no address of this machine.
    */
   listenTcp(host: string, port: number, firstByteTimeoutMs: number, events: AcceptorEvents): TcpAcceptor;
+  /** Binds and listens as `listenUnix` does, and accepts nobody: a process that is handed `fd` does (LISTEN_FDS). */
+  holdUnix(path: string, mode: number): HeldSocket;
   /**
    * Takes over a listening socket that another process has bound and left to us (LISTEN_FDS), Unix or TCP; it does not block
    * and is closed on exec from here. INVALID_ARGUMENT for anything else, and then the descriptor is still the caller's.
    */
   listenFd(fd: number, firstByteTimeoutMs: number, events: AcceptorEvents): InheritedAcceptor;
+  /** One message of sd_notify(3) to the socket in NOTIFY_SOCKET. Waits at most `waitMs` for a manager that does not read. */
+  notifyManager(address: string, message: string, waitMs: number): void;
 
   // Keys
   openSpace(cachedKeys: number): Space;
