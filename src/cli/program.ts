@@ -124,6 +124,7 @@ function addService(program: Command, act: Act, output: Output): void {
     .option('--oidc-roles-claim <name>', 'claim that holds roles')
     .option('--oidc-prefixes-claim <name>', 'claim that holds the beginnings of the thread ids that a token is for')
     .option('--master-key-fd <n>', 'read the master key from this descriptor, 0 is standard input')
+    .option('--parent-fd <n>', 'stop when the other end of this pipe is closed, as by the end of the parent')
     .option('--group <group>', 'group that may connect to the socket')
     .option('--cached-keys <n>', 'data keys kept unwrapped')
     .option('--key-idle-ms <ms>', 'time after which an unused one is wiped, 0 is never')

@@ -20,6 +20,7 @@ export interface DaemonFlags {
   dataDir?: string | undefined;
   masterKeyFile?: string | undefined;
   masterKeyFd?: string | number | undefined;
+  parentFd?: string | number | undefined;
   /** An ephemeral master key and the memory store. */
   dev?: boolean | undefined;
   /** False: never make a new store. */
@@ -97,6 +98,8 @@ export interface DaemonConfig {
   masterKeyFd: number | undefined;
   /** Wiped by the start. */
   masterKeyBytes: Uint8Array | undefined;
+  /** A pipe whose end is that of the process that started us; undefined to outlive it. */
+  parentFd: number | undefined;
   dev: boolean;
   initialise: boolean;
   /** Refuses unlocked memory and an inspector. */
@@ -148,6 +151,7 @@ export function resolveConfig(flags: DaemonFlags, env: NodeJS.ProcessEnv): Daemo
     ...same,
     masterKeyFile: values.masterKeyFile,
     masterKeyFd: values.masterKeyFd,
+    parentFd: values.parentFd,
     logFile: values.logFile,
     socketGroup: group,
     dataDir: dev ? undefined : values.dataDir,

@@ -17,8 +17,10 @@ import { Burst, errorFields, Journal, type Log } from './log.js';
 import type { Metrics } from './metrics/metrics.js';
 import { Issuer } from './oidc/issuer.js';
 import type { Service } from './operations.js';
+import { parentGone } from './parent.js';
 import { Policy } from './policy.js';
 import { reloaded } from './reload.js';
+import { takeServiceManager } from './service-manager.js';
 import type { Spans } from './spans.js';
 import { checkMaterial, expiriesOf, type Material, readMaterial } from './tls/files.js';
 import { Tokens } from './tokens.js';
@@ -126,8 +128,9 @@ function materialOf({ tls }: DaemonConfig, log: Log): Material | undefined {
 }
 
 /**
- * Runs the daemon until SIGTERM or SIGINT and resolves to the exit code. A second signal does not wait. On SIGHUP it takes
- * over what may change of the configuration that `resolveAgain` then gives, and opens its log file again.
+ * Runs the daemon until SIGTERM or SIGINT, or the end of its parent if it watches that, and resolves to the exit code. A second
+ * signal does not wait. On SIGHUP it takes over what may change of the configuration that `resolveAgain` then gives, and opens
+ * its log file again.
  */
 export async function runDaemon(config: DaemonConfig, resolveAgain: () => DaemonConfig): Promise<number> {
   const journal = new Journal(config);
@@ -151,10 +154,23 @@ export async function runDaemon(config: DaemonConfig, resolveAgain: () => Daemon
   };
   let hungUp = false;
   process.on('SIGHUP', () => hangup());
+  const manager = takeServiceManager(process.env, log);
+  const orphaned = parentGone(config.parentFd);
   const daemon = await startDaemon(config, log, takeInherited(process.env));
-  hangup = reloading(daemon, config, journal, resolveAgain);
+  const reload = reloading(daemon, config, journal, resolveAgain);
+  const ready = () => manager.ready(`serving${daemon.socket === '' ? '' : ` on ${daemon.socket}`}`);
+  hangup = () => {
+    manager.reloading();
+    reload();
+    ready();
+  };
+  manager.watch(() => daemon.kms.health());
+  ready();
   if (hungUp) hangup();
-  log('info', 'signal', { signal: await signalled });
+  log('info', 'signal', { signal: await Promise.race([signalled, orphaned]) });
+  // Whoever is stopping must not be said to be ready again.
+  hangup = reload;
+  manager.stopping();
   try {
     await daemon.stop();
     return 0;

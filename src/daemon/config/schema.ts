@@ -64,6 +64,7 @@ export const SCHEMA = z.object({
     variables: ['PROGRESSDB_KMS_MASTER_KEY_HEX', 'PROGRESSDB_MINIKMS_MASTER_KEY'],
     secret: true,
   }),
+  parentFd: descriptor.optional().register(PLACES, { flag: 'parent-fd' }),
   allowedUids: uids.default([]).register(PLACES, {
     yaml: ['auth.allowed_uids', 'allowed_uids'],
     flag: 'allowed-uids',
