@@ -10,13 +10,15 @@ import { LoggedConnection } from './logged-connection.js';
 import { RemoteKms } from './remote.js';
 import { identityOf, type Server, type TlsOptions } from './server.js';
 import { MAX_SLOTS } from './slots.js';
+import type { SpawnedKms, SpawnOptions } from './spawn/options.js';
 
 export { type ErrorCode, KmsError } from '../errors.js';
 export type * from '../provider.js';
 export type { Logger, RequestFields } from './journal.js';
 export type { Greeting, KmsClient } from './kms-client.js';
 export type { TlsOptions } from './server.js';
-export type { HttpKms };
+export type { SpawnExit, SpawnLogger } from './spawn/options.js';
+export type { HttpKms, SpawnedKms, SpawnOptions };
 export { RemoteKms };
 
 /** Numbers are whole and from 1 on; others are INVALID_ARGUMENT. */
@@ -84,6 +86,24 @@ export async function connectKms(given: string | ConnectOptions): Promise<KmsCli
     token: tokenOf(address, options.token),
   };
   return protocol === 'http' ? connectHttp(address, settings) : connectBinary(settings);
+}
+
+/**
+ * Starts a daemon of this package in a process of its own and keeps one running: it is started anew when it ends, after pauses
+ * that grow, until `stop`. It never outlives this process or thread. What it inherits is the listening socket and the key
+ * file's descriptor, and no environment variable. Resolves when it answers. Rejects, and leaves nothing behind, with the
+ * reason and under the code that the daemon ended with, or with DEADLINE_EXCEEDED if it did not answer in time;
+ * with CONFLICT if somebody listens at `socket`, INVALID_ARGUMENT for wrong options.
+ *
+ * ```js
+ * const spawned = await spawnKms({ dataDir: './kms-data', masterKeyFile: './kms-master.key' });
+ * const kms = await spawned.connect();
+ * ```
+ */
+export async function spawnKms(options: SpawnOptions): Promise<SpawnedKms> {
+  // Not before it is needed: most clients start nothing.
+  const { supervise } = await import('./spawn/supervisor.js');
+  return await supervise(options, connectKms);
 }
 
 type Settings = Server & typeof DEFAULTS & { journal: ReturnType<typeof journalFor>; token: string | undefined };
