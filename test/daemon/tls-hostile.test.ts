@@ -119,12 +119,13 @@ test('plain bytes on a TLS endpoint, and TLS on a plain one, are closed at once'
 
 test('a handshake that does not end, and one after which nothing is said, are dropped', async (t) => {
   const ground = await TlsGround.create(t);
-  const { daemon, events } = await ground.start({ timeouts: { firstByteMs: 200, frameMs: 30_000, writeStallMs: 30_000 } });
+  const { daemon, events } = await ground.start({ timeouts: { firstByteMs: 1_000, frameMs: 30_000, writeStallMs: 30_000 } });
   const half = connect(ground.port, '127.0.0.1');
   half.resume();
   half.write(Buffer.from([0x16, 3, 1]));
+  await closeOf(half);
   const silent = await open(t, ground, {}, await ground.client({ cn: 'app' }));
-  await Promise.all([closeOf(half), closeOf(silent.resume())]);
+  await closeOf(silent.resume());
   t.true(events.some(({ event }) => event === 'handshake_failed'));
   t.is(daemon.connections(), 0);
 });
@@ -134,8 +135,9 @@ test('the daemon stops beside handshakes under way', async (t) => {
   const { daemon } = await ground.start();
   const half = connect(ground.port, '127.0.0.1');
   half.write(Buffer.from([0x16, 3, 1]));
+  const ends = closeOf(half);
   const silent = await open(t, ground, {}, await ground.client({ cn: 'app' }));
-  const ended = Promise.all([closeOf(half), closeOf(silent.resume())]);
+  const ended = Promise.all([ends, closeOf(silent.resume())]);
   await daemon.stop();
   await ended;
   t.pass();
