@@ -52,7 +52,9 @@ export const MAX_HTTP_IN_FLIGHT = 64;
 /** All header lines of one request: far more than any client of ours sends, with room for a proxy's. */
 export const MAX_HTTP_HEADER_BYTES = 16 * KIB;
 /** Which keys which narrowed tokens are for, remembered: reading a record for it each time would cost more than the encryption. */
-export const MAX_REMEMBERED_POLICIES = 65_536;
+export const MAX_REMEMBERED_POLICIES = 262_144;
+/** Ways in which identities are narrowed, remembered: with `own` one for each of them. */
+export const MAX_POLICIES = 65_536;
 /** How long an HTTP connection may be kept alive between requests: longer than the pools of common clients keep theirs. */
 export const HTTP_IDLE_TIMEOUT_MS = 10 * 60_000;
 

@@ -1,7 +1,7 @@
 import { type ConnectOpts, Socket, type SocketConstructorOpts } from 'node:net';
 import { asKmsError, KmsError } from '../errors.js';
 import { ANONYMOUS_FRAME_BYTES, SWEEP_INTERVAL_MS } from '../limits.js';
-import { BIT, binding, DEFERRED_FIELDS, doorbell, FLAG, REPORT, REPORT_LENGTH } from '../native.js';
+import { BIT, binding, DEFERRED_FIELDS, doorbell, FLAG, NO_LIMIT, POLICY_SHIFT, REPORT, REPORT_LENGTH } from '../native.js';
 import { FRAME_HEADER_BYTES, NO_REQUEST } from '../wire/frames.js';
 import { encodeError } from '../wire/messages.js';
 import { PartialFrame, type SharedBuffers } from './buffers.js';
@@ -9,7 +9,7 @@ import { ANONYMOUS, type Identity, may } from './identity.js';
 import { errorFields } from './log.js';
 import type { Caller, Service } from './operations.js';
 import { Outlet } from './outlet.js';
-import { isNarrowed } from './policy.js';
+import { isNarrowed, type Policy } from './policy.js';
 import { Requests } from './requests.js';
 
 /**
@@ -18,11 +18,12 @@ import { Requests } from './requests.js';
  */
 const LINGER_MS = 500;
 
-function bitsOf(identity: Identity): number {
+function bitsOf(identity: Identity, policy: Policy): number {
   if (identity === ANONYMOUS) return BIT.unknown;
-  // Whatever a narrowed token wants is looked at by its policy, which the native core does not know.
-  if (isNarrowed(identity)) return BIT.cold;
-  return may(identity, 'client') ? BIT.client : 0;
+  const role = may(identity, 'client') ? BIT.client : 0;
+  if (!isNarrowed(identity)) return role;
+  const number = policy.numberOf(identity);
+  return number === 0 ? BIT.cold : role | (number << POLICY_SHIFT);
 }
 
 /** One report for all connections of the thread: it is read before anything else can run. */
@@ -52,7 +53,7 @@ export class Connection implements Caller {
   ) {
     this.partial = new PartialFrame(buffers.held);
     this.current = identity;
-    this.roleBits = bitsOf(identity);
+    this.roleBits = bitsOf(identity, service.policy);
     const options: SocketConstructorOpts & ConnectOpts = {
       fd,
       readable: true,
@@ -95,7 +96,7 @@ export class Connection implements Caller {
 
   become(identity: Identity): void {
     this.current = identity;
-    this.roleBits = bitsOf(identity);
+    this.roleBits = bitsOf(identity, this.service.policy);
   }
 
   /** Takes no more requests, answers those under way, then closes. */
@@ -210,6 +211,7 @@ export class Connection implements Caller {
   /** One native call; its findings are in `report`, of which the flags are returned. */
   private walk(input: Buffer, start: number, end: number): number {
     const { kms } = this.service;
+    report[REPORT.units] = NO_LIMIT;
     binding.serveChunk(kms.space, this.bits, input, start, end, this.outlet.room(), report);
     const flags = report[REPORT.flags]!;
     this.outlet.advance(report[REPORT.written]!, (flags & FLAG.plaintextWritten) !== 0);

@@ -1,6 +1,6 @@
 import { asKmsError, KmsError } from '../errors.js';
 import { MAX_COLD_BYTES, MAX_COLD_IN_FLIGHT } from '../limits.js';
-import { binding, DEFERRED, doorbell, NEEDS_USES, NOT_CACHED } from '../native.js';
+import { binding, DEFERRED, doorbell, NEEDS_USES, NOT_CACHED, NOT_COVERED, POLICY_SHIFT } from '../native.js';
 import { FRAME_HEADER_BYTES, OP } from '../wire/frames.js';
 import { decodeRequest, encodeAnswer, encodeError, keyId, type Request } from '../wire/messages.js';
 import { Reader } from '../wire/reader.js';
@@ -105,11 +105,15 @@ export class Requests {
 
   /** One round: why it could not be served, undefined if it was or nobody is there any more. */
   private async attempt(frame: Buffer, request: Request, why: number): Promise<number | undefined> {
-    if (why === DEFERRED.large) return this.serveOnPool(frame);
     const { kms } = this.service;
+    // Read before anything is waited for: who asks may be another one afterwards, and then its own number is asked about.
+    const policy = this.bits() >>> POLICY_SHIFT;
+    if (policy !== 0) await this.service.policy.checkKey(this.caller.identity, keyIdOf(request));
     if (why === DEFERRED.needsUses) await kms.reserveUses(keyIdOf(request));
-    else await kms.fetchKey(keyIdOf(request));
+    else if (why === DEFERRED.notCached) await kms.fetchKey(keyIdOf(request));
     if (this.outlet.closed) return undefined;
+    if (policy !== 0) binding.coverKey(kms.space, keyIdOf(request), policy);
+    if (why === DEFERRED.large) return this.serveOnPool(frame);
     const again = this.returns.serveAgain(frame);
     return again === DEFERRED.large ? this.serveOnPool(frame) : again;
   }
@@ -120,6 +124,7 @@ export class Requests {
     if (doorbell[0] !== 0) kms.answerDoorbell();
     if (answer === NOT_CACHED) return DEFERRED.notCached;
     if (answer === NEEDS_USES) return DEFERRED.needsUses;
+    if (answer === NOT_COVERED) return DEFERRED.notCovered;
     if (typeof answer === 'number') throw new Error(`the pool returned ${answer}`);
     this.outlet.append(answer, true);
     return undefined;
