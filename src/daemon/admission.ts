@@ -1,9 +1,12 @@
 import { MAX_CONNECTIONS, MAX_CONNECTIONS_PER_UID, MAX_UNKNOWN_CONNECTIONS } from '../limits.js';
 import { NO_UID } from './identity.js';
 
+/** In place of a uid: of a connection that is counted by another name. */
+export const KNOWN = -1;
+
 /**
  * Counts connections by the uid at their other end, so that none takes the place of all others. Those of which the kernel
- * tells no uid share one count. Whoever is admitted is released once.
+ * tells no uid share one count, until they are known by something else. Whoever is admitted is released once.
  */
 export class Admission {
   private readonly byUid = new Map<number, number>();
@@ -19,8 +22,15 @@ export class Admission {
     return undefined;
   }
 
+  /** What was counted under `uid` is gone. */
   release(uid: number): void {
     this.total--;
+    this.forget(uid);
+  }
+
+  /** It is still there, and counted by the name that it gave. */
+  forget(uid: number): void {
+    if (uid === KNOWN) return;
     const left = (this.byUid.get(uid) ?? 0) - 1;
     if (left > 0) this.byUid.set(uid, left);
     else this.byUid.delete(uid);

@@ -6,6 +6,7 @@ import type { HostPort } from './config/endpoint.js';
 import type { Warning } from './config/setting.js';
 import type { Access } from './identity.js';
 import type { Level } from './log.js';
+import type { RateLimits } from './rates.js';
 
 export { DEFAULT_DATA_DIR, DEFAULT_SOCKET } from './defaults.js';
 export type { HostPort, Shown, Warning };
@@ -35,6 +36,9 @@ export interface DaemonFlags {
   contextIdleMs?: string | number | undefined;
   keyIdleMs?: string | number | undefined;
   arenaBytes?: string | number | undefined;
+  requestsPerSecond?: string | number | undefined;
+  bytesPerSecond?: string | number | undefined;
+  burstMs?: string | number | undefined;
   logFile?: string | undefined;
   logLevel?: string | undefined;
   /** Started without a command, as the Go daemon is: where no endpoint is given, its own is listened on too. */
@@ -79,6 +83,8 @@ export interface DaemonConfig {
   contextIdleMs: number;
   keyIdleMs: number;
   arenaBytes: number;
+  /** Of each identity. */
+  rates: RateLimits;
   /** Absolute path; undefined for standard error. */
   logFile: string | undefined;
   logLevel: Level;
@@ -101,7 +107,8 @@ export function resolveConfig(flags: DaemonFlags, env: NodeJS.ProcessEnv): Daemo
       '--master-key-file: no master key is given; make one with `progressdb-kms init --master-key-file FILE`, or use --dev to try things out',
     );
   }
-  const { group, masterKeyHex, allowedUids, adminUids, auditorUids, ...same } = values;
+  const { group, masterKeyHex, allowedUids, adminUids, auditorUids, requestsPerSecond, bytesPerSecond, burstMs, ...same } =
+    values;
   return {
     ...same,
     masterKeyFile: values.masterKeyFile,
@@ -119,6 +126,7 @@ export function resolveConfig(flags: DaemonFlags, env: NodeJS.ProcessEnv): Daemo
       auditorUids,
       unauthenticatedLoopbackRoles: values.allowUnauthenticatedLoopback ? values.unauthenticatedLoopbackRoles : [],
     },
+    rates: { requestsPerSecond, bytesPerSecond, burstMs },
     timeouts: { firstByteMs: FIRST_BYTE_TIMEOUT_MS, frameMs: FRAME_TIMEOUT_MS, writeStallMs: WRITE_STALL_TIMEOUT_MS },
   };
 }

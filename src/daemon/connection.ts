@@ -4,11 +4,13 @@ import { ANONYMOUS_FRAME_BYTES, SWEEP_INTERVAL_MS } from '../limits.js';
 import { BIT, binding, DEFERRED_FIELDS, doorbell, FLAG, NO_LIMIT, POLICY_SHIFT, REPORT, REPORT_LENGTH } from '../native.js';
 import { FRAME_HEADER_BYTES, NO_REQUEST } from '../wire/frames.js';
 import { encodeError } from '../wire/messages.js';
+import type { Account } from './accounts.js';
 import { PartialFrame, type SharedBuffers } from './buffers.js';
 import { ANONYMOUS, type Identity, may } from './identity.js';
 import { errorFields } from './log.js';
 import type { Caller, Service } from './operations.js';
 import { Outlet } from './outlet.js';
+import { Pace } from './pace.js';
 import { isNarrowed, type Policy } from './policy.js';
 import { Requests } from './requests.js';
 
@@ -26,22 +28,32 @@ function bitsOf(identity: Identity, policy: Policy): number {
   return number === 0 ? BIT.cold : role | (number << POLICY_SHIFT);
 }
 
+/** What the connection tells of itself. */
+export interface ConnectionEvents {
+  /** It was nobody's, and is somebody's from here on. */
+  onKnown(connection: Connection): void;
+  onClose(connection: Connection): void;
+}
+
 /** One report for all connections of the thread: it is read before anything else can run. */
 const report = new Int32Array(REPORT_LENGTH);
 
 /** One peer on the binary protocol. */
 export class Connection implements Caller {
   private current: Identity;
+  private account: Account;
   private readonly socket: Socket;
   private readonly outlet: Outlet;
   private readonly requests: Requests;
   private readonly partial: PartialFrame;
+  private readonly pace: Pace;
   private roleBits: number;
   /** Sweeps since the unfinished frame began or, while reading was paused, could go on. */
   private partialSweeps = 0;
   /** No more requests are taken; the answers under way still go out. */
   private finishing = false;
   private ended = false;
+  private isClosed = false;
 
   /** Owns `fd` once it returns; throws before that if the descriptor cannot be used. */
   constructor(
@@ -49,10 +61,11 @@ export class Connection implements Caller {
     private readonly service: Service,
     private readonly buffers: SharedBuffers,
     identity: Identity,
-    private readonly onClose: (connection: Connection) => void,
+    private readonly events: ConnectionEvents,
   ) {
-    this.partial = new PartialFrame(buffers.held);
     this.current = identity;
+    this.account = service.accounts.of(identity);
+    this.partial = new PartialFrame(this.account);
     this.roleBits = bitsOf(identity, service.policy);
     const options: SocketConstructorOpts & ConnectOpts = {
       fd,
@@ -68,13 +81,25 @@ export class Connection implements Caller {
       buffers,
       service.timeouts.writeStallMs,
       () => this.socket.pause(),
-      () => this.onDrained(),
+      () => this.readOn(),
     );
-    this.requests = new Requests(service, this, this.outlet, buffers.held, () => this.bits, {
-      serveAgain: (frame) => this.serveAgain(frame),
-      onMalformed: (error) => this.breakOff(error),
-      onDone: () => this.endIfDone(),
-    });
+    this.pace = new Pace(
+      this.account,
+      () => this.socket.pause(),
+      () => this.readOn(),
+    );
+    this.requests = new Requests(
+      service,
+      this,
+      this.outlet,
+      () => this.account,
+      () => this.bits,
+      {
+        serveAgain: (frame) => this.serveAgain(frame),
+        onMalformed: (error) => this.breakOff(error),
+        onDone: () => this.endIfDone(),
+      },
+    );
     this.socket.on('error', (error) =>
       service.log('debug', 'connection_error', { actor: this.identity.actor, message: error.message }),
     );
@@ -84,6 +109,8 @@ export class Connection implements Caller {
       this.socket.destroy();
     });
     this.socket.on('close', () => this.closed());
+    // By its uid it is counted before it comes here.
+    this.account.connections++;
   }
 
   get isKnown(): boolean {
@@ -95,6 +122,15 @@ export class Connection implements Caller {
   }
 
   become(identity: Identity): void {
+    const account = this.service.accounts.of(identity);
+    if (account !== this.account && !this.isClosed) {
+      account.join();
+      this.account.connections--;
+      this.account = account;
+      this.partial.held = account;
+      this.pace.become(account);
+    }
+    if (!this.isKnown && !this.isClosed) this.events.onKnown(this);
     this.current = identity;
     this.roleBits = bitsOf(identity, this.service.policy);
   }
@@ -113,7 +149,7 @@ export class Connection implements Caller {
 
   /** Called every SWEEP_INTERVAL_MS. */
   sweep(): void {
-    if (this.partial.length === 0 || this.outlet.stalled) {
+    if (this.partial.length === 0 || this.outlet.stalled || this.pace.isHeld) {
       this.partialSweeps = 0;
     } else if (++this.partialSweeps * SWEEP_INTERVAL_MS > this.service.timeouts.frameMs) {
       this.service.log('warn', 'frame_not_finished', { actor: this.identity.actor });
@@ -130,7 +166,10 @@ export class Connection implements Caller {
     const end = readStart + bytes;
     try {
       if (this.finishing) input.fill(0, readStart, end);
-      else this.takeChunk(input, readStart, end);
+      else {
+        this.takeChunk(input, readStart, end);
+        this.pace.settle(bytes);
+      }
     } catch (error) {
       input.fill(0);
       // Nothing a peer sends may end the process; what went wrong here is a defect, and the log names it.
@@ -190,7 +229,9 @@ export class Connection implements Caller {
   private serve(input: Buffer, start: number, end: number, owned: boolean): number {
     let at = start;
     for (;;) {
-      const flags = this.walk(input, at, end);
+      const bits = this.requests.isFull ? this.bits | BIT.full : this.bits;
+      const flags = this.walk(input, at, end, bits, this.pace.room());
+      this.pace.count(report[REPORT.units]!, report[REPORT.busy]!);
       const next = report[REPORT.consumed]!;
       const deferred = report[REPORT.deferred]!;
       if (deferred > 0) this.defer(input, deferred, owned);
@@ -208,11 +249,11 @@ export class Connection implements Caller {
     }
   }
 
-  /** One native call; its findings are in `report`, of which the flags are returned. */
-  private walk(input: Buffer, start: number, end: number): number {
+  /** One native call, for `room` requests; its findings are in `report`, of which the flags are returned. */
+  private walk(input: Buffer, start: number, end: number, bits: number, room: number): number {
     const { kms } = this.service;
-    report[REPORT.units] = NO_LIMIT;
-    binding.serveChunk(kms.space, this.bits, input, start, end, this.outlet.room(), report);
+    report[REPORT.units] = room;
+    binding.serveChunk(kms.space, bits, input, start, end, this.outlet.room(), report);
     const flags = report[REPORT.flags]!;
     this.outlet.advance(report[REPORT.written]!, (flags & FLAG.plaintextWritten) !== 0);
     if (doorbell[0] !== 0) kms.answerDoorbell();
@@ -237,7 +278,8 @@ export class Connection implements Caller {
 
   /** Serves a frame again that waited for its key or its uses. Returns why it could not be served now either, or undefined. */
   private serveAgain(frame: Buffer): number | undefined {
-    while ((this.walk(frame, 0, frame.length) & FLAG.outputFull) !== 0) this.outlet.flush();
+    // It was counted, and made room for, when it was deferred.
+    while ((this.walk(frame, 0, frame.length, this.bits, NO_LIMIT) & FLAG.outputFull) !== 0) this.outlet.flush();
     if (report[REPORT.deferred]! > 0) return report[REPORT.first + 2]!;
     this.outlet.flushSoon();
     return undefined;
@@ -249,9 +291,11 @@ export class Connection implements Caller {
     this.finish();
   }
 
-  private onDrained(): void {
+  /** Reading goes on when neither the answers that are not taken nor the rate are against it. */
+  private readOn(): void {
+    if (this.outlet.stalled || this.pace.isHeld || this.socket.destroyed) return;
     this.partialSweeps = 0;
-    if (!this.socket.destroyed) this.socket.resume();
+    this.socket.resume();
   }
 
   private endIfDone(): void {
@@ -266,9 +310,12 @@ export class Connection implements Caller {
   private closed(): void {
     this.finishing = true;
     this.ended = true;
+    this.isClosed = true;
     this.partial.clear();
     this.outlet.discard();
-    this.onClose(this);
+    this.pace.stop();
+    this.account.connections--;
+    this.events.onClose(this);
   }
 }
 

@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { KmsError } from '../errors.js';
 import { SWEEP_INTERVAL_MS } from '../limits.js';
 import { type Acceptor, type AcceptorEvents, binding, type Peer } from '../native.js';
-import { Admission } from './admission.js';
+import { Admission, KNOWN } from './admission.js';
 import { SharedBuffers } from './buffers.js';
 import type { HostPort } from './config.js';
 import { Connection } from './connection.js';
@@ -68,7 +68,7 @@ export class Listener {
   private whenEmpty: (() => void) | undefined;
 
   constructor(private readonly service: Service) {
-    this.http = new HttpSurface(service, this.buffers.held);
+    this.http = new HttpSurface(service);
     this.refused = new Burst(service.log, 'warn', 'peer_refused');
   }
 
@@ -197,18 +197,29 @@ export class Listener {
       this.service.log('debug', 'unknown_protocol', { uid: peer.uid, first_byte: firstByte });
       return;
     }
-    const onClose = (connection: Served) => this.closed(connection);
+    const events = {
+      onKnown: (connection: Served) => this.known(connection),
+      onClose: (connection: Served) => this.closed(connection),
+    };
     try {
       const connection =
         firstByte === BINARY
-          ? new Connection(fd, this.service, this.buffers, identity, onClose)
-          : this.http.take(fd, identity, hosts, () => this.isStill(identity, peer), onClose);
+          ? new Connection(fd, this.service, this.buffers, identity, events)
+          : this.http.take(fd, identity, hosts, () => this.isStill(identity, peer), events);
       this.connections.set(connection, { peer, counted, sweeps: 0 });
     } catch (error) {
       binding.closeFd(fd);
       this.admission.release(counted);
       throw error;
     }
+  }
+
+  /** Nobody's places are few, and are for those who have not said who they are. */
+  private known(connection: Served): void {
+    const held = this.connections.get(connection);
+    if (held?.counted !== NO_UID) return;
+    this.admission.forget(held.counted);
+    held.counted = KNOWN;
   }
 
   private closed(connection: Served): void {
@@ -240,6 +251,7 @@ export class Listener {
     this.refused.turn();
     this.service.failures.turn();
     this.service.keyStates.turn();
+    this.service.accounts.sweep();
   }
 
   /** The native core calls us: an exception must not go through it, and one peer's must not touch the others. */

@@ -5,6 +5,7 @@ import { KmsError } from '../errors.js';
 import type { EmbeddedKms } from '../kms/embedded.js';
 import { STOP_GRACE_MS } from '../limits.js';
 import { binding } from '../native.js';
+import { Accounts } from './accounts.js';
 import { Authentication } from './authentication.js';
 import type { DaemonConfig } from './config.js';
 import { DEFAULT_SOCKET } from './defaults.js';
@@ -45,6 +46,7 @@ export async function startDaemon(given: DaemonConfig, log: Log, inherited: read
     kms,
     log,
     authentication: new Authentication(config.access, kms.dataDir === null ? undefined : new Tokens(kms.dataDir)),
+    accounts: new Accounts(config.rates, log),
     policy: new Policy((keyId) => kms.describeKey(keyId)),
     failures: new Burst(log, 'error', 'request_failed'),
     keyStates: new Burst(log, 'info', 'key_state'),
@@ -74,7 +76,10 @@ export async function startDaemon(given: DaemonConfig, log: Log, inherited: read
     kms,
     socket: config.socket ?? '',
     ports,
-    reload: ({ access }) => listener.replaceAccess(access),
+    reload: ({ access, rates }) => {
+      listener.replaceAccess(access);
+      service.accounts.replace(rates);
+    },
     stop: () => {
       stopped ??= stop();
       return stopped;

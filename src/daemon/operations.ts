@@ -12,6 +12,7 @@ import {
   resultsOfPage,
   statusMapOf,
 } from '../wire/messages.js';
+import type { Accounts } from './accounts.js';
 import type { Authentication } from './authentication.js';
 import type { Timeouts } from './config.js';
 import { ANONYMOUS, type Identity, may } from './identity.js';
@@ -25,6 +26,7 @@ export interface Service {
   readonly log: Log;
   readonly authentication: Authentication;
   readonly policy: Policy;
+  readonly accounts: Accounts;
   /** Requests that failed for a reason of ours. */
   readonly failures: Burst;
   /** Keys that were disabled, enabled and destroyed, or were so already. */
@@ -41,7 +43,7 @@ export interface Service {
 /** A caller, who may turn out to be another one while the connection lasts. */
 export interface Caller {
   readonly identity: Identity;
-  /** By the token of a hello. */
+  /** By the token of a hello. Throws BUSY if that one has too many connections. */
   become?(identity: Identity): void;
 }
 

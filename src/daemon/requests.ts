@@ -4,7 +4,7 @@ import { binding, DEFERRED, doorbell, NEEDS_USES, NOT_CACHED, NOT_COVERED, POLIC
 import { FRAME_HEADER_BYTES, OP } from '../wire/frames.js';
 import { decodeRequest, encodeAnswer, encodeError, keyId, type Request } from '../wire/messages.js';
 import { Reader } from '../wire/reader.js';
-import type { HeldBytes } from './buffers.js';
+import type { Account } from './accounts.js';
 import { errorFields } from './log.js';
 import { type Caller, perform, type Service } from './operations.js';
 import type { Outlet } from './outlet.js';
@@ -43,7 +43,7 @@ export class Requests {
     private readonly service: Service,
     private readonly caller: Caller,
     private readonly outlet: Outlet,
-    private readonly held: HeldBytes,
+    private readonly account: () => Account,
     private readonly bits: () => number,
     private readonly returns: Returns,
   ) {}
@@ -59,19 +59,35 @@ export class Requests {
       this.returns.onMalformed(asKmsError(error));
       return;
     }
-    const tooMuch = this.underWay >= MAX_COLD_IN_FLIGHT || this.heldBytes + frame.length > MAX_COLD_BYTES;
-    if (tooMuch || !this.held.take(frame.length)) {
+    const account = this.account();
+    if (!this.begin(account, frame.length)) {
       frame.fill(0);
       this.outlet.append(encodeError(request.id, new KmsError('BUSY')), false);
       return;
     }
+    void this.answer(frame, request, why, account);
+  }
+
+  /** Whether one more would be answered BUSY. */
+  get isFull(): boolean {
+    return this.underWay >= MAX_COLD_IN_FLIGHT || this.account().isFull;
+  }
+
+  /** False, and nothing is counted, if it is one too many or too large. */
+  private begin(account: Account, bytes: number): boolean {
+    if (this.underWay >= MAX_COLD_IN_FLIGHT || this.heldBytes + bytes > MAX_COLD_BYTES) return false;
+    if (!account.take(bytes)) return false;
+    if (!account.begin()) {
+      account.give(bytes);
+      return false;
+    }
     this.underWay++;
-    this.heldBytes += frame.length;
-    void this.answer(frame, request, why);
+    this.heldBytes += bytes;
+    return true;
   }
 
   /** Never rejects. */
-  private async answer(frame: Buffer, request: Request, why: number): Promise<void> {
+  private async answer(frame: Buffer, request: Request, why: number, account: Account): Promise<void> {
     try {
       if (why === DEFERRED.cold) await this.perform(request);
       else await this.serve(frame, request, why);
@@ -81,7 +97,8 @@ export class Requests {
       frame.fill(0);
       this.underWay--;
       this.heldBytes -= frame.length;
-      this.held.give(frame.length);
+      account.give(frame.length);
+      account.end();
       this.returns.onDone();
     }
   }
@@ -98,7 +115,7 @@ export class Requests {
     let why: number | undefined = first;
     for (let round = 0; round < MAX_ROUNDS && why !== undefined; round++) {
       const attempt = (): Promise<number | undefined> => this.attempt(frame, request, why!);
-      why = await (round < MAX_CROWDED_ROUNDS ? attempt() : this.service.turnstile.pass(attempt));
+      why = await (round < MAX_CROWDED_ROUNDS ? attempt() : this.service.turnstile.pass(attempt, this.caller.identity.actor));
     }
     if (why !== undefined) throw new KmsError('BUSY');
   }

@@ -2,6 +2,7 @@ import { resolve } from 'node:path';
 import { z } from 'zod';
 import {
   DEFAULT_ARENA_BYTES,
+  DEFAULT_BURST_MS,
   DEFAULT_CACHED_KEYS,
   DEFAULT_CONTEXT_IDLE_MS,
   DEFAULT_KEPT_CONTEXTS,
@@ -83,6 +84,15 @@ export const SCHEMA = z.object({
   arenaBytes: count(64 * 1024, 2 ** 31)
     .default(DEFAULT_ARENA_BYTES)
     .register(PLACES, { yaml: ['cache.arena_bytes'], flag: 'arena-bytes' }),
+  requestsPerSecond: count(0, 10_000_000)
+    .default(0)
+    .register(PLACES, { yaml: ['limits.requests_per_second'], flag: 'requests-per-second', live: true }),
+  bytesPerSecond: count(0, 10 ** 12)
+    .default(0)
+    .register(PLACES, { yaml: ['limits.bytes_per_second'], flag: 'bytes-per-second', live: true }),
+  burstMs: count(0, 60_000)
+    .default(DEFAULT_BURST_MS)
+    .register(PLACES, { yaml: ['limits.burst_ms'], flag: 'burst-ms', live: true }),
   logFile: path.optional().register(PLACES, { yaml: ['log.file', 'log_file'], flag: 'log-file', live: true }),
   logLevel: level.default('info').register(PLACES, { yaml: ['log.level'], flag: 'log-level', live: true }),
 });

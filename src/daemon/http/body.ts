@@ -46,8 +46,16 @@ function collect(request: IncomingMessage, share: Share, chunks: Buffer[]): Prom
  */
 const large = new Turnstile();
 
-/** Reads the body and hands it, whole, to `use`, then wipes it. It is counted as it comes in: what it announced reserves nothing. */
-export async function withBody<T>(request: IncomingMessage, share: Share, use: (body: Buffer) => Promise<T>): Promise<T> {
+/**
+ * Reads the body and hands it, whole, to `use`, then wipes it. It is counted as it comes in: what it announced reserves nothing.
+ * `name` is of whom a large one takes its turn.
+ */
+export async function withBody<T>(
+  request: IncomingMessage,
+  share: Share,
+  name: string,
+  use: (body: Buffer) => Promise<T>,
+): Promise<T> {
   const chunks: Buffer[] = [];
   const work = async () => {
     if (chunks.length !== 1) chunks.push(Buffer.concat(chunks));
@@ -56,7 +64,7 @@ export async function withBody<T>(request: IncomingMessage, share: Share, use: (
   try {
     await collect(request, share, chunks);
     const length = chunks.reduce((sum, chunk) => sum + chunk.length, 0);
-    return await (length > LARGE_HTTP_BODY_BYTES ? large.pass(work) : work());
+    return await (length > LARGE_HTTP_BODY_BYTES ? large.pass(work, name) : work());
   } finally {
     for (const chunk of chunks) chunk.fill(0);
   }

@@ -1,10 +1,12 @@
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { setTimeout as delay } from 'node:timers/promises';
 import { asKmsError, ERROR_TABLE, KmsError } from '../../errors.js';
-import type { HeldBytes } from '../buffers.js';
+import type { Account } from '../accounts.js';
 import type { Identity } from '../identity.js';
 import { errorFields } from '../log.js';
 import { authorise, perform, type Service } from '../operations.js';
+import { OverRate } from '../rates.js';
 import { sendError, sendJson, sendText } from './answers.js';
 import { parseObject, parseQuery, refuseLongBody, withBody } from './body.js';
 import { readMembers } from './members.js';
@@ -20,11 +22,12 @@ const LINGER_MS = 500;
 /** What the surface does for its requests. */
 export interface Context {
   service: Service;
-  held: HeldBytes;
   /** Throws UNAUTHENTICATED. */
   identify(request: IncomingMessage): Identity;
   /** Whether somebody whom `identify` named would still be named so. */
   isCurrent(caller: Identity): boolean;
+  /** Milliseconds until a refusal for the rate may be sent. */
+  refusalDelay(): number;
   /** Throws PERMISSION_DENIED for what came through a browser. */
   refuseBrowser(request: IncomingMessage): void;
 }
@@ -32,7 +35,7 @@ export interface Context {
 /** Answers one request. Never rejects. */
 export async function answer(context: Context, request: IncomingMessage, response: ServerResponse): Promise<void> {
   const id = requestIdOf(request);
-  const share = new Share(context.held);
+  const share = new Share(context.service.accounts.held);
   // Not before: an answer that its client does not read is held as long as that lasts.
   response.on('close', () => share.give());
   try {
@@ -76,7 +79,7 @@ async function sendOpen(
 
 /** The refusals that need no body come before it is read. */
 async function operate(
-  { service, identify, isCurrent }: Context,
+  { service, identify, isCurrent, refusalDelay }: Context,
   request: IncomingMessage,
   response: ServerResponse,
   id: string,
@@ -86,10 +89,18 @@ async function operate(
 ): Promise<void> {
   const caller = identify(request);
   authorise(caller, route.op);
-  const run = async (members: object) => {
+  const account = service.accounts.of(caller);
+  if (!account.begin()) throw new KmsError('BUSY');
+  response.on('close', () => account.end());
+  share.belongTo(account);
+  await turnOf(account, refusalDelay);
+  // Nobody would say so later: it was closed before anything listened.
+  if (request.socket.destroyed) throw new KmsError('INVALID_ARGUMENT', 'the request was cut off');
+  const run = async (members: object, bytes: number) => {
     // The body took its time: who was known when it began may not be any more.
     if (!isCurrent(caller)) throw new KmsError('UNAUTHENTICATED', 'no longer');
     const values = readMembers(route.members, members, route.path.startsWith(STRICT_PREFIX));
+    account.bucket.charge(itemsOf(values) - 1, bytes, performance.now());
     try {
       const answered = await carryOut(service, caller, route, keyId === undefined ? values : [keyId, ...values]);
       sendJson(response, 200, id, answered, share);
@@ -98,12 +109,35 @@ async function operate(
     }
   };
   if (route.method === 'GET') {
-    await run(parseQuery(query));
+    await run(parseQuery(query), 0);
     return;
   }
   refuseLongBody(request);
   if (request.headers.expect !== undefined) response.writeContinue();
-  await withBody(request, share, (body) => run(parseObject(body)));
+  await withBody(request, share, account.actor, (body) => run(parseObject(body), body.length));
+}
+
+/**
+ * Waits for the turn of a request at its identity's rate. Throws OverRate, late: whoever asks again at once must not get through
+ * more refusals than the rate would have given it answers.
+ */
+async function turnOf(account: Account, refusalDelay: () => number): Promise<void> {
+  try {
+    const wait = account.bucket.take(performance.now());
+    if (wait > 0) await delay(wait, undefined, { ref: false });
+  } catch (error) {
+    if (error instanceof OverRate) {
+      account.refused(1);
+      await delay(refusalDelay(), undefined, { ref: false });
+    }
+    throw error;
+  }
+}
+
+/** How many requests these values come to: a batch is as many as it has items. */
+function itemsOf(values: readonly unknown[]): number {
+  const batch = values.find(Array.isArray);
+  return Math.max(1, batch?.length ?? 1);
 }
 
 async function carryOut(service: Service, caller: Identity, route: Route, values: readonly unknown[]): Promise<object> {

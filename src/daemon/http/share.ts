@@ -1,11 +1,16 @@
 import { KmsError } from '../../errors.js';
-import type { HeldBytes } from '../buffers.js';
+import type { Held } from '../buffers.js';
 
 /** What one request holds, until its answer has left, of the memory that all connections share. */
 export class Share {
   private taken = 0;
 
-  constructor(private readonly held: HeldBytes) {}
+  constructor(private held: Held) {}
+
+  /** From here on it counts as an identity's; nothing has been taken yet. */
+  belongTo(account: Held): void {
+    this.held = account;
+  }
 
   /** Throws BUSY, and takes nothing, if all connections together would hold too much. */
   take(bytes: number): void {
