@@ -166,10 +166,8 @@ export class Connection implements Caller {
     const end = readStart + bytes;
     try {
       if (this.finishing) input.fill(0, readStart, end);
-      else {
-        this.takeChunk(input, readStart, end);
-        this.pace.settle(bytes);
-      }
+      else this.takeChunk(input, readStart, end);
+      this.pace.settle(bytes);
     } catch (error) {
       input.fill(0);
       // Nothing a peer sends may end the process; what went wrong here is a defect, and the log names it.

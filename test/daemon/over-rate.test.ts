@@ -25,10 +25,10 @@ async function limited(t: ExecutionContext, rates: Partial<RateLimits>) {
     t.is(await peer.outcome(OP.hello, 1, tokens[which]), 'OK');
     return peer;
   };
-  const http = (which: number) =>
+  const http = (which: number, plaintexts?: string[]) =>
     askHttp(daemon.socket, {
-      path: '/encrypt',
-      body: { key_id: key, plaintext: 'eA==' },
+      path: plaintexts === undefined ? '/encrypt' : '/v1/encrypt_many',
+      body: { key_id: key, ...(plaintexts === undefined ? { plaintext: 'eA==' } : { plaintexts }) },
       headers: { authorization: `Bearer ${tokens[which]}` },
     });
   const replace = (change: Partial<RateLimits>) => daemon.reload({ ...configIn(directory), rates: { ...limits, ...change } });
@@ -80,6 +80,14 @@ test('bytes are held back as requests are', async (t) => {
   t.true(performance.now() - began >= 190);
 });
 
+test('a body is read no faster than its identity’s rate allows', async (t) => {
+  const { http } = await limited(t, { bytesPerSecond: 1_000_000, burstMs: 0 });
+  const began = performance.now();
+  t.is((await http(0, [Buffer.alloc(300_000).toString('base64')])).status, 200);
+  // What came last is not waited for, at most a read of 64 KiB.
+  t.true(performance.now() - began >= 250);
+});
+
 test('a batch counts as its items, on whichever protocol, and the protocols share the rate', async (t) => {
   const { daemon, key, greeted, http } = await limited(t, { requestsPerSecond: 100, burstMs: 0 });
   const one = await greeted(0);
@@ -91,6 +99,8 @@ test('a batch counts as its items, on whichever protocol, and the protocols shar
   const seconds = Number(refused.headers['retry-after']);
   t.true(seconds >= 2 && seconds <= 10, `${seconds}`);
   t.is((await http(1)).status, 200);
+  t.is((await http(1, Array(1_000).fill('eA=='))).status, 200);
+  t.is((await http(1)).status, 429);
   for (const path of ['/healthz', '/readyz']) t.is((await askHttp(daemon.socket, { path })).status, 200);
 });
 
@@ -106,6 +116,19 @@ test('over HTTP a request waits for its turn, is refused if that is far, and ref
   );
   t.true(statuses.filter((status) => status === 200).length >= 4);
   t.true(statuses.filter((status) => status === 429).length >= 1);
+});
+
+test('what is refused for another reason counts too, and comes as late', async (t) => {
+  const { daemon } = await limited(t, { requestsPerSecond: 4, burstMs: 0 });
+  const began = performance.now();
+  const answers = await Promise.all(
+    Array.from({ length: 12 }, (_, index) =>
+      askHttp(daemon.socket, { path: index % 2 === 0 ? '/nothing' : '/v1/status', headers: { authorization: 'Bearer wrong' } }),
+    ),
+  );
+  t.deepEqual([...new Set(answers.map(({ status }) => status))].sort(), [401, 404]);
+  t.true(performance.now() - began >= 950);
+  t.is((await askHttp(daemon.socket, { path: '/healthz' })).status, 200);
 });
 
 test('limits that are changed while it runs hold at once, for those who wait too', async (t) => {

@@ -25,6 +25,7 @@ function collect(request: IncomingMessage, share: Share, chunks: Buffer[]): Prom
       try {
         if (length > MAX_HTTP_BODY_BYTES) throw tooLarge();
         share.take(chunk.length + CHUNK_COST_BYTES);
+        share.pace(request, chunk.length);
       } catch (error) {
         request.removeAllListeners('data');
         reject(error);

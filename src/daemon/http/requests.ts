@@ -26,6 +26,8 @@ export interface Context {
   identify(request: IncomingMessage): Identity;
   /** Whether somebody whom `identify` named would still be named so. */
   isCurrent(caller: Identity): boolean;
+  /** Of the connection: who pays for a request that turns out to be nobody's. */
+  account(): Account;
   /** Milliseconds until a refusal for the rate may be sent. */
   refusalDelay(): number;
   /** Throws PERMISSION_DENIED for what came through a browser. */
@@ -38,14 +40,18 @@ export async function answer(context: Context, request: IncomingMessage, respons
   const share = new Share(context.service.accounts.held);
   // Not before: an answer that its client does not read is held as long as that lasts.
   response.on('close', () => share.give());
+  let isLimited = true;
   try {
     context.refuseBrowser(request);
     const [path, query = ''] = splitTarget(request.url ?? '');
     const target = targetOf(request.method ?? '', path);
+    isLimited = target.kind !== 'open';
     if (target.kind === 'open') await sendOpen(context.service, target.path, response, id, share);
     else await operate(context, request, response, id, share, target, query);
   } catch (error) {
-    refuse(context.service, request, response, id, error);
+    // What is refused before anybody had a turn counts as well, and is refused as late.
+    if (isLimited && !share.isOwned) await turnOf(context.account(), context.refusalDelay).catch(() => {});
+    refuse(context.service, request, response, id, share, error);
   }
 }
 
@@ -90,17 +96,15 @@ async function operate(
   const caller = identify(request);
   authorise(caller, route.op);
   const account = service.accounts.of(caller);
-  if (!account.begin()) throw new KmsError('BUSY');
-  response.on('close', () => account.end());
   share.belongTo(account);
   await turnOf(account, refusalDelay);
   // Nobody would say so later: it was closed before anything listened.
   if (request.socket.destroyed) throw new KmsError('INVALID_ARGUMENT', 'the request was cut off');
-  const run = async (members: object, bytes: number) => {
+  const run = async (members: object) => {
     // The body took its time: who was known when it began may not be any more.
     if (!isCurrent(caller)) throw new KmsError('UNAUTHENTICATED', 'no longer');
     const values = readMembers(route.members, members, route.path.startsWith(STRICT_PREFIX));
-    account.bucket.charge(itemsOf(values) - 1, bytes, performance.now());
+    account.bucket.charge(itemsOf(values) - 1, 0, performance.now());
     try {
       const answered = await carryOut(service, caller, route, keyId === undefined ? values : [keyId, ...values]);
       sendJson(response, 200, id, answered, share);
@@ -109,12 +113,12 @@ async function operate(
     }
   };
   if (route.method === 'GET') {
-    await run(parseQuery(query), 0);
+    await run(parseQuery(query));
     return;
   }
   refuseLongBody(request);
   if (request.headers.expect !== undefined) response.writeContinue();
-  await withBody(request, share, account.actor, (body) => run(parseObject(body), body.length));
+  await withBody(request, share, account.actor, (body) => run(parseObject(body)));
 }
 
 /**
@@ -157,7 +161,14 @@ function wipe(values: readonly unknown[]): void {
   }
 }
 
-function refuse(service: Service, request: IncomingMessage, response: ServerResponse, id: string, error: unknown): void {
+function refuse(
+  service: Service,
+  request: IncomingMessage,
+  response: ServerResponse,
+  id: string,
+  share: Share,
+  error: unknown,
+): void {
   const known = asKmsError(error);
   if (known.code === 'INTERNAL' || known.code === 'STORE_UNAVAILABLE') {
     service.failures.note(() => ({ request_id: id, method: request.method, ...errorFields(known) }));
@@ -170,15 +181,16 @@ function refuse(service: Service, request: IncomingMessage, response: ServerResp
   if (known instanceof NoRoute) status = 404;
   if (known instanceof WrongMethod) status = 405;
   sendError(response, status, id, known, known instanceof WrongMethod ? known.allowed.join(', ') : undefined);
-  if (!request.complete) endAfter(LINGER_MS, request);
+  if (!request.complete) endAfter(LINGER_MS, request, share);
 }
 
 /**
  * What is still coming of a refused body is thrown away for a while: a connection that is closed on unread bytes may take the
  * answer with it.
  */
-function endAfter(milliseconds: number, request: IncomingMessage): void {
+function endAfter(milliseconds: number, request: IncomingMessage, share: Share): void {
   const timer = setTimeout(() => request.socket.destroy(), milliseconds).unref();
   request.on('end', () => clearTimeout(timer));
+  request.on('data', (chunk: Buffer) => share.pace(request, chunk.length));
   request.resume();
 }

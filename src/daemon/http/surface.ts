@@ -96,6 +96,10 @@ export class HttpConnection {
     this.events.onKnown(this);
   }
 
+  get payer(): Account {
+    return this.account;
+  }
+
   /** Milliseconds until a refusal for the rate may be sent here. */
   refusalDelay(): number {
     const now = performance.now();
@@ -195,6 +199,7 @@ export class HttpSurface {
     const context = {
       service: this.service,
       identify: ({ headers }: IncomingMessage) => connection.identify(headers),
+      account: () => connection.payer,
       refusalDelay: () => connection.refusalDelay(),
       isCurrent: (caller: Identity) =>
         caller === connection.identity ? connection.isCurrent() : this.service.authentication.isCurrent(caller),
