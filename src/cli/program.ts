@@ -115,6 +115,7 @@ function addService(program: Command, act: Act, output: Output): void {
     .option('--requests-per-second <n>', 'of each identity, an item of a batch counting as one; 0 is any number')
     .option('--bytes-per-second <n>', 'of each identity, that it may send; 0 is any number')
     .option('--burst-ms <ms>', 'for how long these are saved up while little is asked for')
+    .option('--keys-per-identity <n>', 'that each may make, destroyed ones too; 0 is any number')
     .option('--log-file <file>', 'log to this file instead of standard error')
     .option('--log-level <level>', 'debug, info, warn or error');
   act<ServeFlags>(serve, async (flags) => {

@@ -39,6 +39,7 @@ export interface DaemonFlags {
   requestsPerSecond?: string | number | undefined;
   bytesPerSecond?: string | number | undefined;
   burstMs?: string | number | undefined;
+  keysPerIdentity?: string | number | undefined;
   logFile?: string | undefined;
   logLevel?: string | undefined;
   /** Started without a command, as the Go daemon is: where no endpoint is given, its own is listened on too. */
@@ -85,6 +86,8 @@ export interface DaemonConfig {
   arenaBytes: number;
   /** Of each identity. */
   rates: RateLimits;
+  /** 0 is any number. */
+  keysPerIdentity: number;
   /** Absolute path; undefined for standard error. */
   logFile: string | undefined;
   logLevel: Level;

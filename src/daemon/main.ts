@@ -15,6 +15,7 @@ import { Listener } from './listener.js';
 import { Burst, errorFields, Journal, type Log } from './log.js';
 import type { Service } from './operations.js';
 import { Policy } from './policy.js';
+import { KeyQuota } from './quota.js';
 import { reloaded } from './reload.js';
 import { Tokens } from './tokens.js';
 import { Turnstile } from './turnstile.js';
@@ -47,6 +48,7 @@ export async function startDaemon(given: DaemonConfig, log: Log, inherited: read
     log,
     authentication: new Authentication(config.access, kms.dataDir === null ? undefined : new Tokens(kms.dataDir)),
     accounts: new Accounts(config.rates, log),
+    quota: new KeyQuota(config.keysPerIdentity, (query) => kms.listKeys(query)),
     policy: new Policy((keyId) => kms.describeKey(keyId)),
     failures: new Burst(log, 'error', 'request_failed'),
     keyStates: new Burst(log, 'info', 'key_state'),

@@ -2,6 +2,7 @@ import { KmsError } from '../errors.js';
 import type { EmbeddedKms } from '../kms/embedded.js';
 import { SEALED_HEADER_BYTES } from '../limits.js';
 import { binding } from '../native.js';
+import type { CreatedKey } from '../provider.js';
 import { OP, OPERATIONS, PROTOCOL_VERSION } from '../wire/frames.js';
 import {
   batchOfItems,
@@ -18,6 +19,7 @@ import type { Timeouts } from './config.js';
 import { ANONYMOUS, type Identity, may } from './identity.js';
 import type { Burst, Log } from './log.js';
 import type { Policy } from './policy.js';
+import type { KeyQuota } from './quota.js';
 import type { Turnstile } from './turnstile.js';
 
 /** What the operations work on. */
@@ -27,6 +29,7 @@ export interface Service {
   readonly authentication: Authentication;
   readonly policy: Policy;
   readonly accounts: Accounts;
+  readonly quota: KeyQuota;
   /** Requests that failed for a reason of ours. */
   readonly failures: Burst;
   /** Keys that were disabled, enabled and destroyed, or were so already. */
@@ -70,9 +73,9 @@ async function carryOut(service: Service, session: Caller, call: Call): Promise<
     case OP.hello:
       return hello(service, session, call.version, call.token);
     case OP.createDekForThread:
-      return resultsOfCreated(await kms.createDekForThread(call.threadId, { actor: caller.actor }));
+      return create(service, caller, (options) => kms.createDekForThread(call.threadId, options));
     case OP.createDek:
-      return resultsOfCreated(await kms.createDek(call.label, { actor: caller.actor }));
+      return create(service, caller, (options) => kms.createDek(call.label, options));
     case OP.encrypt:
       return encrypt(kms, call.keyId, call.data, call.aad);
     case OP.decrypt:
@@ -110,6 +113,14 @@ async function carryOut(service: Service, session: Caller, call: Call): Promise<
       await (call.op === OP.seal ? seal(service, caller) : unseal(service, caller));
       return [];
   }
+}
+
+async function create(
+  { quota }: Service,
+  { actor }: Identity,
+  make: (options: { actor: string }) => Promise<CreatedKey>,
+): Promise<unknown[]> {
+  return resultsOfCreated(await quota.create(actor, () => make({ actor })));
 }
 
 function hello(service: Service, session: Caller, version: number, token: string | undefined): unknown[] {

@@ -37,6 +37,7 @@ const SAMPLES: Record<Name, Array<[text: string, shown: unknown]>> = {
   requestsPerSecond: [1, 2, 3].map((n) => [`${n}`, n]),
   bytesPerSecond: [1, 2, 3].map((n) => [`${n}`, n]),
   burstMs: [1, 2, 3].map((n) => [`${n}`, n]),
+  keysPerIdentity: [1, 2, 3].map((n) => [`${n}`, n]),
   logFile: [1, 2, 3].map((n) => [`/l${n}`, `/l${n}`]),
   logLevel: [
     ['warn', 'warn'],

@@ -93,6 +93,9 @@ export const SCHEMA = z.object({
   burstMs: count(0, 60_000)
     .default(DEFAULT_BURST_MS)
     .register(PLACES, { yaml: ['limits.burst_ms'], flag: 'burst-ms', live: true }),
+  keysPerIdentity: count(0, 1_000_000_000)
+    .default(0)
+    .register(PLACES, { yaml: ['limits.keys_per_identity'], flag: 'keys-per-identity' }),
   logFile: path.optional().register(PLACES, { yaml: ['log.file', 'log_file'], flag: 'log-file', live: true }),
   logLevel: level.default('info').register(PLACES, { yaml: ['log.level'], flag: 'log-level', live: true }),
 });
