@@ -86,7 +86,7 @@ export class Accounts {
   of({ actor }: Identity): Account {
     const known = this.byActor.get(actor);
     if (known !== undefined) return known;
-    if (this.byActor.size >= MAX_ACCOUNTS) this.dropIdle();
+    // Not looked through for idle ones here: whoever brings ever new names would have that done for each of them.
     if (this.byActor.size >= MAX_ACCOUNTS) return this.others;
     const made = this.make(actor);
     this.byActor.set(actor, made);

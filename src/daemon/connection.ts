@@ -174,7 +174,13 @@ export class Connection implements Caller {
       this.service.log('error', 'connection_failed', { actor: this.identity.actor, ...errorFields(error) });
       this.socket.destroy();
     }
-    return true;
+    return bytes < this.buffers.readable.length || this.letOthersIn();
+  }
+
+  /** After a full read there is more, and libuv would go on with it, up to 32 times, before it looks at anybody else. */
+  private letOthersIn(): boolean {
+    setImmediate(() => this.readOn());
+    return false;
   }
 
   /** `input[start, end)` was read. Whatever was unfinished before is put together with it. */

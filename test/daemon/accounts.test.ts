@@ -64,6 +64,7 @@ test('there are no more accounts than are counted apart, and who is one too many
   t.is(accounts.of(named('x')), accounts.of(named('y')));
   t.is(accounts.of(named('a0')), kept[0]!);
   kept[1]?.end();
+  accounts.sweep();
   t.not(accounts.of(named('x')), accounts.of(named('y')));
 });
 
