@@ -179,7 +179,7 @@ export class Connection implements Caller {
 
   /** After a full read there is more, and libuv would go on with it, up to 32 times, before it looks at anybody else. */
   private letOthersIn(): boolean {
-    setImmediate(() => this.readOn());
+    setImmediate(() => this.resume());
     return false;
   }
 
@@ -295,11 +295,14 @@ export class Connection implements Caller {
     this.finish();
   }
 
-  /** Reading goes on when neither the answers that are not taken nor the rate are against it. */
   private readOn(): void {
-    if (this.outlet.stalled || this.pace.isHeld || this.socket.destroyed) return;
     this.partialSweeps = 0;
-    this.socket.resume();
+    this.resume();
+  }
+
+  /** Reading goes on when neither the answers that are not taken nor the rate are against it. */
+  private resume(): void {
+    if (!this.outlet.stalled && !this.pace.isHeld && !this.socket.destroyed) this.socket.resume();
   }
 
   private endIfDone(): void {
