@@ -348,6 +348,13 @@ Value grantUses(const Info& info, uint32_t space, const std::string& id, uint64_
   return info.Env().Undefined();
 }
 
+Value newPolicy(const Info& info) { return Napi::Number::New(info.Env(), table().newPolicy()); }
+
+Value coverKey(const Info& info, uint32_t space, const std::string& id, uint32_t policy) {
+  table().cover(space, id, policy);
+  return info.Env().Undefined();
+}
+
 Value takeUseRequests(const Info& info, uint32_t space) {
   Napi::Array result = Napi::Array::New(info.Env());
   for (const std::string& id : table().takeUseRequests(space)) result[result.Length()] = Napi::String::New(info.Env(), id);
@@ -446,6 +453,8 @@ Napi::Object load(Napi::Env env, Napi::Object exports) {
       {"kekVersionOf", Call<kekVersionOf>::invoke},
       {"retireKey", Call<retireKey>::invoke},
       {"grantUses", Call<grantUses>::invoke},
+      {"newPolicy", Call<newPolicy>::invoke},
+      {"coverKey", Call<coverKey>::invoke},
       {"takeUseRequests", Call<takeUseRequests>::invoke},
       {"takeUnusedUses", Call<takeUnusedUses>::invoke},
       {"cachedKeys", Call<cachedKeys>::invoke},

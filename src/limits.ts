@@ -40,6 +40,17 @@ export const MAX_COLD_IN_FLIGHT = 1024;
 export const MAX_COLD_BYTES = 2 * (MAX_FRAME_BYTES + 1);
 /** The same for all connections together, with the frames still coming in: what one uid could hold otherwise is gigabytes. */
 export const MAX_HELD_BYTES = 256 * MIB;
+/** Of that, one identity's, over all of its connections: who fills its part leaves the others theirs. */
+export const MAX_HELD_BYTES_PER_IDENTITY = MAX_HELD_BYTES / 2;
+/** Cold requests of one identity under way at once: small ones take up more in promises than in bytes, a few KiB each. */
+export const MAX_COLD_PER_IDENTITY = 8 * MAX_COLD_IN_FLIGHT;
+/** Identities that are counted apart: tokens are fewer, subjects of others' tokens and certificates may be any number. */
+export const MAX_ACCOUNTS = 16_384;
+/** How far ahead of its rate an identity may be before it is refused: so long it is not read from at most, and then once more. */
+export const MAX_DEBT_MS = 1_000;
+/** A connection's refusals for its rate come at this distance: over HTTP nothing else would hold back who asks again at once. */
+export const REFUSAL_DISTANCE_MS = 1_000;
+export const DEFAULT_BURST_MS = 1_000;
 /** Bodies above this are worked on one at a time. */
 export const LARGE_HTTP_BODY_BYTES = MIB;
 /** Separators in the JSON of the largest batch with an AAD for each item, and brackets, of which no request has many. */
@@ -52,13 +63,17 @@ export const MAX_HTTP_IN_FLIGHT = 64;
 /** All header lines of one request: far more than any client of ours sends, with room for a proxy's. */
 export const MAX_HTTP_HEADER_BYTES = 16 * KIB;
 /** Which keys which narrowed tokens are for, remembered: reading a record for it each time would cost more than the encryption. */
-export const MAX_REMEMBERED_POLICIES = 65_536;
+export const MAX_REMEMBERED_POLICIES = 262_144;
+/** Ways in which identities are narrowed, remembered: with `own` one for each of them. */
+export const MAX_POLICIES = 65_536;
 /** How long an HTTP connection may be kept alive between requests: longer than the pools of common clients keep theirs. */
 export const HTTP_IDLE_TIMEOUT_MS = 10 * 60_000;
 
 /** Connections of one daemon, and of one uid: below the usual file limit of 1,024 with room for the store. */
 export const MAX_CONNECTIONS = 768;
 export const MAX_CONNECTIONS_PER_UID = 512;
+/** Connections of one identity that did not come as a uid: by a token or a certificate. */
+export const MAX_CONNECTIONS_PER_IDENTITY = MAX_CONNECTIONS_PER_UID;
 /** TCP connections of which the kernel cannot tell the uid: whoever can open many of them must not shut out the others. */
 export const MAX_UNKNOWN_CONNECTIONS = 256;
 /** A peer that connects and says nothing holds a descriptor no longer than this. */
@@ -166,6 +181,7 @@ export function assertLimits(): void {
     [((MAX_PLAINTEXT_BYTES + MAX_AAD_BYTES) * 4) / 3 + KIB < MAX_HTTP_BODY_BYTES, 'the largest plaintext fits into a body'],
     [MAX_HTTP_BODY_BYTES + MAX_BATCH_ITEMS * 64 < MAX_HTTP_ANSWER_BYTES, 'a client reads the answer to the largest batch'],
     [MAX_HELD_BYTES >= 2 * MAX_COLD_BYTES, 'one connection cannot hold all that connections may hold'],
+    [MAX_HELD_BYTES_PER_IDENTITY >= 2 * MAX_COLD_BYTES, 'one connection cannot hold all that its identity may hold'],
     [MAX_FRAME_BYTES < 2 ** 24, 'the first byte of a frame is zero'],
     [MAX_TOKENS * TOKEN_ENTRY_BYTES < MAX_TOKEN_FILE_BYTES, 'as many tokens as there may be fit into their file'],
     [MAX_JWT_BYTES + 64 < ANONYMOUS_FRAME_BYTES, 'the longest JWT fits into the hello of somebody unknown'],

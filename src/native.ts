@@ -74,17 +74,24 @@ export interface HeldSocket {
 /** Negative results of the hot calls that are not error codes of the table. */
 export const NOT_CACHED = -100;
 export const NEEDS_USES = -101;
+export const NOT_COVERED = -102;
 
-/** Positions in the report of `serveChunk`. */
-export const REPORT = { consumed: 0, written: 1, flags: 2, deferred: 3, served: 4, first: 5 } as const;
+/**
+ * Positions in the report of `serveChunk`. `units` says before the call for how many there is room, `NO_LIMIT` for any number,
+ * and after it how many were served or deferred; `busy` how many frames were refused for want of room.
+ */
+export const REPORT = { consumed: 0, written: 1, flags: 2, deferred: 3, served: 4, units: 5, busy: 6, first: 7 } as const;
+export const NO_LIMIT = 2 ** 31 - 1;
 /** Each deferred frame: offset and length of its body (without the length field), and why. */
 export const DEFERRED_FIELDS = 3;
 export const MAX_DEFERRED = 256;
 export const REPORT_LENGTH = REPORT.first + DEFERRED_FIELDS * MAX_DEFERRED;
 export const FLAG = { plaintextWritten: 1, outputFull: 2, protocolError: 4 } as const;
-export const DEFERRED = { cold: 0, notCached: 1, needsUses: 2, large: 3 } as const;
+export const DEFERRED = { cold: 0, notCached: 1, needsUses: 2, large: 3, notCovered: 4 } as const;
 /** Bits of `serveChunk`'s `bits`. */
-export const BIT = { client: 1, sealed: 2, unknown: 4, cold: 8, untimed: 256 } as const;
+export const BIT = { client: 1, sealed: 2, unknown: 4, cold: 8, full: 16, untimed: 32 } as const;
+/** From this bit on, the number of the peer's policy; 0 is none. */
+export const POLICY_SHIFT = 8;
 
 /** Operations of `readCounts`: encrypt, decrypt, encrypt_many, decrypt_many, and last what names none of them. */
 const COUNTED_OPERATIONS = 5;
@@ -173,6 +180,10 @@ export interface Binding {
   /** Wipes the key; `disabled` and `destroyed` stay as answers. Returns after the last wipe. */
   retireKey(space: Space, keyId: string, state: 'evicted' | 'disabled' | 'destroyed'): void;
   grantUses(space: Space, keyId: string, uses: number): void;
+  /** A number that no policy of this process had before, below 2^23; 0 when there are no more. */
+  newPolicy(): number;
+  /** From here on a cached key serves peers of that policy; it forgets that when it is evicted. */
+  coverKey(space: Space, keyId: string, policy: number): void;
   /** Ids whose reserved uses are half gone; each is named once per grant. */
   takeUseRequests(space: Space): string[];
   /** Takes back, per id, what was granted and not used; threads' sub-blocks are called in. */
@@ -205,7 +216,7 @@ export interface Binding {
     output: Uint8Array,
     report: Int32Array,
   ): void;
-  /** One large frame's body on the pool: the answer's frame, and whether it holds plaintext; or a negative status for `notCached`, `needsUses`. */
+  /** One large frame's body on the pool: the answer's frame, and whether it holds plaintext; or a negative status for `notCached`, `needsUses`, `notCovered`. */
   serveOnPool(space: Space, bits: number, body: Uint8Array): Promise<Uint8Array | number>;
   wipe(secret: Uint8Array): void;
 

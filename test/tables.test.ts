@@ -89,6 +89,7 @@ test('TypeScript and C++ have the same limits', (t) => {
     kMaxKeyringBytes: limits.MAX_KEYRING_BYTES,
     kMaxUses: limits.MAX_USES,
     kNotCached: native.NOT_CACHED,
+    kNotCovered: native.NOT_COVERED,
     kNeedsUses: native.NEEDS_USES,
     Encrypt: OP.encrypt,
     Decrypt: OP.decrypt,
@@ -101,7 +102,7 @@ test('TypeScript and C++ have the same limits', (t) => {
 });
 
 test('TypeScript and C++ have the same report of a chunk', (t) => {
-  const { REPORT, DEFERRED, DEFERRED_FIELDS, FLAG, BIT, MAX_DEFERRED, REPORT_LENGTH } = native;
+  const { REPORT, DEFERRED, DEFERRED_FIELDS, FLAG, BIT, MAX_DEFERRED, POLICY_SHIFT, REPORT_LENGTH } = native;
   const core = constantsOf('native/core/serve_chunk.h');
   const pairs: Record<string, number> = {
     kConsumed: REPORT.consumed,
@@ -109,6 +110,8 @@ test('TypeScript and C++ have the same report of a chunk', (t) => {
     kFlags: REPORT.flags,
     kDeferred: REPORT.deferred,
     kServed: REPORT.served,
+    kUnits: REPORT.units,
+    kBusy: REPORT.busy,
     kFirst: REPORT.first,
     kFields: DEFERRED_FIELDS,
     kMaxDeferred: MAX_DEFERRED,
@@ -120,11 +123,14 @@ test('TypeScript and C++ have the same report of a chunk', (t) => {
     kNotCachedKey: DEFERRED.notCached,
     kNeedsMoreUses: DEFERRED.needsUses,
     kLarge: DEFERRED.large,
+    kNotCoveredKey: DEFERRED.notCovered,
     kMayUseKeys: BIT.client,
     kIsSealed: BIT.sealed,
     kIsUnknown: BIT.unknown,
     kLeaveAll: BIT.cold,
     kUntimed: BIT.untimed,
+    kIsFull: BIT.full,
+    kPolicyShift: POLICY_SHIFT,
   };
   t.deepEqual(Object.fromEntries(core), pairs);
 });

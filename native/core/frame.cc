@@ -78,6 +78,7 @@ Reading readRequest(const uint8_t* body, size_t length, HotRequest* request) {
   if (!reader.arrayHeader(&count) || count < 1 || !reader.unsignedInteger(&id) || id > UINT32_MAX) return Reading::Malformed;
   request->id = static_cast<uint32_t>(id);
   if (count < 2 || !reader.unsignedInteger(&operation)) return refuse(request, Status::InvalidArgument, "op must be an unsigned integer");
+  request->greets = operation == 0;
   if (operation < 2 || operation > 5) return Reading::Cold;
   request->operation = static_cast<Operation>(operation);
   request->batch = operation >= 4;
@@ -180,12 +181,12 @@ HotResult answerBatch(ThreadState& thread, const HotRequest& request, Context& c
 
 }  // namespace
 
-HotResult answer(ThreadState& thread, SpaceId space, const HotRequest& request, uint8_t* out, bool* plaintextWritten) {
+HotResult answer(ThreadState& thread, SpaceId space, uint32_t policy, const HotRequest& request, uint8_t* out, bool* plaintextWritten) {
   KeyTable& table = KeyTable::instance();
   Context* context = nullptr;
   const uint32_t uses = request.encrypts() ? (request.batch ? request.items : 1) : 0;
-  HotResult result = table.enterById(thread, space, text(request.keyId), uses, &context);
-  if (result == kNotCached || result == kNeedsUses) return result;
+  HotResult result = table.enterById(thread, space, text(request.keyId), policy, uses, &context);
+  if (result == kNotCached || result == kNeedsUses || result == kNotCovered) return result;
   if (result == 0) {
     result = request.batch ? answerBatch(thread, request, *context, out) : answerOne(thread, request, *context, out);
     table.leave(context);

@@ -27,6 +27,8 @@ struct HotRequest {
   Operation operation = Operation::Unread;
   Bytes keyId;
   bool batch = false;
+  // A hello: known of a request that is left to others, too.
+  bool greets = false;
   // One message: its data. A batch: its items, as encoded.
   Bytes data;
   uint32_t items = 0;
@@ -39,6 +41,8 @@ struct HotRequest {
 
   // Bytes the cipher has to pass over: one AAD for all is authenticated once for every item.
   size_t work() const { return dataBytes + (batch && !aadPerItem ? size_t{items} * aad.length : aad.length); }
+  // What it counts for where requests are counted.
+  uint32_t units() const { return batch && items != 0 ? items : 1; }
   bool encrypts() const { return operation == Operation::Encrypt || operation == Operation::EncryptMany; }
 };
 
@@ -47,9 +51,9 @@ Reading readRequest(const uint8_t* body, size_t length, HotRequest* request);
 // Room the answer's frame takes at most.
 size_t answerBound(const HotRequest& request);
 
-// Answers into `out`, which has that room; bytes written, or kNotCached / kNeedsUses and nothing was done. A plaintext
-// that was encrypted is wiped in the body. `plaintextWritten` is set if the answer holds any.
-HotResult answer(ThreadState& thread, SpaceId space, const HotRequest& request, uint8_t* out, bool* plaintextWritten);
+// Answers into `out`, which has that room; bytes written, or kNotCached / kNeedsUses / kNotCovered and nothing was done. A
+// plaintext that was encrypted is wiped in the body. `plaintextWritten` is set if the answer holds any.
+HotResult answer(ThreadState& thread, SpaceId space, uint32_t policy, const HotRequest& request, uint8_t* out, bool* plaintextWritten);
 
 // The frame `[id, code, message]`; at most kErrorBound bytes.
 constexpr size_t kErrorBound = 300;

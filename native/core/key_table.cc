@@ -117,6 +117,7 @@ Handle KeyTable::handleOf(uint32_t slot) const { return Handle{slot, entries_[sl
 
 // A new life for the slot: handles to the one before are stale from here on.
 void KeyTable::renew(uint32_t slot) {
+  for (std::atomic<uint32_t>& policy : entries_[slot].covering) policy.store(0, std::memory_order_relaxed);
   std::atomic<uint32_t>& generation = entries_[slot].generation;
   uint32_t next = nextGeneration(generation.load());
   if (!isLive(next)) next = nextGeneration(next);

@@ -95,6 +95,14 @@ class KeyTable {
   uint32_t cachedKeys(SpaceId space);
   uint32_t kekVersionOf(Handle dek) const;
 
+  // Policies: who is for some keys only has a number, and a cached key remembers the numbers that were found to be for it.
+  // What makes a key covered, its thread and its maker, never changes, so that a number once given to it stays right.
+  static constexpr uint32_t kMaxPolicies = (1u << 23) - 1;
+  // A number that no policy of the process had before, for no number may mean two; 0 when all are used up.
+  uint32_t newPolicy();
+  // From here on the cached key serves the policy. A key that is not cached is left alone: it comes back without any.
+  void cover(SpaceId space, std::string_view id, uint32_t policy);
+
   // Wipes what was not used for that many sweeps; 0 leaves that kind of thing alone.
   void sweep(uint32_t contextSweeps, uint32_t keySweeps);
   bool hasUseRequests() const { return useRequestCount_.load(std::memory_order_relaxed) != 0; }
@@ -102,7 +110,8 @@ class KeyTable {
   // A thread's context with the DEK's key in it, held until `leave`. With `uses` > 0 that many encryptions are taken from
   // the key's reserved uses first. On failure nothing is held: a negative status, kNotCached for a stale handle.
   HotResult enter(ThreadState& thread, Handle dek, uint32_t uses, Context** context);
-  HotResult enterById(ThreadState& thread, SpaceId space, std::string_view id, uint32_t uses, Context** context);
+  // For a `policy` that is not 0 only if the key is known to be covered: kNotCovered otherwise, and nothing is held.
+  HotResult enterById(ThreadState& thread, SpaceId space, std::string_view id, uint32_t policy, uint32_t uses, Context** context);
   void leave(Context* context);
 
   // At exit: every key of every space.
@@ -122,6 +131,9 @@ class KeyTable {
   void removeThread(ThreadState* thread);
 
  private:
+  // Beyond that many for one key, the one that came first is asked about again: correct, only slower.
+  static constexpr int kCovering = 4;
+
   struct alignas(128) Entry {
     // Odd while the slot holds a key or a marker.
     std::atomic<uint32_t> generation{0};
@@ -136,10 +148,14 @@ class KeyTable {
     Arena::Cell cell = Arena::kNone;
     SpaceId space = 0;
     std::atomic<uint32_t> kekVersion{0};
+    // Policies that cover the key, the latest first; 0 is none. They end with the slot's life, so that a key that is loaded
+    // again, or another one in its place, begins without.
+    std::atomic<uint32_t> covering[kCovering] = {};
     char id[kKeyIdBytes] = {};
 
     std::string_view name() const { return {id, idLength}; }
   };
+  static_assert(sizeof(Entry) == 128, "an entry is two cache lines");
 
   struct Space {
     uint32_t cachedKeys = 0;
@@ -167,6 +183,7 @@ class KeyTable {
   Handle handleOf(uint32_t slot) const;
   void renew(uint32_t slot);
   Handle findLocked(SpaceId space, std::string_view id) const;
+  bool covers(uint32_t policy, Handle key);
   void name(uint32_t slot, SpaceId space, std::string_view id);
   void retireLocked(uint32_t slot, Retire how);
   uint64_t wipeContexts(Handle key);
@@ -195,6 +212,7 @@ class KeyTable {
   std::atomic<uint32_t> useRequestCount_{0};
   std::atomic<uint32_t> sweeps_{1};
   std::atomic<uint32_t> keptContexts_{0};
+  std::atomic<uint32_t> policies_{0};
   uint64_t seed_ = 0;
 };
 

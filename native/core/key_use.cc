@@ -154,11 +154,13 @@ HotResult KeyTable::enter(ThreadState& thread, Handle dek, uint32_t uses, Contex
   return bind(thread, dek, uses, *context);
 }
 
-HotResult KeyTable::enterById(ThreadState& thread, SpaceId space, std::string_view id, uint32_t uses, Context** context) {
+HotResult KeyTable::enterById(ThreadState& thread, SpaceId space, std::string_view id, uint32_t policy, uint32_t uses,
+                              Context** context) {
   if (id.empty() || id.size() > kKeyIdBytes) return kNotCached;
   const uint64_t hash = IdHash{seed_}(IdKey{space, id});
   RememberedId& memory = thread.remembered(hash);
-  if (memory.hash == hash && memory.space == space && std::string_view(memory.id, memory.length) == id) {
+  // A remembered handle may be stale, and then nothing covers it.
+  if (memory.hash == hash && memory.space == space && std::string_view(memory.id, memory.length) == id && covers(policy, memory.key)) {
     const HotResult result = enter(thread, memory.key, uses, context);
     if (result != kNotCached) return result;
   }
@@ -169,7 +171,7 @@ HotResult KeyTable::enterById(ThreadState& thread, SpaceId space, std::string_vi
   memory.key = key;
   memory.length = static_cast<uint8_t>(id.size());
   memcpy(memory.id, id.data(), id.size());
-  return enter(thread, key, uses, context);
+  return covers(policy, key) ? enter(thread, key, uses, context) : kNotCovered;
 }
 
 void KeyTable::leave(Context* context) {

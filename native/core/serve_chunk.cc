@@ -22,23 +22,31 @@ Status refusalOf(uint32_t bits) {
 class Walk {
  public:
   Walk(ThreadState& thread, SpaceId space, uint32_t bits, uint8_t* input, uint8_t* output, size_t capacity, int32_t* report)
-      : thread_(thread), space_(space), bits_(bits), input_(input), output_(output), capacity_(capacity), report_(report) {}
+      : thread_(thread),
+        space_(space),
+        bits_(bits),
+        input_(input),
+        output_(output),
+        capacity_(capacity),
+        report_(report),
+        room_(report[Report::kUnits]) {}
 
   // False when the walk ends before this frame.
   bool frame(size_t bodyAt, size_t length) {
     HotRequest request;
     switch (readRequest(input_ + bodyAt, length, &request)) {
-      case Reading::Cold: return defer(bodyAt, length, Report::kCold);
+      case Reading::Cold: return leave(request, bodyAt, length);
       case Reading::Malformed: return breakOff(Failure(Status::InvalidArgument, "malformed frame"));
       case Reading::Refused: return turnAway(request, request.refusal, bodyAt, length);
       case Reading::Hot: break;
     }
-    if ((bits_ & kLeaveAll) != 0) return defer(bodyAt, length, Report::kCold);
+    if ((bits_ & kLeaveAll) != 0) return leave(request, bodyAt, length);
     if (const Status refusal = refusalOf(bits_); refusal != Status::Ok) {
       return turnAway(request, Failure(refusal), bodyAt, length);
     }
     const size_t bound = answerBound(request);
-    if (request.work() > kInlineBytes + kMaxAadBytes || bound > capacity_) return defer(bodyAt, length, Report::kLarge);
+    if (used_ >= room_) return overRate(request, bodyAt, length);
+    if (request.work() > kInlineBytes + kMaxAadBytes || bound > capacity_) return defer(request, bodyAt, length, Report::kLarge);
     if (bound > capacity_ - written_) return full();
     return serve(request, bodyAt, length);
   }
@@ -59,15 +67,19 @@ class Walk {
   size_t written() const { return written_; }
   int32_t served() const { return served_; }
   int32_t deferred() const { return deferred_; }
+  int32_t used() const { return used_; }
+  int32_t busy() const { return busy_; }
 
  private:
   bool serve(const HotRequest& request, size_t bodyAt, size_t length) {
     bool plaintext = false;
-    const HotResult result = answer(thread_, space_, request, output_ + written_, &plaintext);
-    if (result == kNotCached) return defer(bodyAt, length, Report::kNotCachedKey);
-    if (result == kNeedsUses) return defer(bodyAt, length, Report::kNeedsMoreUses);
+    const HotResult result = answer(thread_, space_, bits_ >> kPolicyShift, request, output_ + written_, &plaintext);
+    if (result == kNotCached) return defer(request, bodyAt, length, Report::kNotCachedKey);
+    if (result == kNeedsUses) return defer(request, bodyAt, length, Report::kNeedsMoreUses);
+    if (result == kNotCovered) return defer(request, bodyAt, length, Report::kNotCoveredKey);
     written_ += static_cast<size_t>(result);
     count(request);
+    used_ += static_cast<int32_t>(request.units());
     if (plaintext) report_[Report::kFlags] |= Report::kPlaintextWritten;
     return true;
   }
@@ -75,6 +87,15 @@ class Walk {
   // What is refused unserved may hold plaintext all the same.
   bool turnAway(const HotRequest& request, const Failure& failure, size_t bodyAt, size_t length) {
     if (!refuse(request, failure)) return false;
+    ++used_;
+    wipe(input_ + bodyAt, length);
+    return true;
+  }
+
+  // Costs nothing of what there is room for: otherwise who asks too often would never be served again.
+  bool overRate(const HotRequest& request, size_t bodyAt, size_t length) {
+    if (!refuse(request, Failure(Status::Busy))) return false;
+    ++busy_;
     wipe(input_ + bodyAt, length);
     return true;
   }
@@ -92,8 +113,15 @@ class Walk {
     ++answered_[Tally::operationOf(static_cast<uint32_t>(request.operation))];
   }
 
-  bool defer(size_t bodyAt, size_t length, Report::Reason reason) {
+  bool leave(const HotRequest& request, size_t bodyAt, size_t length) {
+    if (used_ >= room_ && !request.greets) return overRate(request, bodyAt, length);
+    return defer(request, bodyAt, length, Report::kCold);
+  }
+
+  bool defer(const HotRequest& request, size_t bodyAt, size_t length, Report::Reason reason) {
+    if ((bits_ & kIsFull) != 0) return turnAway(request, Failure(Status::Busy), bodyAt, length);
     if (deferred_ == Report::kMaxDeferred) return full();
+    used_ += static_cast<int32_t>(request.units());
     int32_t* const entry = report_ + Report::kFirst + deferred_++ * Report::kFields;
     entry[0] = static_cast<int32_t>(bodyAt);
     entry[1] = static_cast<int32_t>(length);
@@ -113,10 +141,13 @@ class Walk {
   uint8_t* const output_;
   const size_t capacity_;
   int32_t* const report_;
+  const int32_t room_;
   size_t written_ = 0;
   int32_t served_ = 0;
   uint32_t answered_[Tally::kOperations] = {};
   int32_t deferred_ = 0;
+  int32_t used_ = 0;
+  int32_t busy_ = 0;
 };
 
 }  // namespace
@@ -147,6 +178,8 @@ void serveChunk(ThreadState& thread, SpaceId space, uint32_t bits, uint8_t* inpu
   report[Report::kWritten] = static_cast<int32_t>(walk.written());
   report[Report::kDeferred] = walk.deferred();
   report[Report::kServed] = walk.served();
+  report[Report::kUnits] = walk.used();
+  report[Report::kBusy] = walk.busy();
   if (walk.served() == 0 || (bits & kUntimed) != 0) return;
   const auto elapsed = std::chrono::steady_clock::now() - begun;
   walk.took(static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(elapsed).count()));
@@ -164,7 +197,8 @@ HotResult serveLarge(ThreadState& thread, SpaceId space, uint32_t bits, uint8_t*
   bool plaintext = false;
   if (refused) thread.tally().answered(static_cast<uint32_t>(request.operation), request.refusal.status);
   const HotResult result =
-      refused ? static_cast<HotResult>(writeError(request.id, request.refusal, *out)) : answer(thread, space, request, *out, &plaintext);
+      refused ? static_cast<HotResult>(writeError(request.id, request.refusal, *out))
+              : answer(thread, space, bits >> kPolicyShift, request, *out, &plaintext);
   thread.nonces().discard();
   if (result >= 0) return result;
   free(*out);

@@ -52,6 +52,7 @@ struct Failure {
 using HotResult = int64_t;
 constexpr HotResult kNotCached = -100;
 constexpr HotResult kNeedsUses = -101;
+constexpr HotResult kNotCovered = -102;
 constexpr HotResult hotFailure(Status status) { return -static_cast<HotResult>(status); }
 
 // Not removed by the optimiser.

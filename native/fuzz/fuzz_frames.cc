@@ -21,17 +21,27 @@ kms::SpaceId spaceWithKey() {
   return space;
 }
 
+uint32_t coverKey(kms::SpaceId space) {
+  const uint32_t policy = kms::KeyTable::instance().newPolicy();
+  kms::KeyTable::instance().cover(space, "k_1", policy);
+  return policy;
+}
+
 }  // namespace
 
 // The walk stays inside its buffers (the sanitizers see to that), consumes whole frames only, and answers are whole frames.
 extern "C" __attribute__((visibility("default"))) int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static const kms::SpaceId space = spaceWithKey();
+  static const uint32_t covering = coverKey(space);
   if (size == 0) return 0;
   std::vector<uint8_t> input(data + 1, data + size);
   // Exactly as large as the walk is told, so that one byte beyond is seen.
   std::vector<uint8_t> output((data[0] & 4) != 0 ? kCapacity : 400);
   int32_t report[kms::Report::kLength];
-  const uint32_t bits = data[0] & 3;
+  // Room for no more than some requests in every other input, a policy that covers the key in some of them and one that does not.
+  const uint32_t policy = (data[0] & 16) != 0 ? covering : (data[0] & 32) != 0 ? covering + 1 : 0;
+  const uint32_t bits = (data[0] & 3) | policy << kms::kPolicyShift;
+  report[kms::Report::kUnits] = (data[0] & 64) != 0 ? 2 : INT32_MAX;
   kms::serveChunk(kms::thisThread(), (data[0] & 8) != 0 ? kNoSpace : space, bits, input.data(), 0, input.size(), output.data(),
                   output.size(), report);
   const auto consumed = static_cast<size_t>(report[kms::Report::kConsumed]);

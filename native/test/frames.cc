@@ -72,12 +72,19 @@ std::vector<Message> everyWidth() {
   return bodies;
 }
 
+// A walk with room for any number of requests.
+void serve(SpaceId space, uint32_t bits, Message& chunk, Message& output, int32_t* report, int32_t room = INT32_MAX) {
+  report[Report::kUnits] = room;
+  serveChunk(thisThread(), space, bits, chunk.data(), 0, chunk.size(), output.data(), output.size(), report);
+}
+
 // What serveChunk made of exact copies of the input and of an output of `capacity` bytes.
 struct Served {
   check::Exact input, output;
   int32_t report[Report::kLength];
 
   Served(SpaceId space, const Message& chunk, size_t capacity) : input(chunk), output(std::string(capacity, '\0')) {
+    report[Report::kUnits] = INT32_MAX;
     serveChunk(thisThread(), space, kMayUseKeys, input.data(), 0, input.size(), output.data(), output.size(), report);
   }
 };
@@ -98,7 +105,7 @@ TEST("one AAD for many items counts for each of them, inline and on the pool") {
   Message frame = framed(batch(860, 0, 65536));
   Message output(1 << 20);
   int32_t report[Report::kLength];
-  serveChunk(thisThread(), space, kMayUseKeys, frame.data(), 0, frame.size(), output.data(), output.size(), report);
+  serve(space, kMayUseKeys, frame, output, report);
   CHECK_EQUAL(report[Report::kDeferred], 1);
   CHECK_EQUAL(report[Report::kFirst + 2], static_cast<int32_t>(Report::kLarge));
   KeyTable::instance().closeSpace(space);
@@ -109,7 +116,7 @@ TEST("an AAD above its limit costs no uses") {
   Message frame = framed(batch(100, 1, 65537));
   Message output(1 << 20);
   int32_t report[Report::kLength];
-  serveChunk(thisThread(), space, kMayUseKeys, frame.data(), 0, frame.size(), output.data(), output.size(), report);
+  serve(space, kMayUseKeys, frame, output, report);
   CHECK_EQUAL(codeOf(output.data()), static_cast<int>(Status::TooLarge));
   CHECK_EQUAL(KeyTable::instance().takeUnusedUses(space)[0].second, uint64_t{1u << 20});
   KeyTable::instance().closeSpace(space);
@@ -122,7 +129,7 @@ TEST("what was sealed or refused is wiped where it was read") {
     Message output(4096);
     int32_t report[Report::kLength];
     CHECK_EQUAL(std::count(frame.begin(), frame.end(), 0x5a), 150);
-    serveChunk(thisThread(), space, bits, frame.data(), 0, frame.size(), output.data(), output.size(), report);
+    serve(space, bits, frame, output, report);
     CHECK_EQUAL(report[Report::kConsumed], static_cast<int32_t>(frame.size()));
     CHECK_EQUAL(std::count(frame.begin(), frame.end(), 0x5a), 0);
   }
@@ -135,11 +142,127 @@ TEST("where every request is the caller's, all that can be read are left to it a
   const Message before = frame;
   Message output(4096);
   int32_t report[Report::kLength];
-  serveChunk(thisThread(), space, kLeaveAll, frame.data(), 0, frame.size(), output.data(), output.size(), report);
+  serve(space, kLeaveAll, frame, output, report);
   CHECK_EQUAL(report[Report::kDeferred], 1);
   CHECK_EQUAL(report[Report::kFirst + 2], static_cast<int32_t>(Report::kCold));
   CHECK_EQUAL(report[Report::kWritten], 0);
   CHECK(frame == before);
+  KeyTable::instance().closeSpace(space);
+}
+
+TEST("a peer narrowed by a policy is served with the keys that cover it, whoever else they cover, and with no other") {
+  const SpaceId space = spaceWithKey();
+  KeyTable& table = KeyTable::instance();
+  const uint32_t mine = table.newPolicy(), others = table.newPolicy();
+  CHECK(mine != 0 && mine != others);
+  Message output(4096);
+  int32_t report[Report::kLength];
+  const auto why = [&](uint32_t policy) {
+    Message frame = framed(batch(3, 50, 0));
+    serve(space, kMayUseKeys | policy << kPolicyShift, frame, output, report);
+    if (report[Report::kDeferred] == 0) return codeOf(output.data()) == 0 ? -1 : -2;
+    // What is asked about again is still to be served.
+    CHECK_EQUAL(std::count(frame.begin(), frame.end(), 0x5a), 150);
+    return static_cast<int>(report[Report::kFirst + 2]);
+  };
+  const auto onPool = [&](uint32_t policy) {
+    Message body = batch(3, 50, 0);
+    uint8_t* answer = nullptr;
+    const HotResult result = serveLarge(thisPoolThread(), space, kMayUseKeys | policy << kPolicyShift, body.data(), body.size(), &answer);
+    free(answer);
+    return result;
+  };
+  CHECK_EQUAL(why(mine), static_cast<int>(Report::kNotCoveredKey));
+  CHECK_EQUAL(onPool(mine), kNotCovered);
+  table.cover(space, "k_1", mine);
+  for (int round = 0; round < 2; ++round) {
+    CHECK_EQUAL(why(mine), -1);
+    CHECK_EQUAL(why(others), static_cast<int>(Report::kNotCoveredKey));
+    CHECK(onPool(mine) > 0);
+    CHECK_EQUAL(onPool(others), kNotCovered);
+    CHECK_EQUAL(why(0), -1);
+  }
+  // Without its role no policy helps.
+  Message frame = framed(batch(3, 50, 0));
+  serve(space, mine << kPolicyShift, frame, output, report);
+  CHECK_EQUAL(codeOf(output.data()), static_cast<int>(Status::PermissionDenied));
+  KeyTable::instance().closeSpace(space);
+}
+
+TEST("a key that comes back, or takes the place of another, serves no policy that it was not found for") {
+  const SpaceId space = spaceWithKey();
+  KeyTable& table = KeyTable::instance();
+  const uint32_t policy = table.newPolicy();
+  Context* context = nullptr;
+  const auto entered = [&](const char* id) {
+    const HotResult result = table.enterById(thisThread(), space, id, policy, 0, &context);
+    if (result == 0) table.leave(context);
+    return result;
+  };
+  table.cover(space, "k_1", policy);
+  CHECK_EQUAL(entered("k_1"), HotResult{0});
+  table.retire(space, "k_1", Retire::Evicted);
+  CHECK_EQUAL(entered("k_1"), kNotCached);
+  // Not cached: there is nothing to remember it by.
+  table.cover(space, "k_1", policy);
+  const Handle other = keys::published(space, "k_2", 1);
+  CHECK_EQUAL(entered("k_2"), kNotCovered);
+  const Handle again = keys::published(space, "k_1", 1);
+  CHECK(!(other == again));
+  CHECK_EQUAL(entered("k_1"), kNotCovered);
+  table.cover(space, "k_1", policy);
+  table.retire(space, "k_1", Retire::Disabled);
+  CHECK_EQUAL(entered("k_1"), kNotCovered);
+  table.cover(space, "k_1", policy);
+  CHECK_EQUAL(entered("k_1"), hotFailure(Status::KeyDisabled));
+  KeyTable::instance().closeSpace(space);
+}
+
+TEST("a key remembers the policies that came last, and no policy has two numbers") {
+  const SpaceId space = spaceWithKey();
+  KeyTable& table = KeyTable::instance();
+  const uint32_t first = table.newPolicy();
+  Context* context = nullptr;
+  const auto isCovered = [&](uint32_t policy) {
+    const HotResult result = table.enterById(thisThread(), space, "k_1", policy, 0, &context);
+    if (result == 0) table.leave(context);
+    return result == 0;
+  };
+  table.cover(space, "k_1", first);
+  table.cover(space, "k_1", first);
+  for (uint32_t i = 1; i <= 4; ++i) {
+    CHECK(isCovered(first));
+    const uint32_t next = table.newPolicy();
+    CHECK_EQUAL(next, first + i);
+    CHECK(!isCovered(next));
+    table.cover(space, "k_1", next);
+    CHECK(isCovered(next));
+  }
+  CHECK(!isCovered(first));
+  KeyTable::instance().closeSpace(space);
+}
+
+TEST("beyond the room that there is, requests are answered BUSY and wiped, and only a hello is not") {
+  const SpaceId space = spaceWithKey();
+  const Message one = framed(single(7, 50)), many = framed(batch(3, 50, 0)), hello = framed({0x93, 8, 0, 1, 0xc0}), status = framed({0x92, 9, 10});
+  Message chunk;
+  for (const Message& frame : {one, many, one, status, hello, many}) chunk.insert(chunk.end(), frame.begin(), frame.end());
+  Message output(4096);
+  int32_t report[Report::kLength];
+  const auto walked = [&](int32_t room, uint32_t bits = kMayUseKeys) {
+    Message copy = chunk;
+    serve(space, bits, copy, output, report, room);
+    CHECK_EQUAL(report[Report::kConsumed], static_cast<int32_t>(chunk.size()));
+    CHECK_EQUAL(std::count(copy.begin(), copy.end(), 0x5a), 0);
+    return std::vector<int32_t>{report[Report::kUnits], report[Report::kServed], report[Report::kDeferred], report[Report::kBusy]};
+  };
+  CHECK(walked(INT32_MAX) == (std::vector<int32_t>{10, 4, 2, 0}));
+  // The batch goes over the edge as a whole.
+  CHECK(walked(2) == (std::vector<int32_t>{5, 5, 1, 3}));
+  for (const int32_t none : {0, -1}) CHECK(walked(none) == (std::vector<int32_t>{1, 5, 1, 5}));
+  CHECK_EQUAL(codeOf(output.data()), static_cast<int>(Status::Busy));
+  // Where nothing can be left to the caller, what would be is refused; the rest is served.
+  CHECK(walked(INT32_MAX, kMayUseKeys | kIsFull) == (std::vector<int32_t>{10, 6, 0, 0}));
   KeyTable::instance().closeSpace(space);
 }
 
@@ -150,7 +273,7 @@ TEST("an unfinished frame is left as it is") {
   int32_t report[Report::kLength];
   for (size_t length = 0; length < whole.size(); ++length) {
     Message part(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(length));
-    serveChunk(thisThread(), space, kMayUseKeys, part.data(), 0, part.size(), output.data(), output.size(), report);
+    serve(space, kMayUseKeys, part, output, report);
     CHECK_EQUAL(report[Report::kConsumed] + report[Report::kWritten] + report[Report::kDeferred], 0);
     CHECK(std::equal(part.begin(), part.end(), whole.begin()));
   }

@@ -175,4 +175,52 @@ TEST("exactly as many uses are taken as were granted, whoever takes them and giv
   table.closeSpace(own);
 }
 
+TEST("no key is entered for a policy that was found for another, while slots change hands") {
+  constexpr int kThreads = 3;
+  KeyTable& table = KeyTable::instance();
+  const SpaceId own = table.openSpace(kKeys / 2);
+  const uint32_t policies[2] = {table.newPolicy(), table.newPolicy()};
+  std::atomic<bool> done{false};
+  std::atomic<uint64_t> entered{0}, turnedAway{0}, foreign{0};
+  // A key's number says which of the two covers it; each is asked for both.
+  const auto use = [&](unsigned seed) {
+    ThreadState thread(8);
+    while (!done) {
+      seed = seed * 1664525 + 1013904223;
+      const int key = static_cast<int>((seed >> 16) % kKeys);
+      const int asker = static_cast<int>(seed >> 8 & 1);
+      Context* context = nullptr;
+      const HotResult result = table.enterById(thread, own, idOf(key), policies[asker], 0, &context);
+      if (result == 0) {
+        table.leave(context);
+        entered.fetch_add(1);
+        if (key % 2 != asker) foreign.fetch_add(1);
+      } else {
+        turnedAway.fetch_add(1);
+      }
+    }
+  };
+  const auto change = [&](unsigned seed) {
+    while (!done) {
+      seed = seed * 1664525 + 1013904223;
+      const int key = static_cast<int>((seed >> 16) % kKeys);
+      if ((seed >> 8 & 3) == 0) table.retire(own, idOf(key), Retire::Evicted);
+      keys::published(own, idOf(key), 1);
+      table.cover(own, idOf(key), policies[key % 2]);
+    }
+  };
+  std::vector<std::thread> threads;
+  for (unsigned i = 0; i < kThreads; ++i) threads.emplace_back(use, i + 1);
+  for (unsigned i = 0; i < 2; ++i) threads.emplace_back(change, i + 80);
+  std::this_thread::sleep_for(kRunning);
+  done = true;
+  for (std::thread& thread : threads) thread.join();
+  printf("%llu entered, %llu turned away\n", static_cast<unsigned long long>(entered.load()),
+         static_cast<unsigned long long>(turnedAway.load()));
+  CHECK(entered > 1000);
+  CHECK(turnedAway > 1000);
+  CHECK_EQUAL(foreign.load(), uint64_t{0});
+  table.closeSpace(own);
+}
+
 MAIN

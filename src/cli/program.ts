@@ -131,6 +131,10 @@ function addService(program: Command, act: Act, output: Output): void {
     .option('--kept-contexts <n>', 'keyed cipher contexts kept per thread, 0 is none')
     .option('--context-idle-ms <ms>', 'time after which an unused one is wiped, 0 is never')
     .option('--arena-bytes <n>', 'locked memory for keys')
+    .option('--requests-per-second <n>', 'of each identity, an item of a batch counting as one; 0 is any number')
+    .option('--bytes-per-second <n>', 'of each identity, that it may send; 0 is any number')
+    .option('--burst-ms <ms>', 'for how long these are saved up while little is asked for')
+    .option('--keys-per-identity <n>', 'that each may make, destroyed ones too; 0 is any number')
     .option('--log-file <file>', 'log to this file instead of standard error')
     .option('--log-level <level>', 'debug, info, warn or error')
     .option('--tracing', 'make OpenTelemetry spans, where an SDK is loaded with node --import');

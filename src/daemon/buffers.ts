@@ -5,15 +5,21 @@ import { FRAME_HEADER_BYTES } from '../wire/frames.js';
 /** Response buffers kept for reuse: those of the chunks of one turn of the event loop, not of every stalled connection. */
 const KEPT_RESPONSE_BUFFERS = 8;
 
+/** Memory that is counted and bounded. */
+export interface Held {
+  /** False, and nothing is counted, if it would be too much. */
+  take(bytes: number): boolean;
+  give(bytes: number): void;
+}
+
 /** Counts what all connections together keep in memory for requests that are unfinished or wait. */
-export class HeldBytes {
+export class HeldBytes implements Held {
   private held = 0;
 
   get bytes(): number {
     return this.held;
   }
 
-  /** False, and nothing is counted, if it would be too much. */
   take(bytes: number): boolean {
     if (this.held + bytes > MAX_HELD_BYTES) return false;
     this.held += bytes;
@@ -33,7 +39,6 @@ export class SharedBuffers {
   readonly input = Buffer.alloc(READ_HEADROOM_BYTES + READ_BUFFER_BYTES);
   readonly readStart = READ_HEADROOM_BYTES;
   readonly readable = this.input.subarray(READ_HEADROOM_BYTES);
-  readonly held = new HeldBytes();
   private readonly free: Buffer[] = [];
 
   takeResponse(): Buffer {
@@ -60,8 +65,11 @@ export class PartialFrame {
   length = 0;
   private bytes: Buffer | undefined;
   private counted = 0;
+  /** By whom; only of interest while it is more than nothing. */
+  private countedBy: Held | undefined;
 
-  constructor(private readonly held: HeldBytes) {}
+  /** `held` counts what is kept; it may be replaced between two frames or within one. */
+  constructor(public held: Held) {}
 
   /** Bytes of the whole frame with its header, 0 while the header is not complete. */
   get frameBytes(): number {
@@ -96,7 +104,8 @@ export class PartialFrame {
   clear(): void {
     this.bytes?.fill(0, 0, this.length);
     if (this.bytes !== undefined && this.bytes.length > KEPT_BYTES) this.bytes = undefined;
-    this.held.give(this.counted);
+    this.countedBy?.give(this.counted);
+    this.countedBy = undefined;
     this.counted = 0;
     this.length = 0;
   }
@@ -104,7 +113,8 @@ export class PartialFrame {
   private grow(least: number): void {
     const wanted = Math.max(SMALL_BYTES, least, Math.min(2 * least, FRAME_HEADER_BYTES + MAX_FRAME_BYTES));
     if (wanted > KEPT_BYTES) {
-      if (!this.held.take(wanted - this.counted)) throw new KmsError('BUSY');
+      this.countedBy ??= this.held;
+      if (!this.countedBy.take(wanted - this.counted)) throw new KmsError('BUSY');
       this.counted = wanted;
     }
     const larger = Buffer.allocUnsafeSlow(wanted);

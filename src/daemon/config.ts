@@ -7,6 +7,7 @@ import { type OidcConfig, oidcOf } from './config/oidc.js';
 import type { Warning } from './config/setting.js';
 import type { Access } from './identity.js';
 import type { Level } from './log.js';
+import type { RateLimits } from './rates.js';
 
 export { DEFAULT_DATA_DIR, DEFAULT_SOCKET } from './defaults.js';
 export type { HostPort, Shown, Warning };
@@ -55,6 +56,10 @@ export interface DaemonFlags {
   contextIdleMs?: string | number | undefined;
   keyIdleMs?: string | number | undefined;
   arenaBytes?: string | number | undefined;
+  requestsPerSecond?: string | number | undefined;
+  bytesPerSecond?: string | number | undefined;
+  burstMs?: string | number | undefined;
+  keysPerIdentity?: string | number | undefined;
   logFile?: string | undefined;
   logLevel?: string | undefined;
   tracing?: boolean | undefined;
@@ -116,6 +121,10 @@ export interface DaemonConfig {
   contextIdleMs: number;
   keyIdleMs: number;
   arenaBytes: number;
+  /** Of each identity. */
+  rates: RateLimits;
+  /** 0 is any number. */
+  keysPerIdentity: number;
   /** Absolute path; undefined for standard error. */
   logFile: string | undefined;
   logLevel: Level;
@@ -145,7 +154,8 @@ export function resolveConfig(flags: DaemonFlags, env: NodeJS.ProcessEnv): Daemo
       '--master-key-file: no master key is given; make one with `progressdb-kms init --master-key-file FILE`, or use --dev to try things out',
     );
   }
-  const { group, masterKeyHex, allowedUids, adminUids, auditorUids, ...same } = values;
+  const { group, masterKeyHex, allowedUids, adminUids, auditorUids, requestsPerSecond, bytesPerSecond, burstMs, ...same } =
+    values;
   const { clientCertificates, adminCertificates, auditorCertificates } = values;
   return {
     ...same,
@@ -168,6 +178,7 @@ export function resolveConfig(flags: DaemonFlags, env: NodeJS.ProcessEnv): Daemo
       unauthenticatedLoopbackRoles: values.allowUnauthenticatedLoopback ? values.unauthenticatedLoopbackRoles : [],
     },
     oidc: oidcOf(values),
+    rates: { requestsPerSecond, bytesPerSecond, burstMs },
     timeouts: { firstByteMs: FIRST_BYTE_TIMEOUT_MS, frameMs: FRAME_TIMEOUT_MS, writeStallMs: WRITE_STALL_TIMEOUT_MS },
   };
 }

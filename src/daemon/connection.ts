@@ -1,16 +1,18 @@
 import { type ConnectOpts, Socket, type SocketConstructorOpts } from 'node:net';
 import { asKmsError, KmsError } from '../errors.js';
 import { ANONYMOUS_FRAME_BYTES, SWEEP_INTERVAL_MS } from '../limits.js';
-import { BIT, binding, DEFERRED_FIELDS, doorbell, FLAG, REPORT, REPORT_LENGTH } from '../native.js';
+import { BIT, binding, DEFERRED_FIELDS, doorbell, FLAG, NO_LIMIT, POLICY_SHIFT, REPORT, REPORT_LENGTH } from '../native.js';
 import { FRAME_HEADER_BYTES, NO_REQUEST } from '../wire/frames.js';
 import { encodeError } from '../wire/messages.js';
+import type { Account } from './accounts.js';
 import { PartialFrame, type SharedBuffers } from './buffers.js';
 import { OTHER } from './counters.js';
 import { ANONYMOUS, type Identity, may } from './identity.js';
 import { errorFields } from './log.js';
 import type { Caller, Service } from './operations.js';
 import { Outlet } from './outlet.js';
-import { isNarrowed } from './policy.js';
+import { Pace } from './pace.js';
+import { isNarrowed, type Policy } from './policy.js';
 import { Requests } from './requests.js';
 
 /**
@@ -19,11 +21,19 @@ import { Requests } from './requests.js';
  */
 const LINGER_MS = 500;
 
-function bitsOf(identity: Identity): number {
+function bitsOf(identity: Identity, policy: Policy): number {
   if (identity === ANONYMOUS) return BIT.unknown;
-  // Whatever a narrowed token wants is looked at by its policy, which the native core does not know.
-  if (isNarrowed(identity)) return BIT.cold;
-  return may(identity, 'client') ? BIT.client : 0;
+  const role = may(identity, 'client') ? BIT.client : 0;
+  if (!isNarrowed(identity)) return role;
+  const number = policy.numberOf(identity);
+  return number === 0 ? BIT.cold : role | (number << POLICY_SHIFT);
+}
+
+/** What the connection tells of itself. */
+export interface ConnectionEvents {
+  /** It was nobody's, and is somebody's from here on. */
+  onKnown(connection: Connection): void;
+  onClose(connection: Connection): void;
 }
 
 /** Where a connection's bytes come from: a descriptor, or a socket over TLS that was opened and is paused. */
@@ -39,16 +49,19 @@ const report = new Int32Array(REPORT_LENGTH);
 export class Connection implements Caller {
   readonly surface = 'binary';
   private current: Identity;
+  private account: Account;
   private readonly socket: Socket;
   private readonly outlet: Outlet;
   private readonly requests: Requests;
   private readonly partial: PartialFrame;
+  private readonly pace: Pace;
   private roleBits: number;
   /** Sweeps since the unfinished frame began or, while reading was paused, could go on. */
   private partialSweeps = 0;
   /** No more requests are taken; the answers under way still go out. */
   private finishing = false;
   private ended = false;
+  private isClosed = false;
 
   /** Owns the source once it returns; throws before that if the descriptor cannot be used. */
   constructor(
@@ -56,25 +69,38 @@ export class Connection implements Caller {
     private readonly service: Service,
     private readonly buffers: SharedBuffers,
     identity: Identity,
-    private readonly onClose: (connection: Connection) => void,
+    private readonly events: ConnectionEvents,
   ) {
-    this.partial = new PartialFrame(buffers.held);
     this.current = identity;
-    this.roleBits = bitsOf(identity);
+    this.account = service.accounts.of(identity);
+    this.partial = new PartialFrame(this.account);
+    this.roleBits = bitsOf(identity, service.policy);
     this.socket = 'fd' in source ? this.openPlain(source.fd) : this.openSecured(source.socket);
     this.outlet = new Outlet(
       this.socket,
       buffers,
       service.timeouts.writeStallMs,
       () => this.socket.pause(),
-      () => this.onDrained(),
+      () => this.readOn(),
     );
-    const returns = {
-      serveAgain: (frame: Buffer) => this.serveAgain(frame),
-      onMalformed: (error: KmsError) => this.breakOff(error),
-      onDone: () => this.endIfDone(),
-    };
-    this.requests = new Requests(service, this, this.outlet, buffers.held, () => this.bits, returns, ++opened);
+    this.pace = new Pace(
+      this.account,
+      () => this.socket.pause(),
+      () => this.readOn(),
+    );
+    this.requests = new Requests(
+      service,
+      this,
+      this.outlet,
+      () => this.account,
+      () => this.bits,
+      {
+        serveAgain: (frame) => this.serveAgain(frame),
+        onMalformed: (error) => this.breakOff(error),
+        onDone: () => this.endIfDone(),
+      },
+      ++opened,
+    );
     this.socket.on('error', (error) =>
       service.log('debug', 'connection_error', { actor: this.identity.actor, message: error.message }),
     );
@@ -84,6 +110,8 @@ export class Connection implements Caller {
       this.socket.destroy();
     });
     this.socket.on('close', () => this.closed());
+    // By its uid it is counted before it comes here.
+    this.account.connections++;
   }
 
   get isKnown(): boolean {
@@ -95,8 +123,17 @@ export class Connection implements Caller {
   }
 
   become(identity: Identity): void {
+    const account = this.service.accounts.of(identity);
+    if (account !== this.account && !this.isClosed) {
+      account.join();
+      this.account.connections--;
+      this.account = account;
+      this.partial.held = account;
+      this.pace.become(account);
+    }
+    if (!this.isKnown && !this.isClosed) this.events.onKnown(this);
     this.current = identity;
-    this.roleBits = bitsOf(identity);
+    this.roleBits = bitsOf(identity, this.service.policy);
   }
 
   /** Takes no more requests, answers those under way, then closes. */
@@ -113,7 +150,7 @@ export class Connection implements Caller {
 
   /** Called every SWEEP_INTERVAL_MS. */
   sweep(): void {
-    if (this.partial.length === 0 || this.outlet.stalled) {
+    if (this.partial.length === 0 || this.outlet.stalled || this.pace.isHeld) {
       this.partialSweeps = 0;
     } else if (++this.partialSweeps * SWEEP_INTERVAL_MS > this.service.timeouts.frameMs) {
       this.service.log('warn', 'frame_not_finished', { actor: this.identity.actor });
@@ -157,13 +194,20 @@ export class Connection implements Caller {
     try {
       if (this.finishing) input.fill(0, readStart, end);
       else this.takeChunk(input, readStart, end);
+      this.pace.settle(bytes);
     } catch (error) {
       input.fill(0);
       // Nothing a peer sends may end the process; what went wrong here is a defect, and the log names it.
       this.service.log('error', 'connection_failed', { actor: this.identity.actor, ...errorFields(error) });
       this.socket.destroy();
     }
-    return true;
+    return bytes < this.buffers.readable.length || this.letOthersIn();
+  }
+
+  /** After a full read there is more, and libuv would go on with it, up to 32 times, before it looks at anybody else. */
+  private letOthersIn(): boolean {
+    setImmediate(() => this.resume());
+    return false;
   }
 
   /** `input[start, end)` was read. Whatever was unfinished before is put together with it. */
@@ -216,7 +260,9 @@ export class Connection implements Caller {
   private serve(input: Buffer, start: number, end: number, owned: boolean): number {
     let at = start;
     for (;;) {
-      const flags = this.walk(input, at, end, this.bits);
+      const bits = this.requests.isFull ? this.bits | BIT.full : this.bits;
+      const flags = this.walk(input, at, end, bits, this.pace.room());
+      this.pace.count(report[REPORT.units]!, report[REPORT.busy]!);
       const next = report[REPORT.consumed]!;
       const deferred = report[REPORT.deferred]!;
       if (deferred > 0) this.defer(input, deferred, owned);
@@ -237,9 +283,10 @@ export class Connection implements Caller {
     }
   }
 
-  /** One native call; its findings are in `report`, of which the flags are returned. */
-  private walk(input: Buffer, start: number, end: number, bits: number): number {
+  /** One native call, for `room` requests; its findings are in `report`, of which the flags are returned. */
+  private walk(input: Buffer, start: number, end: number, bits: number, room: number): number {
     const { kms } = this.service;
+    report[REPORT.units] = room;
     binding.serveChunk(kms.space, bits, input, start, end, this.outlet.room(), report);
     const flags = report[REPORT.flags]!;
     this.outlet.advance(report[REPORT.written]!, (flags & FLAG.plaintextWritten) !== 0);
@@ -265,7 +312,8 @@ export class Connection implements Caller {
 
   /** Serves a frame again that waited for its key or its uses. Returns why it could not be served now either, or undefined. */
   private serveAgain(frame: Buffer): number | undefined {
-    while ((this.walk(frame, 0, frame.length, this.bits | BIT.untimed) & FLAG.outputFull) !== 0) this.outlet.flush();
+    // It was counted, and made room for, when it was deferred; its time is taken by who kept it.
+    while ((this.walk(frame, 0, frame.length, this.bits | BIT.untimed, NO_LIMIT) & FLAG.outputFull) !== 0) this.outlet.flush();
     if (report[REPORT.deferred]! > 0) return report[REPORT.first + 2]!;
     this.outlet.flushSoon();
     return undefined;
@@ -280,9 +328,14 @@ export class Connection implements Caller {
     this.finish();
   }
 
-  private onDrained(): void {
+  private readOn(): void {
     this.partialSweeps = 0;
-    if (!this.socket.destroyed) this.socket.resume();
+    this.resume();
+  }
+
+  /** Reading goes on when neither the answers that are not taken nor the rate are against it. */
+  private resume(): void {
+    if (!this.outlet.stalled && !this.pace.isHeld && !this.socket.destroyed) this.socket.resume();
   }
 
   private endIfDone(): void {
@@ -297,9 +350,12 @@ export class Connection implements Caller {
   private closed(): void {
     this.finishing = true;
     this.ended = true;
+    this.isClosed = true;
     this.partial.clear();
     this.outlet.discard();
-    this.onClose(this);
+    this.pace.stop();
+    this.account.connections--;
+    this.events.onClose(this);
   }
 }
 

@@ -44,8 +44,8 @@ export class Counters {
   private readonly underWay = new Float64Array(SURFACES.length);
 
   /** Somebody was turned away. */
-  refused(reason: Reason): void {
-    this.refusals[REASONS.indexOf(reason)]!++;
+  refused(reason: Reason, count = 1): void {
+    this.refusals[REASONS.indexOf(reason)]! += count;
   }
 
   /** A request has begun to wait for something; `left` follows. */

@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { KmsError } from '../errors.js';
 import { SWEEP_INTERVAL_MS } from '../limits.js';
 import { type Acceptor, type AcceptorEvents, binding, type Peer } from '../native.js';
-import { Admission, type Counted } from './admission.js';
+import { Admission, KNOWN } from './admission.js';
 import { SharedBuffers } from './buffers.js';
 import { written } from './config/endpoint.js';
 import type { HostPort } from './config.js';
@@ -45,7 +45,7 @@ interface Served {
 /** What is known of it beside. */
 interface Held {
   /** As whom it is counted. */
-  counted: Counted;
+  counted: number;
   /** Who its peer is now, before anything that it says; undefined if it would be refused. */
   peerNow(): Identity | undefined;
   /** Whether what its handshake rested on still holds. */
@@ -94,7 +94,7 @@ export class Listener {
     private readonly service: Service,
     private material?: Material,
   ) {
-    this.http = new HttpSurface(service, this.buffers.held);
+    this.http = new HttpSurface(service);
     this.refused = new Burst(service.log, 'warn', 'peer_refused');
   }
 
@@ -112,7 +112,7 @@ export class Listener {
   }
 
   heldBytes(): number {
-    return this.buffers.held.bytes;
+    return this.service.accounts.held.bytes;
   }
 
   /** The ports of the endpoints, in their order. Throws CONFLICT or what the system says if one cannot be had; none is left open then. */
@@ -270,7 +270,7 @@ export class Listener {
   }
 
   /** Its certificate says who it is if it names somebody; otherwise it is who it would be without. */
-  private secured(secured: Secured | undefined, peer: Peer, counted: Counted, handshakes: Handshakes): void {
+  private secured(secured: Secured | undefined, peer: Peer, counted: number, handshakes: Handshakes): void {
     if (secured === undefined) {
       this.admission.release(counted);
       return;
@@ -298,25 +298,35 @@ export class Listener {
     else socket.destroy();
   }
 
-  /** Who has proved to be somebody is no nobody any more. Why that cannot be; undefined, and `held` says so, if it can. */
-  private recount(held: Held, { actor }: Identity, byCertificate: boolean): string | undefined {
+  /** Who has proved to be somebody is counted by its name. Why it cannot be; undefined, and `held` says so, if it can. */
+  private recount(held: Held, identity: Identity, byCertificate: boolean): string | undefined {
     if (!byCertificate) return undefined;
-    const reason = this.admission.admit(actor);
-    if (reason !== undefined) return reason;
-    this.admission.release(held.counted);
-    held.counted = actor;
+    if (this.service.accounts.of(identity).isCrowded) return 'too many connections of this identity';
+    this.admission.forget(held.counted);
+    held.counted = KNOWN;
     return undefined;
   }
 
   /** Throws, and owns nothing then, if the descriptor cannot be used. */
   private serve(source: Source, firstByte: number, identity: Identity, hosts: Door['hosts'], held: Held): void {
-    const onClose = (connection: Served) => this.closed(connection);
+    const events = {
+      onKnown: (connection: Served) => this.known(connection),
+      onClose: (connection: Served) => this.closed(connection),
+    };
     const isCurrent = () => isStill(identity, held);
     const connection =
       firstByte === BINARY
-        ? new Connection(source, this.service, this.buffers, identity, onClose)
-        : this.http.take(source, identity, hosts, isCurrent, onClose);
+        ? new Connection(source, this.service, this.buffers, identity, events)
+        : this.http.take(source, identity, hosts, isCurrent, events);
     this.connections.set(connection, held);
+  }
+
+  /** Nobody's places are few, and are for those who have not said who they are. */
+  private known(connection: Served): void {
+    const held = this.connections.get(connection);
+    if (held?.counted !== NO_UID) return;
+    this.admission.forget(held.counted);
+    held.counted = KNOWN;
   }
 
   private closed(connection: Served): void {
@@ -343,6 +353,7 @@ export class Listener {
     this.refused.turn();
     this.service.failures.turn();
     this.service.keyStates.turn();
+    this.service.accounts.sweep();
   }
 
   /** The native core calls us: an exception must not go through it, and one peer's must not touch the others. */

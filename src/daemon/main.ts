@@ -5,6 +5,7 @@ import { KmsError } from '../errors.js';
 import type { EmbeddedKms } from '../kms/embedded.js';
 import { STOP_GRACE_MS, TLS_EXPIRY_NOTICE_MS } from '../limits.js';
 import { binding } from '../native.js';
+import { Accounts } from './accounts.js';
 import { Authentication } from './authentication.js';
 import { written } from './config/endpoint.js';
 import type { DaemonConfig } from './config.js';
@@ -19,6 +20,7 @@ import { Issuer } from './oidc/issuer.js';
 import type { Service } from './operations.js';
 import { parentGone } from './parent.js';
 import { Policy } from './policy.js';
+import { KeyQuota } from './quota.js';
 import { reloaded } from './reload.js';
 import { takeServiceManager } from './service-manager.js';
 import type { Spans } from './spans.js';
@@ -57,15 +59,18 @@ export async function startDaemon(given: DaemonConfig, log: Log, inherited: read
   const version = versionOfPackage();
   const spans = config.tracing ? await tracing(version, log) : undefined;
   let metrics: Promise<Metrics> | undefined;
+  const counters = new Counters();
   const service: Service = {
     kms,
     log,
-    watch: new Watch(new Counters(), log, spans),
+    watch: new Watch(counters, log, spans),
     metrics: () => {
       metrics ??= import('./metrics/metrics.js').then((loaded) => new loaded.Metrics(service, listener));
       return metrics;
     },
     authentication: new Authentication(config.access, kms.dataDir === null ? undefined : new Tokens(kms.dataDir), issuer),
+    accounts: new Accounts(config.rates, log, (requests) => counters.refused('rate', requests)),
+    quota: new KeyQuota(config.keysPerIdentity, (query) => kms.listKeys(query)),
     policy: new Policy((keyId) => kms.describeKey(keyId)),
     failures: new Burst(log, 'error', 'request_failed'),
     keyStates: new Burst(log, 'info', 'key_state'),
@@ -105,6 +110,7 @@ export async function startDaemon(given: DaemonConfig, log: Log, inherited: read
       return () => {
         listener.replaceAccess(next.access, issuer, replaced);
         replaced?.key.fill(0);
+        service.accounts.replace(next.rates);
       };
     },
     stop: () => {

@@ -2,6 +2,7 @@ import { KmsError } from '../errors.js';
 import type { EmbeddedKms } from '../kms/embedded.js';
 import { SEALED_HEADER_BYTES } from '../limits.js';
 import { binding } from '../native.js';
+import type { CreatedKey } from '../provider.js';
 import { OP, OPERATIONS, PROTOCOL_VERSION, type Role } from '../wire/frames.js';
 import {
   batchOfItems,
@@ -12,12 +13,14 @@ import {
   resultsOfPage,
   statusMapOf,
 } from '../wire/messages.js';
+import type { Accounts } from './accounts.js';
 import type { Authentication } from './authentication.js';
 import type { Timeouts } from './config.js';
 import { ANONYMOUS, type Identity, may } from './identity.js';
 import type { Burst, Log } from './log.js';
 import type { Metrics } from './metrics/metrics.js';
 import type { Policy } from './policy.js';
+import type { KeyQuota } from './quota.js';
 import type { Turnstile } from './turnstile.js';
 import type { Watch } from './watch.js';
 
@@ -31,6 +34,8 @@ export interface Service {
   readonly watch: Watch;
   /** What there is to tell Prometheus. Loaded when it is first asked for. */
   metrics(): Promise<Metrics>;
+  readonly accounts: Accounts;
+  readonly quota: KeyQuota;
   /** Requests that failed for a reason of ours. */
   readonly failures: Burst;
   /** Keys that were disabled, enabled and destroyed, or were so already. */
@@ -47,7 +52,7 @@ export interface Service {
 /** A caller, who may turn out to be another one while the connection lasts. */
 export interface Caller {
   readonly identity: Identity;
-  /** By the token of a hello. */
+  /** By the token of a hello. Throws BUSY if that one has too many connections. */
   become?(identity: Identity): void;
 }
 
@@ -80,9 +85,9 @@ async function carryOut(service: Service, session: Caller, call: Call): Promise<
     case OP.hello:
       return hello(service, session, call.version, call.token);
     case OP.createDekForThread:
-      return resultsOfCreated(await kms.createDekForThread(call.threadId, { actor: caller.actor }));
+      return create(service, caller, (options) => kms.createDekForThread(call.threadId, options));
     case OP.createDek:
-      return resultsOfCreated(await kms.createDek(call.label, { actor: caller.actor }));
+      return create(service, caller, (options) => kms.createDek(call.label, options));
     case OP.encrypt:
       return encrypt(kms, call.keyId, call.data, call.aad);
     case OP.decrypt:
@@ -120,6 +125,14 @@ async function carryOut(service: Service, session: Caller, call: Call): Promise<
       await (call.op === OP.seal ? seal(service, caller) : unseal(service, caller));
       return [];
   }
+}
+
+async function create(
+  { quota }: Service,
+  { actor }: Identity,
+  make: (options: { actor: string }) => Promise<CreatedKey>,
+): Promise<unknown[]> {
+  return resultsOfCreated(await quota.create(actor, () => make({ actor })));
 }
 
 async function hello(service: Service, session: Caller, version: number, token: string | undefined): Promise<unknown[]> {

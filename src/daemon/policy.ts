@@ -1,5 +1,6 @@
 import { KmsError } from '../errors.js';
-import { MAX_REMEMBERED_POLICIES } from '../limits.js';
+import { MAX_POLICIES, MAX_REMEMBERED_POLICIES } from '../limits.js';
+import { binding } from '../native.js';
 import type { KeyDescription } from '../provider.js';
 import { OP } from '../wire/frames.js';
 import type { Call } from '../wire/messages.js';
@@ -9,7 +10,7 @@ function refuse(): KmsError {
   return new KmsError('PERMISSION_DENIED', 'the token is not for this key or thread');
 }
 
-/** Whether an identity is for less than all threads and keys: then every request of it is looked at here. */
+/** Whether an identity is for less than all threads and keys: then each key it names is looked at here before it serves. */
 export function isNarrowed({ threadPrefixes, own }: Identity): boolean {
   return threadPrefixes !== undefined || own === true;
 }
@@ -18,15 +19,37 @@ function coversThread({ threadPrefixes }: Identity, threadId: string): boolean {
   return threadPrefixes === undefined || threadPrefixes.some((prefix) => threadId.startsWith(prefix));
 }
 
+/** All that a verdict depends on, beside the key: identities that agree in it share what was found, a changed one does not. */
+function contentOf({ actor, threadPrefixes, own }: Identity): string {
+  return JSON.stringify([own === true ? actor : null, threadPrefixes ?? null]);
+}
+
+/** What was found for identities that are for the same. */
+interface Found {
+  /** By which the native core knows it; made when it is first asked for. */
+  number: number | undefined;
+  verdicts: Map<string, boolean>;
+}
+
 /**
  * Keeps narrowed identities to their threads and keys. A key's thread and maker never change (they are bound into its wrapped
- * key), so that what was found once holds for good. What is not found is not remembered: a key may be made later.
+ * key), so that what was found once holds for good. What is not found is not remembered: a key may be made later. On the hot
+ * path the native core asks here once for each key and then serves it by the policy's number alone.
  */
 export class Policy {
-  /** By identity, not by its name: a token that is changed is another one. */
-  private readonly found = new WeakMap<Identity, Map<string, boolean>>();
+  /** By content, in the order they were first asked for. */
+  private readonly found = new Map<string, Found>();
+  /** Verdicts in all of them. */
+  private remembered = 0;
 
   constructor(private readonly describe: (keyId: string) => Promise<KeyDescription>) {}
+
+  /** Of a narrowed identity, for the native core. 0 when none is left: then every request of it has to come through `check`. */
+  numberOf(identity: Identity): number {
+    const found = this.foundFor(identity);
+    found.number ??= binding.newPolicy();
+    return found.number;
+  }
 
   /** Throws PERMISSION_DENIED for what the identity is not for, KEY_NOT_FOUND for a key that does not exist. */
   async check(identity: Identity, call: Call): Promise<void> {
@@ -44,19 +67,46 @@ export class Policy {
     else if (call.op !== OP.hello) throw refuse();
   }
 
-  private async checkKey(identity: Identity, keyId: string | undefined): Promise<void> {
+  /** Of a narrowed identity. Throws as `check`. */
+  async checkKey(identity: Identity, keyId: string | undefined): Promise<void> {
     if (keyId === undefined || !(await this.covers(identity, keyId))) throw refuse();
   }
 
   private async covers(identity: Identity, keyId: string): Promise<boolean> {
-    const verdicts = this.found.get(identity) ?? new Map<string, boolean>();
-    this.found.set(identity, verdicts);
-    const known = verdicts.get(keyId);
+    const known = this.foundFor(identity).verdicts.get(keyId);
     if (known !== undefined) return known;
     const { threadId, createdBy } = await this.describe(keyId);
     const covers = coversThread(identity, threadId ?? '') && (identity.own !== true || createdBy === identity.actor);
-    if (verdicts.size >= MAX_REMEMBERED_POLICIES) verdicts.clear();
-    verdicts.set(keyId, covers);
+    this.remember(identity, keyId, covers);
     return covers;
+  }
+
+  private remember(identity: Identity, keyId: string, covers: boolean): void {
+    const { verdicts } = this.foundFor(identity);
+    // Who asks for very many keys forgets its own, not those of others.
+    if (verdicts.size >= MAX_REMEMBERED_POLICIES / 4) this.forget(verdicts);
+    if (this.remembered >= MAX_REMEMBERED_POLICIES) for (const other of this.found.values()) this.forget(other.verdicts);
+    const before = verdicts.size;
+    verdicts.set(keyId, covers);
+    this.remembered += verdicts.size - before;
+  }
+
+  private forget(verdicts: Map<string, boolean>): void {
+    this.remembered -= verdicts.size;
+    verdicts.clear();
+  }
+
+  private foundFor(identity: Identity): Found {
+    const content = contentOf(identity);
+    const known = this.found.get(content);
+    if (known !== undefined) return known;
+    const [oldest] = this.found;
+    if (this.found.size >= MAX_POLICIES && oldest !== undefined) {
+      this.forget(oldest[1].verdicts);
+      this.found.delete(oldest[0]);
+    }
+    const made: Found = { number: undefined, verdicts: new Map() };
+    this.found.set(content, made);
+    return made;
   }
 }

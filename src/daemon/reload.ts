@@ -19,12 +19,12 @@ export function reloaded(current: DaemonConfig, next: DaemonConfig): Reloaded {
     if (!isSame) (before.live ? changed : needsRestart).push(before.key);
     return isSame || before.live ? after : before;
   });
-  const { tls, oidc, unauthenticatedLoopbackRoles, logFile, logLevel, warnings } = next;
+  const { tls, oidc, rates, unauthenticatedLoopbackRoles, logFile, logLevel, warnings } = next;
   // Whether loopback is open at all is not live: what it may is of the new reading, that it may is of the start.
   const loopback = current.allowUnauthenticatedLoopback ? unauthenticatedLoopbackRoles : [];
   const access = { ...next.access, unauthenticatedLoopbackRoles: loopback };
   return {
-    config: { ...current, tls, oidc, access, unauthenticatedLoopbackRoles, logFile, logLevel, warnings, shown },
+    config: { ...current, tls, oidc, access, rates, unauthenticatedLoopbackRoles, logFile, logLevel, warnings, shown },
     changed,
     needsRestart,
   };

@@ -1,10 +1,10 @@
 import { asKmsError, type ErrorCode, KmsError } from '../errors.js';
 import { MAX_COLD_BYTES, MAX_COLD_IN_FLIGHT } from '../limits.js';
-import { binding, DEFERRED, doorbell, NEEDS_USES, NOT_CACHED } from '../native.js';
+import { binding, DEFERRED, doorbell, NEEDS_USES, NOT_CACHED, NOT_COVERED, POLICY_SHIFT } from '../native.js';
 import { FRAME_HEADER_BYTES, OP } from '../wire/frames.js';
 import { decodeRequest, encodeAnswer, encodeError, keyId, type Request } from '../wire/messages.js';
 import { Reader } from '../wire/reader.js';
-import type { HeldBytes } from './buffers.js';
+import type { Account } from './accounts.js';
 import { placeOf } from './counters.js';
 import { errorFields } from './log.js';
 import { type Caller, perform, type Service } from './operations.js';
@@ -45,7 +45,7 @@ export class Requests {
     private readonly service: Service,
     private readonly caller: Caller,
     private readonly outlet: Outlet,
-    private readonly held: HeldBytes,
+    private readonly account: () => Account,
     private readonly bits: () => number,
     private readonly returns: Returns,
     /** The connection's number. */
@@ -64,17 +64,33 @@ export class Requests {
       return;
     }
     const followed = this.follow(frame, request, why);
-    const tooMuch = this.underWay >= MAX_COLD_IN_FLIGHT || this.heldBytes + frame.length > MAX_COLD_BYTES;
-    if (tooMuch || !this.held.take(frame.length)) {
+    const account = this.account();
+    if (!this.begin(account, frame.length)) {
       frame.fill(0);
       this.service.watch.note(followed, 'BUSY');
       this.outlet.append(encodeError(request.id, new KmsError('BUSY')), false);
       return;
     }
-    this.underWay++;
-    this.heldBytes += frame.length;
     this.service.watch.begin(followed);
-    void this.answer(frame, request, why, followed);
+    void this.answer(frame, request, why, account, followed);
+  }
+
+  /** Whether one more would be answered BUSY. */
+  get isFull(): boolean {
+    return this.underWay >= MAX_COLD_IN_FLIGHT || this.account().isFull;
+  }
+
+  /** False, and nothing is counted, if it is one too many or too large. */
+  private begin(account: Account, bytes: number): boolean {
+    if (this.underWay >= MAX_COLD_IN_FLIGHT || this.heldBytes + bytes > MAX_COLD_BYTES) return false;
+    if (!account.take(bytes)) return false;
+    if (!account.begin()) {
+      account.give(bytes);
+      return false;
+    }
+    this.underWay++;
+    this.heldBytes += bytes;
+    return true;
   }
 
   private follow(frame: Buffer, { id, op }: Request, why: number): Followed {
@@ -91,7 +107,7 @@ export class Requests {
   }
 
   /** Never rejects. */
-  private async answer(frame: Buffer, request: Request, why: number, followed: Followed): Promise<void> {
+  private async answer(frame: Buffer, request: Request, why: number, account: Account, followed: Followed): Promise<void> {
     let outcome: 'ok' | ErrorCode = 'ok';
     try {
       if (why === DEFERRED.cold) await this.perform(request, followed);
@@ -106,7 +122,8 @@ export class Requests {
       frame.fill(0);
       this.underWay--;
       this.heldBytes -= frame.length;
-      this.held.give(frame.length);
+      account.give(frame.length);
+      account.end();
       this.returns.onDone();
     }
   }
@@ -125,18 +142,22 @@ export class Requests {
     let why: number | undefined = first;
     for (let round = 0; round < MAX_ROUNDS && why !== undefined; round++) {
       const attempt = (): Promise<number | undefined> => this.attempt(frame, request, why!);
-      why = await (round < MAX_CROWDED_ROUNDS ? attempt() : this.service.turnstile.pass(attempt));
+      why = await (round < MAX_CROWDED_ROUNDS ? attempt() : this.service.turnstile.pass(attempt, this.caller.identity.actor));
     }
     if (why !== undefined) throw new KmsError('BUSY');
   }
 
   /** One round: why it could not be served, undefined if it was or nobody is there any more. */
   private async attempt(frame: Buffer, request: Request, why: number): Promise<number | undefined> {
-    if (why === DEFERRED.large) return this.serveOnPool(frame);
     const { kms } = this.service;
+    // Read before anything is waited for: who asks may be another one afterwards, and then its own number is asked about.
+    const policy = this.bits() >>> POLICY_SHIFT;
+    if (policy !== 0) await this.service.policy.checkKey(this.caller.identity, keyIdOf(request));
     if (why === DEFERRED.needsUses) await kms.reserveUses(keyIdOf(request));
-    else await kms.fetchKey(keyIdOf(request));
+    else if (why === DEFERRED.notCached) await kms.fetchKey(keyIdOf(request));
     if (this.outlet.closed) return undefined;
+    if (policy !== 0) binding.coverKey(kms.space, keyIdOf(request), policy);
+    if (why === DEFERRED.large) return this.serveOnPool(frame);
     const again = this.returns.serveAgain(frame);
     return again === DEFERRED.large ? this.serveOnPool(frame) : again;
   }
@@ -147,6 +168,7 @@ export class Requests {
     if (doorbell[0] !== 0) kms.answerDoorbell();
     if (answer === NOT_CACHED) return DEFERRED.notCached;
     if (answer === NEEDS_USES) return DEFERRED.needsUses;
+    if (answer === NOT_COVERED) return DEFERRED.notCovered;
     if (typeof answer === 'number') throw new Error(`the pool returned ${answer}`);
     this.outlet.append(answer, true);
     return undefined;

@@ -43,6 +43,21 @@ test('an announced length reserves nothing; what arrives is counted and given ba
   t.true(held.take(MAX_HELD_BYTES));
 });
 
+test('what a frame holds goes back to whom it was taken from, though the connection is somebody else’s by then', (t) => {
+  const [before, after] = [new HeldBytes(), new HeldBytes()];
+  const partial = new PartialFrame(before);
+  partial.append(Buffer.alloc(100_000), 0, 100_000);
+  partial.held = after;
+  partial.append(Buffer.alloc(100_000), 0, 100_000);
+  t.true(after.take(MAX_HELD_BYTES));
+  t.false(before.take(MAX_HELD_BYTES));
+  partial.clear();
+  t.true(before.take(MAX_HELD_BYTES));
+  after.give(MAX_HELD_BYTES);
+  partial.append(Buffer.alloc(100_000), 0, 100_000);
+  t.false(after.take(MAX_HELD_BYTES));
+});
+
 test('when all connections together hold too much, a growing frame is refused as BUSY', (t) => {
   const held = new HeldBytes();
   t.true(held.take(MAX_HELD_BYTES - 10_000));

@@ -53,6 +53,10 @@ const SAMPLES: Record<Name, Array<[text: string, shown: unknown]>> = {
   contextIdleMs: [1, 2, 3].map((n) => [`${n}`, n]),
   keyIdleMs: [1, 2, 3].map((n) => [`${n}`, n]),
   arenaBytes: [1, 2, 3].map((n) => [`${n * 65_536}`, n * 65_536]),
+  requestsPerSecond: [1, 2, 3].map((n) => [`${n}`, n]),
+  bytesPerSecond: [1, 2, 3].map((n) => [`${n}`, n]),
+  burstMs: [1, 2, 3].map((n) => [`${n}`, n]),
+  keysPerIdentity: [1, 2, 3].map((n) => [`${n}`, n]),
   logFile: [1, 2, 3].map((n) => [`/l${n}`, `/l${n}`]),
   logLevel: [
     ['warn', 'warn'],

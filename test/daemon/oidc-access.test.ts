@@ -219,7 +219,7 @@ test('a request that ends while its caller is looked at is not waited for', asyn
   await once(gone, 'close');
   const held = { take: () => true, give: () => {} } as unknown as HeldBytes;
   await t.throwsAsync(
-    withBody(gone, new Share(held), async () => t.fail()),
+    withBody(gone, new Share(held), 'somebody', async () => t.fail()),
     { message: /the body was cut off$/ },
   );
 });

@@ -1,5 +1,5 @@
 import { decode } from '@msgpack/msgpack';
-import { binding, DEFERRED_FIELDS, FLAG, REPORT, REPORT_LENGTH } from '../../dist/native.js';
+import { binding, DEFERRED_FIELDS, FLAG, NO_LIMIT, REPORT, REPORT_LENGTH } from '../../dist/native.js';
 
 export interface Walked {
   /** Answers in the order they were given, by another decoder than the product's. */
@@ -48,6 +48,7 @@ export function walk(space: number, bits: number, chunks: readonly Buffer[], out
     const input = Buffer.concat([result.rest, chunk]);
     let at = 0;
     for (;;) {
+      report[REPORT.units] = NO_LIMIT;
       binding.serveChunk(space, bits, input, at, input.length, output, report);
       result.calls += 1;
       answers.push(Buffer.from(output.subarray(0, report[REPORT.written]!)));

@@ -2,6 +2,7 @@ import { resolve } from 'node:path';
 import { z } from 'zod';
 import {
   DEFAULT_ARENA_BYTES,
+  DEFAULT_BURST_MS,
   DEFAULT_CACHED_KEYS,
   DEFAULT_CONTEXT_IDLE_MS,
   DEFAULT_KEPT_CONTEXTS,
@@ -135,6 +136,18 @@ export const SCHEMA = z.object({
   arenaBytes: count(64 * 1024, 2 ** 31)
     .default(DEFAULT_ARENA_BYTES)
     .register(PLACES, { yaml: ['cache.arena_bytes'], flag: 'arena-bytes' }),
+  requestsPerSecond: count(0, 10_000_000)
+    .default(0)
+    .register(PLACES, { yaml: ['limits.requests_per_second'], flag: 'requests-per-second', live: true }),
+  bytesPerSecond: count(0, 10 ** 12)
+    .default(0)
+    .register(PLACES, { yaml: ['limits.bytes_per_second'], flag: 'bytes-per-second', live: true }),
+  burstMs: count(0, 60_000)
+    .default(DEFAULT_BURST_MS)
+    .register(PLACES, { yaml: ['limits.burst_ms'], flag: 'burst-ms', live: true }),
+  keysPerIdentity: count(0, 1_000_000_000)
+    .default(0)
+    .register(PLACES, { yaml: ['limits.keys_per_identity'], flag: 'keys-per-identity' }),
   logFile: path.optional().register(PLACES, { yaml: ['log.file', 'log_file'], flag: 'log-file', live: true }),
   logLevel: level.default('info').register(PLACES, { yaml: ['log.level'], flag: 'log-level', live: true }),
   tracing: flag.default(false).register(PLACES, { yaml: ['log.tracing'], flag: 'tracing' }),

@@ -1,5 +1,6 @@
 import type { OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import { ERROR_TABLE, type ErrorCode, type KmsError } from '../../errors.js';
+import { OverRate } from '../rates.js';
 import type { Share } from './share.js';
 
 /** Codes whose detail says what the caller did; the details of others are about our own insides. */
@@ -13,8 +14,10 @@ const TOLD: ReadonlySet<ErrorCode> = new Set([
 ]);
 const JSON_TYPE = 'application/json';
 const TEXT_TYPE = 'text/plain; charset=utf-8';
-/** How long, in seconds, somebody who is told that it is too much should wait. */
-const RETRY_AFTER_S = 1;
+/** How long, in seconds, somebody who is told that it is too much should wait: for others to finish, or for its own rate. */
+function retryAfter(error: KmsError): number {
+  return error instanceof OverRate ? Math.max(1, Math.ceil(error.retryAfterMs / 1_000)) : 1;
+}
 
 /** What an error looks like in JSON, alone or as an item of a batch. */
 export function errorBody(error: KmsError): { error: { code: ErrorCode; message: string } } {
@@ -62,7 +65,7 @@ export function sendText(response: ServerResponse, status: number, id: string, t
 
 export function sendError(response: ServerResponse, status: number, id: string, error: KmsError, allowed?: string): void {
   send(response, status, JSON_TYPE, id, JSON.stringify(errorBody(error)), {
-    ...(error.code === 'BUSY' && { 'Retry-After': RETRY_AFTER_S }),
+    ...(error.code === 'BUSY' && { 'Retry-After': retryAfter(error) }),
     ...(error.code === 'UNAUTHENTICATED' && { 'WWW-Authenticate': 'Bearer, Basic realm="progressdb-kms"' }),
     ...(allowed !== undefined && { Allow: allowed }),
   });

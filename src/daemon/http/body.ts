@@ -25,6 +25,7 @@ function collect(request: IncomingMessage, share: Share, chunks: Buffer[]): Prom
       try {
         if (length > MAX_HTTP_BODY_BYTES) throw tooLarge();
         share.take(chunk.length + CHUNK_COST_BYTES);
+        share.pace(request, chunk.length);
       } catch (error) {
         request.removeAllListeners('data');
         reject(error);
@@ -48,8 +49,16 @@ function collect(request: IncomingMessage, share: Share, chunks: Buffer[]): Prom
  */
 const large = new Turnstile();
 
-/** Reads the body and hands it, whole, to `use`, then wipes it. It is counted as it comes in: what it announced reserves nothing. */
-export async function withBody<T>(request: IncomingMessage, share: Share, use: (body: Buffer) => Promise<T>): Promise<T> {
+/**
+ * Reads the body and hands it, whole, to `use`, then wipes it. It is counted as it comes in: what it announced reserves nothing.
+ * `name` is of whom a large one takes its turn.
+ */
+export async function withBody<T>(
+  request: IncomingMessage,
+  share: Share,
+  name: string,
+  use: (body: Buffer) => Promise<T>,
+): Promise<T> {
   const chunks: Buffer[] = [];
   const work = async () => {
     if (chunks.length !== 1) chunks.push(Buffer.concat(chunks));
@@ -58,7 +67,7 @@ export async function withBody<T>(request: IncomingMessage, share: Share, use: (
   try {
     await collect(request, share, chunks);
     const length = chunks.reduce((sum, chunk) => sum + chunk.length, 0);
-    return await (length > LARGE_HTTP_BODY_BYTES ? large.pass(work) : work());
+    return await (length > LARGE_HTTP_BODY_BYTES ? large.pass(work, name) : work());
   } finally {
     for (const chunk of chunks) chunk.fill(0);
   }

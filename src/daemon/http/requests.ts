@@ -1,9 +1,11 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { setTimeout as delay } from 'node:timers/promises';
 import { asKmsError, ERROR_TABLE, type ErrorCode, KmsError } from '../../errors.js';
-import type { HeldBytes } from '../buffers.js';
+import type { Account } from '../accounts.js';
 import type { Identity } from '../identity.js';
 import { errorFields } from '../log.js';
 import { authorise, perform, requireRole, type Service } from '../operations.js';
+import { OverRate } from '../rates.js';
 import { sendError, sendJson, sendText } from './answers.js';
 import { parseObject, parseQuery, refuseLongBody, withBody } from './body.js';
 import { type FollowedRequest, follow, placeOfTarget } from './followed.js';
@@ -19,13 +21,16 @@ const LINGER_MS = 500;
 /** What the surface does for its requests. */
 export interface Context {
   service: Service;
-  held: HeldBytes;
   /** Who it is that connected. */
   actor: string;
-  /** A promise only where that takes longer. Throws, or rejects, for who is not known. */
+  /** A promise only where that takes longer. Throws, or rejects, for who is not known, and BUSY for one connection too many. */
   identify(request: IncomingMessage): Identity | Promise<Identity>;
   /** Whether somebody whom `identify` named would still be named so. */
   isCurrent(caller: Identity): boolean;
+  /** Of the connection: who pays for a request that turns out to be nobody's. */
+  account(): Account;
+  /** Milliseconds until a refusal for the rate may be sent. */
+  refusalDelay(): number;
   /** Throws PERMISSION_DENIED for what came through a browser. */
   refuseBrowser(request: IncomingMessage): void;
 }
@@ -42,10 +47,11 @@ interface Exchange {
 /** Answers one request. Never rejects. */
 export async function answer(context: Context, request: IncomingMessage, response: ServerResponse): Promise<void> {
   const followed = follow(request, context.actor);
-  const share = new Share(context.held);
+  const share = new Share(context.service.accounts.held);
   const exchange = { context, request, response, share, followed };
   const { watch } = context.service;
   let outcome: 'ok' | ErrorCode = 'ok';
+  let isLimited = true;
   // Not before: an answer that its client does not read is held as long as that lasts.
   response.on('close', () => share.give());
   watch.begin(followed);
@@ -54,11 +60,14 @@ export async function answer(context: Context, request: IncomingMessage, respons
     const [path, query = ''] = splitTarget(request.url ?? '');
     const target = targetOf(request.method ?? '', path);
     followed.place = placeOfTarget(target);
+    isLimited = target.kind === 'operation';
     if (target.kind === 'operation') await operate(exchange, target, query);
     else followed.answerBytes = await sendOpen(exchange, target.path);
   } catch (error) {
     const known = asKmsError(error);
     outcome = known.code;
+    // What is refused before anybody had a turn counts as well, and is refused as late.
+    if (isLimited && !share.isOwned) await turnOf(context.account(), context.refusalDelay).catch(() => {});
     refuse(exchange, known);
   } finally {
     watch.end(followed, outcome);
@@ -110,14 +119,20 @@ async function operate(
   { route, keyId }: Extract<Target, { kind: 'operation' }>,
   query: string,
 ): Promise<void> {
-  const { service, isCurrent } = context;
+  const { service, isCurrent, refusalDelay } = context;
   const named = identified(context, request, followed);
   const caller = named instanceof Promise ? await named : named;
   authorise(caller, route.op);
+  const account = service.accounts.of(caller);
+  share.belongTo(account);
+  await turnOf(account, refusalDelay);
+  // Nobody would say so later: it was closed before anything listened.
+  if (request.socket.destroyed) throw new KmsError('INVALID_ARGUMENT', 'the request was cut off');
   const run = async (members: object) => {
     // The body took its time: who was known when it began may not be any more.
     if (!isCurrent(caller)) throw new KmsError('UNAUTHENTICATED', 'no longer');
     const values = readMembers(route.members, members, route.path.startsWith(STRICT_PREFIX));
+    account.bucket.charge(itemsOf(values) - 1, 0, performance.now());
     try {
       const answered = await carryOut(service, caller, route, keyId === undefined ? values : [keyId, ...values]);
       followed.answerBytes = sendJson(response, 200, followed.requestId, answered, share);
@@ -131,12 +146,35 @@ async function operate(
   }
   refuseLongBody(request);
   if (request.headers.expect !== undefined) response.writeContinue();
-  await withBody(request, share, (body) => {
+  await withBody(request, share, account.actor, (body) => {
     followed.bytes = body.length;
     // What the client took to send it is not our time.
     followed.begun = performance.now();
     return run(parseObject(body));
   });
+}
+
+/**
+ * Waits for the turn of a request at its identity's rate. Throws OverRate, late: whoever asks again at once must not get through
+ * more refusals than the rate would have given it answers.
+ */
+async function turnOf(account: Account, refusalDelay: () => number): Promise<void> {
+  try {
+    const wait = account.bucket.take(performance.now());
+    if (wait > 0) await delay(wait, undefined, { ref: false });
+  } catch (error) {
+    if (error instanceof OverRate) {
+      account.refused(1);
+      await delay(refusalDelay(), undefined, { ref: false });
+    }
+    throw error;
+  }
+}
+
+/** How many requests these values come to: a batch is as many as it has items. */
+function itemsOf(values: readonly unknown[]): number {
+  const batch = values.find(Array.isArray);
+  return Math.max(1, batch?.length ?? 1);
 }
 
 async function carryOut(service: Service, caller: Identity, route: Route, values: readonly unknown[]): Promise<object> {
@@ -156,7 +194,7 @@ function wipe(values: readonly unknown[]): void {
   }
 }
 
-function refuse({ context, request, response, followed }: Exchange, known: KmsError): void {
+function refuse({ context, request, response, share, followed }: Exchange, known: KmsError): void {
   const { requestId: id, actor } = followed;
   if (known.code === 'INTERNAL' || known.code === 'STORE_UNAVAILABLE') {
     context.service.failures.note(() => ({ request_id: id, actor, method: request.method, ...errorFields(known) }));
@@ -169,15 +207,16 @@ function refuse({ context, request, response, followed }: Exchange, known: KmsEr
   if (known instanceof NoRoute) status = 404;
   if (known instanceof WrongMethod) status = 405;
   sendError(response, status, id, known, known instanceof WrongMethod ? known.allowed.join(', ') : undefined);
-  if (!request.complete) endAfter(LINGER_MS, request);
+  if (!request.complete) endAfter(LINGER_MS, request, share);
 }
 
 /**
  * What is still coming of a refused body is thrown away for a while: a connection that is closed on unread bytes may take the
  * answer with it.
  */
-function endAfter(milliseconds: number, request: IncomingMessage): void {
+function endAfter(milliseconds: number, request: IncomingMessage, share: Share): void {
   const timer = setTimeout(() => request.socket.destroy(), milliseconds).unref();
   request.on('end', () => clearTimeout(timer));
+  request.on('data', (chunk: Buffer) => share.pace(request, chunk.length));
   request.resume();
 }

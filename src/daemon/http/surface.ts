@@ -1,9 +1,14 @@
 import { createServer, type IncomingHttpHeaders, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { Socket } from 'node:net';
 import { KmsError } from '../../errors.js';
-import { HTTP_IDLE_TIMEOUT_MS, MAX_HTTP_HEADER_BYTES, MAX_HTTP_IN_FLIGHT, SWEEP_INTERVAL_MS } from '../../limits.js';
-import type { Authentication } from '../authentication.js';
-import type { HeldBytes } from '../buffers.js';
+import {
+  HTTP_IDLE_TIMEOUT_MS,
+  MAX_HTTP_HEADER_BYTES,
+  MAX_HTTP_IN_FLIGHT,
+  REFUSAL_DISTANCE_MS,
+  SWEEP_INTERVAL_MS,
+} from '../../limits.js';
+import type { Account } from '../accounts.js';
 import type { Source } from '../connection.js';
 import { ANONYMOUS, type Identity } from '../identity.js';
 import type { Service } from '../operations.js';
@@ -29,6 +34,13 @@ function queuedOf(socket: Socket): number {
   return handle?.writeQueueSize ?? 0;
 }
 
+/** What the connection tells of itself. */
+export interface HttpConnectionEvents {
+  /** It was nobody's, and came with a token. */
+  onKnown(connection: HttpConnection): void;
+  onClose(connection: HttpConnection): void;
+}
+
 /** One connection that speaks HTTP/1.1. */
 export class HttpConnection {
   readonly surface = 'http';
@@ -39,6 +51,9 @@ export class HttpConnection {
   private waitingBytes = 0;
   /** A request came with a token that was valid. */
   private wasKnown = false;
+  /** Whose connection it is: of the identity that it came as, or of the first one that nobody turned out to be. */
+  private account: Account;
+  private refusedUntil = 0;
 
   constructor(
     readonly socket: Socket,
@@ -47,10 +62,15 @@ export class HttpConnection {
     readonly hosts: ReadonlySet<string> | undefined,
     /** Whether the peer is still who it was when it came. */
     readonly isCurrent: () => boolean,
-    private readonly writeStallMs: number,
-    onClose: (connection: HttpConnection) => void,
+    private readonly service: Service,
+    private readonly events: HttpConnectionEvents,
   ) {
-    socket.on('close', () => onClose(this));
+    this.account = service.accounts.of(identity);
+    this.account.connections++;
+    socket.on('close', () => {
+      this.account.connections--;
+      events.onClose(this);
+    });
   }
 
   get isKnown(): boolean {
@@ -62,17 +82,40 @@ export class HttpConnection {
     return this.underWay;
   }
 
-  /** Who a request is from; a promise only for a JWT that is not remembered. Throws, or rejects, as `Authentication.ofToken`. */
-  identify({ authorization }: IncomingHttpHeaders, authentication: Authentication): Identity | Promise<Identity> {
+  /**
+   * Who a request is from; a promise only for a JWT that is not remembered. Throws, or rejects, as `Authentication.ofToken`, and
+   * with BUSY if that one has too many connections.
+   */
+  identify({ authorization }: IncomingHttpHeaders): Identity | Promise<Identity> {
     if (authorization === undefined) return this.identity;
-    const named = authentication.ofHeader(authorization);
+    const named = this.service.authentication.ofHeader(authorization);
     if (named instanceof Promise) return named.then((identity) => this.known(identity));
     return this.known(named);
   }
 
   private known(identity: Identity): Identity {
-    this.wasKnown = true;
+    if (!this.isKnown) this.becomeKnown(identity);
     return identity;
+  }
+
+  private becomeKnown(identity: Identity): void {
+    const account = this.service.accounts.of(identity);
+    account.join();
+    this.account.connections--;
+    this.account = account;
+    this.wasKnown = true;
+    this.events.onKnown(this);
+  }
+
+  get payer(): Account {
+    return this.account;
+  }
+
+  /** Milliseconds until a refusal for the rate may be sent here. */
+  refusalDelay(): number {
+    const now = performance.now();
+    this.refusedUntil = Math.max(now, this.refusedUntil) + REFUSAL_DISTANCE_MS;
+    return this.refusedUntil - now;
   }
 
   /** False if so many are under way that this one is refused. */
@@ -103,7 +146,7 @@ export class HttpConnection {
     const isStalled = waiting > 0 && waiting === this.waitingBytes;
     this.stalledSweeps = isStalled ? this.stalledSweeps + 1 : 0;
     this.waitingBytes = waiting;
-    if (this.stalledSweeps * SWEEP_INTERVAL_MS > this.writeStallMs) this.socket.destroy();
+    if (this.stalledSweeps * SWEEP_INTERVAL_MS > this.service.timeouts.writeStallMs) this.socket.destroy();
   }
 
   private endIfDone(): void {
@@ -116,10 +159,7 @@ export class HttpSurface {
   private readonly server: Server;
   private readonly connections = new WeakMap<Socket, HttpConnection>();
 
-  constructor(
-    private readonly service: Service,
-    private readonly held: HeldBytes,
-  ) {
+  constructor(private readonly service: Service) {
     this.server = createServer({
       maxHeaderSize: MAX_HTTP_HEADER_BYTES,
       keepAliveTimeout: HTTP_IDLE_TIMEOUT_MS,
@@ -144,10 +184,10 @@ export class HttpSurface {
     identity: Identity,
     hosts: ReadonlySet<string> | undefined,
     isCurrent: () => boolean,
-    onClose: (connection: HttpConnection) => void,
+    events: HttpConnectionEvents,
   ): HttpConnection {
     const socket = 'fd' in source ? new Socket({ fd: source.fd, readable: true, writable: true }) : source.socket;
-    const connection = new HttpConnection(socket, identity, hosts, isCurrent, this.service.timeouts.writeStallMs, onClose);
+    const connection = new HttpConnection(socket, identity, hosts, isCurrent, this.service, events);
     this.connections.set(socket, connection);
     this.server.emit('connection', socket);
     if ('socket' in source) {
@@ -177,9 +217,10 @@ export class HttpSurface {
     }
     const context = {
       service: this.service,
-      held: this.held,
       actor: connection.identity.actor,
-      identify: ({ headers }: IncomingMessage) => connection.identify(headers, this.service.authentication),
+      identify: ({ headers }: IncomingMessage) => connection.identify(headers),
+      account: () => connection.payer,
+      refusalDelay: () => connection.refusalDelay(),
       isCurrent: (caller: Identity) =>
         caller === connection.identity ? connection.isCurrent() : this.service.authentication.isCurrent(caller) !== false,
       refuseBrowser: (asked: IncomingMessage) => refuseBrowser(asked, connection.hosts),

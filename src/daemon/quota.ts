@@ -1,0 +1,58 @@
+import { KmsError } from '../errors.js';
+import type { KeyPage, ListQuery } from '../provider.js';
+
+/** Keys read at a time: between two of these others have their turn. */
+const PAGE = 100;
+
+/**
+ * How many keys each identity has made, for a bound on it. The records say who made them; they are counted once, from when the
+ * first key is wanted, and by this from there on: nobody else makes keys in a data directory that is held. Destroyed keys count,
+ * because their records stay.
+ */
+export class KeyQuota {
+  private readonly made = new Map<string, number>();
+  private counting: Promise<void> | undefined;
+
+  constructor(
+    /** 0 is any number. */
+    private readonly most: number,
+    private readonly list: (query: ListQuery) => Promise<KeyPage>,
+  ) {}
+
+  /** Makes a key for `actor` by `create`. Throws PERMISSION_DENIED if that one has made as many as it may. */
+  async create<T>(actor: string, create: () => Promise<T>): Promise<T> {
+    if (this.most === 0) return create();
+    await this.counted();
+    const before = this.made.get(actor) ?? 0;
+    if (before >= this.most)
+      throw new KmsError('PERMISSION_DENIED', `this identity has made ${this.most} keys, which is its limit`);
+    // Before it is made: of two at once, only one may be the last.
+    this.made.set(actor, before + 1);
+    try {
+      return await create();
+    } catch (error) {
+      // A write that failed may be on disk all the same. It is not counted until the next start, which is one key too many then.
+      this.made.set(actor, (this.made.get(actor) ?? 1) - 1);
+      throw error;
+    }
+  }
+
+  /** A count that fails is begun anew by whoever wants a key next. */
+  private counted(): Promise<void> {
+    this.counting ??= this.count().catch((error) => {
+      this.counting = undefined;
+      throw error;
+    });
+    return this.counting;
+  }
+
+  private async count(): Promise<void> {
+    this.made.clear();
+    let cursor: string | undefined;
+    do {
+      const { keys, next } = await this.list({ limit: PAGE, ...(cursor !== undefined && { cursor }) });
+      for (const { createdBy } of keys) this.made.set(createdBy, (this.made.get(createdBy) ?? 0) + 1);
+      cursor = next ?? undefined;
+    } while (cursor !== undefined);
+  }
+}
