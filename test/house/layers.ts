@@ -2,6 +2,7 @@
 const LAYERS: ReadonlyArray<readonly string[]> = [
   ['errors.ts', 'limits.ts'],
   [
+    'checked-file.ts',
     'native.ts',
     'provider.ts',
     'store/canonical.ts',
