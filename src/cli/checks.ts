@@ -139,13 +139,20 @@ const MIB = 1024 * 1024;
 /** Where keys live, and how many bytes of it the limit allows. */
 export function checkMemory(protection: string, memlockLimit: number, arenaBytes: number): Finding[] {
   const limit = memlockLimit === Number.POSITIVE_INFINITY ? 'unlimited' : `${(memlockLimit / MIB).toFixed(1)} MiB`;
-  const mend = `ulimit -l ${Math.ceil(arenaBytes / 1024)}`;
-  const found: Finding[] = [];
-  if (protection === 'none') found.push(fail('memory', 'keys would lie in memory that can be swapped', mend));
-  else found.push(ok('memory', `protection ${protection}`));
-  if (memlockLimit < arenaBytes) found.push(advice('memlock', `the limit of ${limit} is less than the arena wants`, mend));
-  else found.push(ok('memlock', `limit ${limit}`));
+  const found = [checkProtection(protection, arenaBytes)];
+  if (memlockLimit < arenaBytes) {
+    found.push(advice('memlock', `the limit of ${limit} is less than the arena wants`, raisedLimit(arenaBytes)));
+  } else found.push(ok('memlock', `limit ${limit}`));
   return found;
+}
+
+export function checkProtection(protection: string, arenaBytes: number): Finding {
+  if (protection !== 'none') return ok('memory', `protection ${protection}`);
+  return fail('memory', 'keys would lie in memory that can be swapped', raisedLimit(arenaBytes));
+}
+
+function raisedLimit(arenaBytes: number): string {
+  return `ulimit -l ${Math.ceil(arenaBytes / 1024)}`;
 }
 
 /** Records carry the time of their last write: a clock before it is wrong, or the data directory came from elsewhere. */

@@ -28,10 +28,13 @@ export class Failure extends Error {
   }
 }
 
+/** Where it is a keyring that is not opened. */
+export const MASTER_KEY_HINT = '--master-key-file names the key that the store was made with';
+
 const HINTS: Partial<Record<ErrorCode, string>> = {
   KEY_NOT_FOUND: '`progressdb-kms keys list` shows the keys of this store',
   AUTHENTICATION_FAILED: 'the file was changed or cut, or another store encrypted it',
-  UNAUTHENTICATED: '--master-key-file names the key that the store was made with',
+  UNAUTHENTICATED: '--token-file, or --cert-file and --key-file, show the daemon who calls',
   KEY_DISABLED: '`progressdb-kms keys enable KEY_ID` allows it again',
   KEY_EXHAUSTED: '`progressdb-kms create-dek` makes a new key',
   SEALED: '`progressdb-kms unseal` reads the master key again',
@@ -55,7 +58,8 @@ export function fileFailure(verb: string, path: string, error: unknown): Failure
   return new Failure('FILE', `cannot ${verb} ${path}: ${reasonOf(error)}`);
 }
 
-function reasonOf(error: unknown): string {
+/** In words of the operating system, where it is an error of that. */
+export function reasonOf(error: unknown): string {
   if (!isSystemError(error)) return String(error);
   // Node's message adds the code, the call and the path, which is named already.
   return getSystemErrorMap().get(error.errno ?? 0)?.[1] ?? error.message;

@@ -3,6 +3,7 @@ import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import type { DaemonFlags } from '../daemon/config.js';
 import { MAX_TOKEN_DAYS } from '../limits.js';
 import type { Role } from '../wire/frames.js';
+import { addCallerOptions, helpWithout, refuseCallerOptions } from './caller-options.js';
 import type { ServeFlags } from './commands/serve.js';
 import type { CreateTokenOptions } from './commands/token.js';
 import { EXIT_USAGE, Failure, failureOf } from './failure.js';
@@ -49,16 +50,19 @@ async function perform(args: string[], output: Output): Promise<number> {
 }
 
 function buildProgram(output: Output, setExit: (code: number) => void): Command {
+  /** Commands that call no daemon. */
+  const alone = new Set<Command>();
   const program = new Command('progressdb-kms')
     .description('A local, hardened key-management service. Without a command it serves.')
     .version(version(), '--version', 'print the version')
-    .option('--socket <path>', 'Unix socket of the daemon (PROGRESSDB_KMS_SOCKET)')
+    .option('--socket <address>', 'socket or URL of the daemon (PROGRESSDB_KMS_ENDPOINT, PROGRESSDB_KMS_SOCKET)')
     .option('--data-dir <dir>', 'data directory (PROGRESSDB_KMS_DATA_DIR)')
     .option('--master-key-file <file>', 'master key file (PROGRESSDB_KMS_MASTER_KEY_FILE)')
-    .option('--server-uids <uids>', 'users the daemon may run as, beside yours and root', uids)
+    .option('--server-uids <uids>', 'users the daemon may run as, beside yours and root', uids);
+  addCallerOptions(program)
     .option('--json', 'print one JSON document')
     .option('--verbose', 'say on stderr what is done')
-    .configureHelp({ showGlobalOptions: true })
+    .configureHelp(helpWithout((command) => alone.has(command)))
     // Errors are said by `run`, in the form of all others.
     .configureOutput({ outputError: () => {}, writeOut: (text) => output.data(text) })
     .exitOverride();
@@ -72,16 +76,25 @@ function buildProgram(output: Output, setExit: (code: number) => void): Command 
     });
   }
 
+  const actAlone: Act = (command, work) => {
+    alone.add(command);
+    act<Parameters<typeof work>[0]>(command, (options, settings, args) => {
+      refuseCallerOptions(settings.callerFlags);
+      return work(options, settings, args);
+    });
+  };
+
+  addAlone(program, actAlone, output);
   addService(program, act, output);
   addData(program, act, output);
   addKeys(program, act, output);
-  addTokens(program, act, output);
+  addTokens(program, actAlone, output);
   return program;
 }
 
 type Act = <Options>(command: Command, work: (options: Options, settings: Settings, args: string[]) => Result) => void;
 
-function addService(program: Command, act: Act, output: Output): void {
+function addAlone(program: Command, act: Act, output: Output): void {
   act(
     program.command('init').description('make a key store, and its master key file unless that exists'),
     async (_, settings) => {
@@ -152,6 +165,9 @@ function addService(program: Command, act: Act, output: Output): void {
     const { configCommand } = await import('./commands/config.js');
     configCommand(flags, process.env, output);
   });
+}
+
+function addService(program: Command, act: Act, output: Output): void {
   act(program.command('status').description('show the state of the service'), async (_, settings) => {
     const { statusCommand } = await import('./commands/status.js');
     return await statusCommand(settings, output);

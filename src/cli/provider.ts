@@ -1,49 +1,83 @@
 import { existsSync, realpathSync } from 'node:fs';
 import { connect } from 'node:net';
-import { join, resolve } from 'node:path';
-import { parseAddress } from '../client/address.js';
-import type { RemoteKms } from '../client/index.js';
+import { join } from 'node:path';
+import { connectAs } from '../client/caller-files.js';
+import type { KmsClient } from '../client/kms-client.js';
 import type { EmbeddedKms } from '../create.js';
-import { KmsError } from '../errors.js';
-import { Failure, isSystemError } from './failure.js';
+import { ERROR_TABLE, KmsError } from '../errors.js';
+import { type DaemonAddress, daemonAddressOf } from './address.js';
+import { Failure, failureOf, isSystemError, MASTER_KEY_HINT, reasonOf } from './failure.js';
 import { type Output, wireNames } from './output.js';
 import type { Chosen, Settings } from './settings.js';
 
 /** The key service a command works with: a running daemon, or the data directory itself. Whoever opened it closes it. */
-export type Access = { kind: 'daemon'; kms: RemoteKms; socket: string } | { kind: 'offline'; kms: EmbeddedKms; dataDir: string };
+export type Access = DaemonAccess | { kind: 'offline'; kms: EmbeddedKms; dataDir: string };
+
+export interface DaemonAccess {
+  kind: 'daemon';
+  kms: KmsClient;
+  address: DaemonAddress;
+}
 
 /**
  * Through the daemon if one answers, else on the data directory. What was asked for by name is never replaced: a socket named
- * by an option must answer unless a data directory is named as well, and a daemon must serve the directory that was named.
+ * by an option must answer unless a data directory is named as well, and a daemon must serve the directory that was named. A
+ * daemon over TCP is never replaced, but by a data directory that an option names over an address from the environment.
  */
 export async function openAccess(settings: Settings, output: Output): Promise<Access> {
-  const { address, dataDir } = settings;
-  const socket = socketPathOf(address.value);
-  if (await answers(socket)) {
-    const daemon = await reach(socket, settings);
-    if (RANK[address.from] > RANK[dataDir.from] || (await servesOrCloses(daemon, dataDir))) {
-      output.detail(`through the daemon on ${socket}`);
-      return daemon;
-    }
-    if (address.from === dataDir.from) {
-      throw new Failure('CONFLICT', `the daemon on ${socket} does not serve ${dataDir.value}`, 'name only one of the two');
-    }
-  } else if (address.from === 'flag' && dataDir.from !== 'flag') {
-    throw noDaemon(socket);
+  const address = daemonAddressOf(settings);
+  const { socket } = address;
+  const daemon = socket === undefined ? await overTcp(address, settings) : await onSocket(socket, address, settings);
+  if (daemon !== undefined) {
+    output.detail(`through the daemon ${address.where}`);
+    return daemon;
   }
   const offline = await openOffline(settings);
-  output.detail(`no daemon serves it: working on ${dataDir.value} itself`);
+  output.detail(`no daemon serves it: working on ${settings.dataDir.value} itself`);
   return offline;
 }
 
 const KEYRING = 'keyring.json';
 const RANK = { default: 0, environment: 1, flag: 2 };
 
+/** Options that say who calls ask for a daemon as much as its address does. */
+function askedBy({ address, callerFlags }: Settings): Chosen['from'] {
+  return callerFlags.length > 0 ? 'flag' : address.from;
+}
+
+async function onSocket(socket: string, address: DaemonAddress, settings: Settings): Promise<DaemonAccess | undefined> {
+  const { dataDir, callerFlags } = settings;
+  const asked = askedBy(settings);
+  if (!(await answers(socket))) {
+    if (callerFlags.length > 0 || (asked === 'flag' && dataDir.from !== 'flag')) throw noDaemon(address);
+    return undefined;
+  }
+  const daemon = await reach(address, settings);
+  if (RANK[asked] > RANK[dataDir.from] || (await servesOrCloses(daemon, dataDir))) return daemon;
+  if (asked === dataDir.from) {
+    throw new Failure('CONFLICT', `the daemon on ${socket} does not serve ${dataDir.value}`, 'name only one of the two');
+  }
+  return undefined;
+}
+
+async function overTcp(address: DaemonAddress, settings: Settings): Promise<DaemonAccess | undefined> {
+  return isOutranked(address, settings) ? undefined : await reach(address, settings);
+}
+
+/** Whether an option names a data directory, and only the environment a daemon over TCP. Throws USAGE if options name both. */
+export function isOutranked({ where, socket }: DaemonAddress, settings: Settings): boolean {
+  if (socket !== undefined || settings.dataDir.from !== 'flag') return false;
+  if (askedBy(settings) !== 'flag') return true;
+  const message = `--data-dir is a directory of this machine: whether the daemon ${where} serves it cannot be told`;
+  throw new Failure('USAGE', message, 'name only one of the two');
+}
+
 /** The daemon, for what only a running one can do. */
-export async function openDaemon(settings: Settings): Promise<Access & { kind: 'daemon' }> {
-  const socket = socketPathOf(settings.address.value);
-  if (!(await answers(socket))) throw noDaemon(socket);
-  return await reach(socket, settings);
+export async function openDaemon(settings: Settings): Promise<DaemonAccess> {
+  const address = daemonAddressOf(settings);
+  isOutranked(address, settings);
+  if (address.socket !== undefined && !(await answers(address.socket))) throw noDaemon(address);
+  return await reach(address, settings);
 }
 
 /** The data directory itself; never makes a new store. */
@@ -57,20 +91,18 @@ export async function openOffline(settings: Settings): Promise<Access & { kind: 
     throw new Failure('USAGE', 'no daemon answers and no master key file is given', 'name it with --master-key-file FILE');
   }
   const { createEmbeddedKms } = await import('../create.js');
-  const kms = await createEmbeddedKms({ dataDir, masterKeyFile: settings.masterKeyFile, initialise: false });
-  return { kind: 'offline', kms, dataDir };
+  try {
+    const kms = await createEmbeddedKms({ dataDir, masterKeyFile: settings.masterKeyFile, initialise: false });
+    return { kind: 'offline', kms, dataDir };
+  } catch (error) {
+    const failure = failureOf(error);
+    throw failure.code === 'UNAUTHENTICATED' ? failure.with(MASTER_KEY_HINT) : failure;
+  }
 }
 
-/** The absolute path behind an address. Relative paths are for people: the library takes absolute ones only. */
-export function socketPathOf(address: string): string {
-  const isPath = !/^[a-z][a-z0-9+.-]*:|:\d+$/i.test(address);
-  const { protocol, place } = parseAddress(isPath ? resolve(address) : address);
-  if ('path' in place && protocol === 'binary') return place.path;
-  throw new KmsError('UNSUPPORTED', 'commands work through a Unix socket only: unix:/path');
-}
-
-function noDaemon(socket: string): Failure {
-  return new Failure('STORE_UNAVAILABLE', `no daemon answers on ${socket}`, '`progressdb-kms serve` starts one');
+function noDaemon({ where, socket }: DaemonAddress, reason = ''): Failure {
+  const hint = socket === undefined ? undefined : '`progressdb-kms serve` starts one';
+  return new Failure('STORE_UNAVAILABLE', `no daemon answers ${where}${reason}`, hint);
 }
 
 /** Whether something listens. A socket that may not be used is an error: going round it would be met by the locked directory. */
@@ -89,13 +121,29 @@ export function answers(socket: string): Promise<boolean> {
   });
 }
 
-async function reach(socket: string, { serverUids }: Settings): Promise<Access & { kind: 'daemon' }> {
-  const { connectKms } = await import('../client/index.js');
-  return { kind: 'daemon', kms: await connectKms({ socket, serverUids }), socket };
+async function reach(address: DaemonAddress, { caller, serverUids }: Settings): Promise<DaemonAccess> {
+  const { tokenFile } = caller;
+  // An environment that is for TLS does no harm elsewhere.
+  const files = address.tls !== undefined ? caller : tokenFile === undefined ? {} : { tokenFile };
+  try {
+    return { kind: 'daemon', kms: await connectAs(files, { ...address.target, serverUids }), address };
+  } catch (error) {
+    throw address.socket === undefined && error instanceof KmsError ? notReached(address, error) : error;
+  }
+}
+
+function notReached(address: DaemonAddress, error: KmsError): Failure {
+  if (error.code === 'STORE_UNAVAILABLE') {
+    const detail = error.message.slice(ERROR_TABLE.STORE_UNAVAILABLE.message.length);
+    return noDaemon(address, isSystemError(error.cause) ? `: ${reasonOf(error.cause)}` : detail);
+  }
+  const isUnproven = error.code === 'PERMISSION_DENIED' && address.tls !== undefined && error.cause !== undefined;
+  if (!isUnproven) return failureOf(error);
+  return failureOf(error).with('its certificate must be for this host, and of an authority that --ca-file names');
 }
 
 /** The connection is closed unless the answer is yes. */
-async function servesOrCloses(daemon: Access & { kind: 'daemon' }, dataDir: Chosen): Promise<boolean> {
+async function servesOrCloses(daemon: DaemonAccess, dataDir: Chosen): Promise<boolean> {
   let isServed = false;
   try {
     isServed = await serves(daemon, dataDir);
@@ -106,7 +154,7 @@ async function servesOrCloses(daemon: Access & { kind: 'daemon' }, dataDir: Chos
 }
 
 /** Whether the daemon is the one of the data directory that was named; the default one is not compared. */
-async function serves({ kms }: Access & { kind: 'daemon' }, dataDir: Chosen): Promise<boolean> {
+async function serves({ kms }: DaemonAccess, dataDir: Chosen): Promise<boolean> {
   if (dataDir.from === 'default') return true;
   try {
     const { data_dir: served } = wireNames(await kms.status());

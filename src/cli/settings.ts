@@ -1,8 +1,10 @@
 import { resolve } from 'node:path';
+import { type CallerFile, type CallerFiles, callerFilesIn } from '../client/caller-files.js';
 import { DEFAULT_DATA_DIR, DEFAULT_SOCKET } from '../daemon/defaults.js';
+import { CALLER_OPTIONS } from './caller-options.js';
 
 /** The options every command takes, before or after its name. */
-export interface CommonFlags {
+export interface CommonFlags extends Partial<Record<CallerFile, string>> {
   socket?: string;
   dataDir?: string;
   masterKeyFile?: string;
@@ -25,6 +27,10 @@ export interface Settings {
   masterKeyFile: string | undefined;
   /** Users a daemon may run as, beside our own and root. */
   serverUids: number[];
+  /** What shows a daemon who calls. */
+  caller: CallerFiles;
+  /** Those of them that options named. */
+  callerFlags: readonly CallerFile[];
   json: boolean;
   verbose: boolean;
 }
@@ -34,11 +40,15 @@ export function settingsOf(flags: CommonFlags, env: NodeJS.ProcessEnv): Settings
   const dataDir = choose(flags.dataDir, [env['PROGRESSDB_KMS_DATA_DIR']], DEFAULT_DATA_DIR);
   const masterKeyFile =
     flags.masterKeyFile || env['PROGRESSDB_KMS_MASTER_KEY_FILE'] || env['PROGRESSDB_MINIKMS_MASTER_KEY_FILE'] || undefined;
+  const callerFlags = (Object.keys(CALLER_OPTIONS) as CallerFile[]).filter((file) => flags[file]);
+  const named = callerFlags.map((file) => [file, { path: flags[file], by: CALLER_OPTIONS[file] }]);
   return {
     address: choose(flags.socket, [env['PROGRESSDB_KMS_ENDPOINT'], env['PROGRESSDB_KMS_SOCKET']], DEFAULT_SOCKET),
     dataDir: { value: resolve(dataDir.value), from: dataDir.from },
     masterKeyFile: masterKeyFile === undefined ? undefined : resolve(masterKeyFile),
     serverUids: flags.serverUids ?? [],
+    caller: { ...callerFilesIn(env), ...Object.fromEntries(named) },
+    callerFlags,
     json: flags.json === true,
     verbose: flags.verbose === true,
   };

@@ -97,10 +97,11 @@ export function notReached({ place, identity }: Server, socket: net.Socket, erro
   if (error instanceof KmsError) return error;
   if (identity !== undefined && socket instanceof identity.tls.TLSSocket && socket.authorizationError) {
     const why = String(socket.authorizationError);
-    return new KmsError('PERMISSION_DENIED', `the server at ${nameOf(place)} does not prove that it is the one: ${why}`);
+    const detail = `the server at ${nameOf(place)} does not prove that it is the one: ${why}`;
+    return new KmsError('PERMISSION_DENIED', detail, { cause: error });
   }
   const why = error === undefined ? 'closed' : reasonOf(error);
-  return new KmsError('STORE_UNAVAILABLE', `cannot connect to the key service at ${nameOf(place)}: ${why}`);
+  return new KmsError('STORE_UNAVAILABLE', `cannot connect to the key service at ${nameOf(place)}: ${why}`, { cause: error });
 }
 
 export function tooSlow({ place, connectTimeoutMs }: Server): KmsError {

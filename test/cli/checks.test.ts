@@ -2,6 +2,7 @@ import { chmodSync, chownSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writ
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
+import { checkPeriod } from '../../dist/cli/certificates.js';
 import { checkClock, checkDataDir, checkKeyFile, checkMemory, checkSocketFile, quoted } from '../../dist/cli/checks.js';
 import { skipped } from '../secrets/scanner.js';
 
@@ -75,4 +76,15 @@ test('something else under the name of the socket is found', (t) => {
 test('a path in a command is read back by the shell as it is', (t) => {
   t.is(quoted('/var/lib/kms-1.x'), '/var/lib/kms-1.x');
   t.is(quoted("/it's here"), "'/it'\\''s here'");
+});
+
+test('a certificate is due two weeks before its end, one of a short life in its last third', (t) => {
+  const DAY_MS = 86_400_000;
+  const at = (days: number) => new Date(Date.now() + days * DAY_MS).toUTCString();
+  const verdict = (from: number, until: number) => checkPeriod('certificate', 'our', at(from), at(until), 'mend').verdict;
+  t.is(verdict(-300, 15), 'ok');
+  t.is(verdict(-300, 13), 'advice');
+  t.is(verdict(-1, 1), 'ok');
+  t.is(verdict(-3, 1), 'advice');
+  t.is(verdict(-3, -1), 'advice');
 });

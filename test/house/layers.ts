@@ -2,6 +2,7 @@
 const LAYERS: ReadonlyArray<readonly string[]> = [
   ['errors.ts', 'limits.ts'],
   [
+    'checked-file.ts',
     'native.ts',
     'provider.ts',
     'store/canonical.ts',
@@ -33,7 +34,7 @@ const DOORS: ReadonlyArray<readonly [from: string, to: string]> = [
   ['store/key-store.ts', 'provider.ts'],
   ['wire/', 'provider.ts'],
   ['daemon/main.ts', 'create.ts'],
-  ['open.ts', 'client/index.ts'],
+  ['open.ts', 'client/caller-files.ts'],
 ];
 
 function isIn(path: string, room: string): boolean {

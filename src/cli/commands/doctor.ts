@@ -1,8 +1,8 @@
 import { existsSync, lstatSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { KmsError } from '../../errors.js';
 import { DEFAULT_ARENA_BYTES } from '../../limits.js';
 import type { ArenaInfo } from '../../native.js';
+import { daemonAddressOf } from '../address.js';
 import {
   advice,
   checkClock,
@@ -17,21 +17,25 @@ import {
   ok,
   quoted,
 } from '../checks.js';
-import { EXIT_FAILED, failureOf, isSystemError } from '../failure.js';
+import { attempt, checkSealed, checkStore, damagedRecord, type Status } from '../checks-daemon.js';
+import { EXIT_FAILED, failureOf } from '../failure.js';
 import { type Output, wireNames } from '../output.js';
-import { type Access, answers, openDaemon, openOffline, socketPathOf } from '../provider.js';
+import { type Access, answers, type DaemonAccess, isOutranked, openDaemon, openOffline } from '../provider.js';
 import type { Settings } from '../settings.js';
 import { keysOf } from './keys.js';
-
-type Daemon = Access & { kind: 'daemon' };
-type Status = Record<string, unknown>;
 
 /** Looks at everything and goes on after each finding; exits with 1 if one fails. */
 export async function doctorCommand(settings: Settings, output: Output): Promise<number> {
   const uid = process.getuid?.() ?? 0;
-  const socket = socketPathOf(settings.address.value);
+  const address = daemonAddressOf(settings);
+  const { socket } = address;
   const findings: Finding[] = [];
-  const reached = await reachDaemon(settings, socket, findings);
+  if (socket === undefined && !isOutranked(address, settings)) {
+    const { checkElsewhere } = await import('../checks-elsewhere.js');
+    await checkElsewhere(address, settings, findings);
+    return report(findings, output);
+  }
+  const reached = socket === undefined ? undefined : await reachDaemon(settings, socket, findings);
   try {
     const ask = async () => reached && wireNames(await reached.kms.status());
     const status = await attempt('daemon', findings, ask, `progressdb-kms serve --auditor-uids ${uid}`);
@@ -45,22 +49,6 @@ export async function doctorCommand(settings: Settings, output: Output): Promise
   }
   await attempt('system', findings, async () => findings.push(...checkSystem()), 'mount -t proc proc /proc');
   return report(findings, output);
-}
-
-/** What one check throws is a finding of its own; not being allowed to look is no fault of what was to be looked at. */
-async function attempt<T>(check: string, findings: Finding[], look: () => Promise<T>, mend: string): Promise<T | undefined> {
-  try {
-    return await look();
-  } catch (error) {
-    const { message } = failureOf(error);
-    findings.push((isRefusal(error) ? advice : fail)(check, `cannot be looked at: ${message}`, mend));
-    return undefined;
-  }
-}
-
-function isRefusal(error: unknown): boolean {
-  if (error instanceof KmsError) return error.code === 'PERMISSION_DENIED';
-  return isSystemError(error) && (error.code === 'EACCES' || error.code === 'EPERM');
 }
 
 /** `dataDir` undefined: not known to us; empty: there is none. */
@@ -81,17 +69,17 @@ async function checkFiles(settings: Settings, dataDir: string | undefined, uid: 
 }
 
 /** As the user of the daemon; as root, who may look at everything, where that is not to be seen. */
-function asOwner({ address }: Settings): string {
+function asOwner(settings: Settings): string {
   let owner = 0;
   try {
-    owner = lstatSync(socketPathOf(address.value)).uid;
+    owner = lstatSync(daemonAddressOf(settings).socket ?? '').uid;
   } catch {
     // No socket, or none that we may see.
   }
   return `sudo -u '#${owner}' progressdb-kms doctor`;
 }
 
-async function reachDaemon(settings: Settings, socket: string, findings: Finding[]): Promise<Daemon | undefined> {
+async function reachDaemon(settings: Settings, socket: string, findings: Finding[]): Promise<DaemonAccess | undefined> {
   try {
     findings.push(...checkSocketFile(socket));
     if (!(await answers(socket))) {
@@ -109,7 +97,7 @@ async function reachDaemon(settings: Settings, socket: string, findings: Finding
 }
 
 /** What a daemon tells everybody whom it admits. */
-async function checkGreeting({ kms }: Daemon, findings: Finding[]): Promise<void> {
+async function checkGreeting({ kms }: DaemonAccess, findings: Finding[]): Promise<void> {
   const look = async () => {
     const { protection, sealed } = await kms.hello();
     await checkKeys(protection, sealed, findings);
@@ -120,22 +108,13 @@ async function checkGreeting({ kms }: Daemon, findings: Finding[]): Promise<void
 async function checkKeys(protection: string, isSealed: boolean, findings: Finding[]): Promise<void> {
   const { memlockLimit } = await arena();
   findings.push(...checkMemory(protection, memlockLimit, DEFAULT_ARENA_BYTES));
-  if (isSealed) findings.push(fail('key', 'the daemon is sealed', 'progressdb-kms unseal'));
-  else findings.push(ok('key', 'the master key opens the keyring'));
+  findings.push(checkSealed(isSealed));
 }
 
-async function checkDaemon({ kms }: Daemon, status: Status, findings: Finding[]): Promise<void> {
+async function checkDaemon({ kms }: DaemonAccess, status: Status, findings: Finding[]): Promise<void> {
   const isSealed = status['status'] === 'sealed';
   await attempt('memory', findings, () => checkKeys(String(status['protection']), isSealed, findings), 'npm run build:native');
-  if (typeof status['store_fault'] === 'string') {
-    findings.push(fail('store', `writes are refused: ${status['store_fault']}`, 'df -h; then restart the daemon'));
-  }
-  const damaged = status['damaged_records'] as Array<{ key_id: string; reason: string }>;
-  for (const { key_id, reason } of damaged) findings.push(damagedRecord(key_id, reason, String(status['data_dir'])));
-  if (damaged.length === 0) {
-    const message = 'none found damaged so far; a running daemon reads a record when it is used';
-    findings.push(advice('records', message, 'stop the daemon and run `progressdb-kms doctor` to read all'));
-  }
+  findings.push(...checkStore(status));
   if (!isSealed) await checkNewest(kms, findings);
 }
 
@@ -190,11 +169,6 @@ async function checkRecords({ kms, dataDir }: Access & { kind: 'offline' }, find
     findings.push(damagedRecord(keyId, fault, dataDir));
   }
   if (damaged === 0) findings.push(ok('records', `${records} verified`));
-}
-
-function damagedRecord(keyId: string, reason: string, dataDir: string): Finding {
-  const folder = join(dataDir, 'kms-deks');
-  return fail('records', `${keyId}: ${reason}`, `cp BACKUP/kms-deks/${keyId}.json ${quoted(folder)}`);
 }
 
 async function newestWrite(kms: Access['kms']): Promise<string | undefined> {

@@ -1,4 +1,6 @@
 import { ERROR_TABLE } from '../../errors.js';
+import type { DaemonAddress } from '../address.js';
+import { failureOf, MASTER_KEY_HINT } from '../failure.js';
 import { columns, type Output, wireNames } from '../output.js';
 import { openAccess, openDaemon } from '../provider.js';
 import type { Settings } from '../settings.js';
@@ -9,13 +11,18 @@ export async function statusCommand(settings: Settings, output: Output): Promise
   try {
     const status =
       access.kind === 'daemon'
-        ? { ...wireNames(await access.kms.status()), socket: access.socket }
+        ? { ...wireNames(await access.kms.status()), ...placeOf(access.address) }
         : { ...wireNames(await access.kms.health()), data_dir: access.dataDir, socket: null };
     output.result(status, columns(Object.entries(status).map(([name, value]) => [name, textOf(value)])));
     return exitOf((status as Record<string, unknown>)['status']);
   } finally {
     await access.kms.close();
   }
+}
+
+/** A member of its own for what is no socket: whoever reads that one takes it for a path. */
+function placeOf({ name, socket }: DaemonAddress): object {
+  return socket === undefined ? { socket: null, endpoint: name } : { socket };
 }
 
 function exitOf(state: unknown): number {
@@ -32,11 +39,15 @@ function textOf(value: unknown): string {
 
 /** Wipes every key of the running daemon, or reads the master key again. */
 export async function sealCommand(verb: 'seal' | 'unseal', settings: Settings, output: Output): Promise<void> {
-  const { kms } = await openDaemon(settings);
+  const { kms, address } = await openDaemon(settings);
   try {
     await kms[verb]();
     const state = verb === 'seal' ? 'sealed' : 'unsealed';
     output.result({ status: state === 'sealed' ? 'sealed' : 'ok' }, state);
+  } catch (error) {
+    const failure = failureOf(error);
+    // The socket's caller is known by now: it is the master key that does not fit.
+    throw failure.code === 'UNAUTHENTICATED' && address.socket !== undefined ? failure.with(MASTER_KEY_HINT) : failure;
   } finally {
     await kms.close();
   }

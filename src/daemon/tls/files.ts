@@ -1,6 +1,6 @@
 import { X509Certificate } from 'node:crypto';
-import { closeSync, constants, fstatSync, openSync, readFileSync } from 'node:fs';
 import { createSecureContext } from 'node:tls';
+import { readChecked } from '../../checked-file.js';
 import { KmsError } from '../../errors.js';
 import { MAX_TLS_FILE_BYTES } from '../../limits.js';
 import { binding } from '../../native.js';
@@ -16,43 +16,15 @@ export interface Material {
   revoked: Buffer;
 }
 
-/** Written by others it could be anybody's; a key that others read is theirs, too. The service's group may. */
-const WRITABLE = 0o022;
-const FOR_ALL = 0o007;
-
-function read(name: string, file: string, forbidden: number): Buffer {
-  let fd: number;
-  try {
-    // O_NONBLOCK: what somebody put there instead of a file must not hang us.
-    fd = openSync(file, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
-  } catch (cause) {
-    const { code = 'failure' } = cause as NodeJS.ErrnoException;
-    throw new KmsError('INVALID_ARGUMENT', `${name}: ${file} cannot be read: ${code}`, { cause });
-  }
-  try {
-    const status = fstatSync(fd);
-    if (!status.isFile()) throw new KmsError('INVALID_ARGUMENT', `${name}: ${file} is not a regular file`);
-    const excess = status.mode & forbidden;
-    if (excess !== 0) {
-      const mend = (excess & WRITABLE) === 0 ? 'o-rwx' : 'go-w';
-      throw new KmsError('PERMISSION_DENIED', `${name}: ${file} is open to others: chmod ${mend} ${file}`);
-    }
-    if (status.size > MAX_TLS_FILE_BYTES) {
-      throw new KmsError('INVALID_ARGUMENT', `${name}: ${file} is longer than ${MAX_TLS_FILE_BYTES} bytes`);
-    }
-    return readFileSync(fd);
-  } finally {
-    closeSync(fd);
-  }
-}
-
 /** Throws a KmsError of one line that names the key and the file. */
 export function readMaterial({ certFile, keyFile, clientCaFile, crlFile }: TlsFiles): Material {
+  const read = (name: string, file: string | undefined, isSecret = false) =>
+    file === undefined ? Buffer.alloc(0) : readChecked(name, file, { isSecret, maxBytes: MAX_TLS_FILE_BYTES });
   return {
-    certificate: read('tls.cert_file', certFile, WRITABLE),
-    authorities: clientCaFile === undefined ? Buffer.alloc(0) : read('tls.client_ca_file', clientCaFile, WRITABLE),
-    revoked: crlFile === undefined ? Buffer.alloc(0) : read('tls.crl_file', crlFile, WRITABLE),
-    key: read('tls.key_file', keyFile, WRITABLE | FOR_ALL),
+    certificate: read('tls.cert_file', certFile),
+    authorities: read('tls.client_ca_file', clientCaFile),
+    revoked: read('tls.crl_file', crlFile),
+    key: read('tls.key_file', keyFile, true),
   };
 }
 
