@@ -40,7 +40,7 @@ test('the image runs as a user of fixed number, without build tools, and is aske
   t.notRegex(FINAL, /apt-get|g\+\+|python3|npm (ci|install|pack)/);
   t.regex(FINAL, /^FROM node:22-\w+-slim$/m);
   t.deepEqual(finalOf('STOPSIGNAL'), ['SIGTERM']);
-  t.regex(finalOf('HEALTHCHECK').join(), /CMD progressdb-kms status/);
+  t.regex(finalOf('HEALTHCHECK').join(), /CMD progressdb-kms status --socket "\$PROGRESSDB_KMS_SOCKET"/);
 });
 
 test('the image is built from files that there are', (t) => {

@@ -82,7 +82,14 @@ test('one daemon at a time holds the data, and starts before the application', (
   t.is(DEPLOYMENT.spec.replicas, 1);
   t.is(DEPLOYMENT.spec.strategy.type, 'Recreate');
   t.is(KMS.restartPolicy, 'Always');
-  t.deepEqual(KMS.startupProbe.exec.command, ['progressdb-kms', 'status']);
+  t.deepEqual(KMS.startupProbe.exec.command.slice(0, 2), ['progressdb-kms', 'status']);
+});
+
+test('no probe opens the store itself: each names the socket', (t) => {
+  const named = `--socket=${mountsOf(KMS)['socket'].mountPath}/kms.sock`;
+  for (const probe of [KMS.startupProbe, KMS.readinessProbe, KMS.livenessProbe]) {
+    t.regex(probe.exec.command.join(' '), new RegExp(`progressdb-kms status ${named}(;|$)`));
+  }
 });
 
 test('a daemon that somebody sealed is not ready, and is not restarted for it', (t) => {
