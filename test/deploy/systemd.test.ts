@@ -43,8 +43,13 @@ function units(t: ExecutionContext): string[] {
 
 test('systemd finds nothing wrong with the units', (t) => {
   if (skipped(t, without('systemd-analyze'))) return;
-  const { status, stdout, stderr } = spawnSync('systemd-analyze', ['verify', ...units(t)], { encoding: 'utf8' });
-  t.deepEqual({ status, stdout, stderr }, { status: 0, stdout: '', stderr: '' });
+  const { status, stderr } = spawnSync('systemd-analyze', ['verify', ...units(t)], { encoding: 'utf8' });
+  t.not(status, null);
+  // It loads what the units need as well, and says what is wrong with the machine's own.
+  t.deepEqual(
+    stderr.split('\n').filter((line) => line.includes('progressdb-kms')),
+    [],
+  );
 });
 
 test('the service has no more rights than it needs, by the count of systemd', (t) => {
