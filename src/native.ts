@@ -1,4 +1,6 @@
 import { createRequire } from 'node:module';
+import { dirname } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { ERROR_TABLE, KmsError } from './errors.js';
 import type { KeyMeta, KeyringDocument } from './store/key-store.js';
 
@@ -236,15 +238,30 @@ export interface Binding {
 }
 
 const require = createRequire(import.meta.url);
+const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
+const MEND = `\`npm --prefix ${ROOT} run install\` builds it, which takes g++, make and python3`;
+
+/** One built here comes first, then the prebuilt one for this platform, architecture and C library. */
+function find(): string {
+  try {
+    const { resolve } = require('node-gyp-build') as { resolve(root: string): string };
+    return resolve(ROOT);
+  } catch (cause) {
+    const platform = `${process.platform}-${process.arch}`;
+    throw new KmsError('UNSUPPORTED', `${ROOT} holds no native addon for ${platform}: ${MEND}`, { cause });
+  }
+}
 
 function load(): Binding {
   if (!process.versions.openssl.startsWith('3.')) {
     throw new KmsError('UNSUPPORTED', `needs OpenSSL 3, this Node has ${process.versions.openssl}`);
   }
+  const path = find();
   try {
-    return require('../build/Release/progressdb_kms.node') as Binding;
+    return require(path) as Binding;
   } catch (cause) {
-    throw new KmsError('UNSUPPORTED', 'the native addon cannot be loaded; build it with `npm run build:native`', { cause });
+    const [reason] = String(cause instanceof Error ? cause.message : cause).split('\n');
+    throw new KmsError('UNSUPPORTED', `the native addon cannot be loaded (${reason}): ${MEND}`, { cause });
   }
 }
 

@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import type { DaemonFlags } from '../daemon/config.js';
 import { MAX_TOKEN_DAYS } from '../limits.js';
@@ -95,16 +96,18 @@ function buildProgram(output: Output, setExit: (code: number) => void): Command 
 type Act = <Options>(command: Command, work: (options: Options, settings: Settings, args: string[]) => Result) => void;
 
 function addAlone(program: Command, act: Act, output: Output): void {
-  act(
-    program.command('init').description('make a key store, and its master key file unless that exists'),
-    async (_, settings) => {
-      const { initialise, reportInitialised } = await import('./commands/init.js');
-      if (settings.masterKeyFile === undefined) {
-        throw new Failure('USAGE', 'no master key file is given', 'name the file to make or use with --master-key-file FILE');
-      }
-      reportInitialised(await initialise(settings.dataDir.value, settings.masterKeyFile), output);
-    },
-  );
+  const init = program
+    .command('init')
+    .description('make a key store, and its master key file unless that exists')
+    .option('--config <file>', 'make a configuration file for `serve`, too');
+  act<{ config?: string; socket?: string }>(init, async ({ config, socket }, settings) => {
+    const { initialise, reportInitialised } = await import('./commands/init.js');
+    if (settings.masterKeyFile === undefined) {
+      throw new Failure('USAGE', 'no master key file is given', 'name the file to make or use with --master-key-file FILE');
+    }
+    const wanted = config === undefined ? undefined : { path: resolve(config), socket: await socketToServe(socket) };
+    reportInitialised(await initialise(settings.dataDir.value, settings.masterKeyFile, wanted), output);
+  });
   const serve = program
     .command('serve', { isDefault: true })
     .description('run the daemon until SIGTERM or SIGINT')
@@ -185,6 +188,13 @@ function addService(program: Command, act: Act, output: Output): void {
     const { doctorCommand } = await import('./commands/doctor.js');
     return await doctorCommand(settings, output);
   });
+}
+
+/** Where `serve` would listen: PROGRESSDB_KMS_ENDPOINT, which other commands go by, is not its. */
+async function socketToServe(flag: string | undefined): Promise<string> {
+  const { showConfig } = await import('../daemon/config.js');
+  const { shown } = showConfig({ socket: flag }, { PROGRESSDB_KMS_SOCKET: process.env['PROGRESSDB_KMS_SOCKET'] });
+  return String(shown.find(({ key }) => key === 'listen.socket')?.value ?? flag);
 }
 
 function addData(program: Command, act: Act, output: Output): void {

@@ -2,15 +2,38 @@ import { existsSync, realpathSync } from 'node:fs';
 import { basename, dirname, join, resolve, sep } from 'node:path';
 import { Failure } from '../failure.js';
 import type { Output } from '../output.js';
+import { configText, draftFile } from './config-file.js';
 
 export interface Initialised {
   dataDir: string;
   masterKeyFile: string;
   madeKeyFile: boolean;
+  configFile?: string;
 }
 
-/** Makes a key store, and its master key file unless that exists. */
-export async function initialise(dataDir: string, masterKeyFile: string): Promise<Initialised> {
+/** A configuration file to write; `socket` as `serve` takes it. */
+export interface WantedConfig {
+  path: string;
+  socket: string;
+}
+
+/** Makes a key store, its master key file unless that exists, and perhaps a configuration file that names the two. */
+export async function initialise(dataDir: string, masterKeyFile: string, wanted?: WantedConfig): Promise<Initialised> {
+  if (wanted === undefined) return await makeStore(dataDir, masterKeyFile);
+  const { path, socket } = wanted;
+  if (real(path) === real(masterKeyFile)) throw new Failure('USAGE', `${path} is named for the key and the configuration`);
+  // Written before anything else is made, since it may not be possible, and named when all that it names is there.
+  const draft = draftFile(path, configText({ socket, dataDir, masterKeyFile }, process.geteuid?.() ?? 0));
+  try {
+    const made = await makeStore(dataDir, masterKeyFile);
+    draft.publish();
+    return { ...made, configFile: path };
+  } finally {
+    draft.discard();
+  }
+}
+
+async function makeStore(dataDir: string, masterKeyFile: string): Promise<Initialised> {
   const key = real(masterKeyFile);
   if (`${key}${sep}`.startsWith(`${real(dataDir)}${sep}`)) {
     throw new Failure(
@@ -31,12 +54,13 @@ export async function initialise(dataDir: string, masterKeyFile: string): Promis
   return { dataDir, masterKeyFile, madeKeyFile };
 }
 
-export function reportInitialised({ dataDir, masterKeyFile, madeKeyFile }: Initialised, output: Output): void {
+export function reportInitialised({ dataDir, masterKeyFile, madeKeyFile, configFile }: Initialised, output: Output): void {
   output.result(
-    { data_dir: dataDir, master_key_file: masterKeyFile, made_key_file: madeKeyFile },
+    { data_dir: dataDir, master_key_file: masterKeyFile, made_key_file: madeKeyFile, config_file: configFile },
     [
       madeKeyFile ? `made the master key file ${masterKeyFile}` : `used the master key file ${masterKeyFile}`,
       `made the key store ${dataDir}`,
+      ...(configFile === undefined ? [] : [`made the configuration file ${configFile}`]),
     ].join('\n'),
   );
   output.note('back the master key file up, apart from the data directory: without it nothing can be decrypted');
