@@ -31,7 +31,7 @@ export class Installation {
   private readonly directory = mkdtempSync(join(tmpdir(), 'kms-users-'));
 
   constructor() {
-    const parts = [...PARTS, ...packages(['msgpackr', 'pino', 'yaml', 'zod'])];
+    const parts = [...PARTS, ...packages(['msgpackr', 'node-gyp-build', 'pino', 'yaml', 'zod'])];
     for (const part of parts) cpSync(part, join(this.directory, part), { recursive: true, dereference: true });
     execFileSync('chmod', ['-R', 'a+rX', this.directory]);
   }
