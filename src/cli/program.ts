@@ -126,6 +126,7 @@ function addAlone(program: Command, act: Act, output: Output): void {
     .option('--client-certificates <names>', 'certificates that may encrypt and decrypt, as CN:app or URI:spiffe://…')
     .option('--admin-certificates <names>', 'certificates that may do everything')
     .option('--auditor-certificates <names>', 'certificates that may read states and lists')
+    .option('--narrowed <identities>', 'what a user or certificate is for, as "uid:1000 own" or "cert:CN:app thread:chat/"')
     .option('--allow-unauthenticated-loopback', 'admit TCP peers on loopback that nothing identifies')
     .option('--unauthenticated-loopback-roles <roles>', 'as these instead of client')
     .option('--oidc-issuer <issuer>', 'take JWTs that this issuer signed')

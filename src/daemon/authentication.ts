@@ -2,7 +2,7 @@ import type { X509Certificate } from 'node:crypto';
 import { KmsError } from '../errors.js';
 import type { Peer } from '../native.js';
 import type { OidcConfig } from './config/oidc.js';
-import { type Access, ANONYMOUS, type Identity, identify, isLoopback } from './identity.js';
+import { type Access, ANONYMOUS, type Identity, identify, isLoopback, narrowedBy } from './identity.js';
 import type { Log } from './log.js';
 import { Issuer, isJwt } from './oidc/issuer.js';
 import { identityOf, isExpired } from './tls/certificates.js';
@@ -51,16 +51,18 @@ export class Authentication {
    */
   ofPeer({ uid, address }: Peer, isTls = false): Identity | undefined {
     const known = identify(uid, this.ownUid, this.access);
-    if (known !== undefined || address === '') return known;
+    if (known !== undefined || address === '') return known && narrowedBy(this.access.narrowed, known);
     const { unauthenticatedLoopbackRoles: roles } = this.access;
-    if (roles.length > 0 && isLoopback(address)) return { actor: 'loopback', roles: new Set(roles) };
+    if (roles.length > 0 && isLoopback(address)) {
+      return narrowedBy(this.access.narrowed, { actor: 'loopback', roles: new Set(roles) });
+    }
     return this.knowsTokens || (isTls && this.knowsCertificates) ? ANONYMOUS : undefined;
   }
 
   /** The identity of a certificate that was verified; undefined if it names nobody we know, or not any more. */
   ofCertificate(certificate: X509Certificate): Identity | undefined {
     const identity = identityOf(certificate, this.access);
-    return identity !== undefined && !isExpired(identity) ? identity : undefined;
+    return identity !== undefined && !isExpired(identity) ? narrowedBy(this.access.narrowed, identity) : undefined;
   }
 
   /** Whether anybody beyond this machine could say who he is. */

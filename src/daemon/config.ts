@@ -35,6 +35,7 @@ export interface DaemonFlags {
   tlsClientCaFile?: string | undefined;
   tlsCrlFile?: string | undefined;
   clientCertificates?: string | undefined;
+  narrowed?: string | undefined;
   adminCertificates?: string | undefined;
   auditorCertificates?: string | undefined;
   unauthenticatedLoopbackRoles?: string | undefined;
@@ -154,8 +155,18 @@ export function resolveConfig(flags: DaemonFlags, env: NodeJS.ProcessEnv): Daemo
       '--master-key-file: no master key is given; make one with `progressdb-kms init --master-key-file FILE`, or use --dev to try things out',
     );
   }
-  const { group, masterKeyHex, allowedUids, adminUids, auditorUids, requestsPerSecond, bytesPerSecond, burstMs, ...same } =
-    values;
+  const {
+    group,
+    masterKeyHex,
+    allowedUids,
+    adminUids,
+    auditorUids,
+    requestsPerSecond,
+    bytesPerSecond,
+    burstMs,
+    narrowed,
+    ...same
+  } = values;
   const { clientCertificates, adminCertificates, auditorCertificates } = values;
   return {
     ...same,
@@ -174,6 +185,7 @@ export function resolveConfig(flags: DaemonFlags, env: NodeJS.ProcessEnv): Daemo
       allowedUids,
       adminUids,
       auditorUids,
+      narrowed: new Map(narrowed),
       certificates: { client: clientCertificates, admin: adminCertificates, auditor: auditorCertificates },
       unauthenticatedLoopbackRoles: values.allowUnauthenticatedLoopback ? values.unauthenticatedLoopbackRoles : [],
     },

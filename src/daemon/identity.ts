@@ -1,6 +1,14 @@
 import type { Role } from '../wire/frames.js';
 
-/** Who may call, by uid. */
+/** What an identity is for, where that is less than all threads and keys. */
+export interface Narrowing {
+  /** Only keys of threads whose id begins with one of these. */
+  threadPrefixes?: readonly string[];
+  /** Only keys that it made itself. */
+  own?: boolean;
+}
+
+/** Who may call. */
 export interface Access {
   /** May create keys, encrypt and decrypt. */
   allowedUids: readonly number[];
@@ -10,19 +18,17 @@ export interface Access {
   auditorUids: readonly number[];
   /** Names of client certificates, by what they may; see `certificateNames`. */
   certificates?: Readonly<Record<Role, readonly string[]>>;
+  /** Of identities by uid or certificate, by their actors. */
+  narrowed?: ReadonlyMap<string, Narrowing>;
   /** What TCP peers on loopback may that nothing else identifies; usually nothing. */
   unauthenticatedLoopbackRoles: readonly Role[];
 }
 
 /** A caller the daemon knows. */
-export interface Identity {
+export interface Identity extends Narrowing {
   /** How records and logs name it. */
   actor: string;
   roles: ReadonlySet<Role>;
-  /** Only keys of threads whose id begins with one of these. */
-  threadPrefixes?: readonly string[];
-  /** Only keys that it made itself. */
-  own?: boolean;
 }
 
 /** Admitted, and nobody until a token says who: may only be greeted and asked after its health. */
@@ -57,9 +63,18 @@ export function isLoopback(address: string): boolean {
   return address === '::1' || address.startsWith('127.');
 }
 
+/** Who is narrowed is a client and nothing more: the other roles are for all keys. */
+export function narrowedBy(narrowed: Access['narrowed'], identity: Identity): Identity {
+  const to = narrowed?.get(identity.actor);
+  if (to === undefined) return identity;
+  return { ...identity, ...to, roles: new Set(may(identity, 'client') ? ['client'] : []) };
+}
+
 /** Whether one may exactly what the other may, under the same name. */
 export function isSame(a: Identity, b: Identity): boolean {
-  return a.actor === b.actor && a.roles.size === b.roles.size && [...a.roles].every((role) => b.roles.has(role));
+  const content = ({ actor, roles, threadPrefixes, own }: Identity) =>
+    JSON.stringify([actor, [...roles].sort(), threadPrefixes, own === true]);
+  return content(a) === content(b);
 }
 
 /** Whether the identity may do what needs `least`; admin may everything, client and auditor do not include each other. */

@@ -89,6 +89,25 @@ for (const [endpoint, rule] of REFUSED) {
   });
 }
 
+const NARROWINGS = [
+  'uid:1',
+  'uid:x own',
+  'token:0123456789abcdef own',
+  'cert:CN:a prefix:b',
+  'uid:1 thread:',
+  'uid:1 thread:a b',
+];
+for (const narrowing of NARROWINGS) {
+  test(`an identity is not narrowed by ${narrowing}`, (t) => {
+    const config = configFile(t, `auth: {narrowed: ["${narrowing}"]}`);
+    t.throws(() => showConfig({ config }, {}), { message: /1: auth\.narrowed: must be an identity and what it is for/ });
+  });
+}
+
+test('an identity is narrowed once', (t) => {
+  t.throws(() => showConfig({ narrowed: 'uid:1 own,uid:1 thread:a' }, {}), { message: /must name each identity once/ });
+});
+
 const HALF: Array<[yaml: string, rule: string]> = [
   ['tls: {cert_file: /c}', 'tls.cert_file: means nothing without tls.key_file'],
   ['tls: {key_file: /k}', 'tls.key_file: means nothing without tls.cert_file'],

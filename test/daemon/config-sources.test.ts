@@ -48,6 +48,7 @@ const SAMPLES: Record<Name, Array<[text: string, shown: unknown]>> = {
   oidcAuditorSubjects: [1, 2, 3].map((n) => [`s${n}`, [`s${n}`]]),
   oidcRolesClaim: [1, 2, 3].map((n) => [`r${n}.roles`, `r${n}.roles`]),
   oidcPrefixesClaim: [1, 2, 3].map((n) => [`https://p${n}/threads`, `https://p${n}/threads`]),
+  narrowed: [1, 2, 3].map((n) => [`uid:${n} own`, [`uid:${n} own`]]),
   cachedKeys: [1, 2, 3].map((n) => [`${n}`, n]),
   keptContexts: [1, 2, 3].map((n) => [`${n}`, n]),
   contextIdleMs: [1, 2, 3].map((n) => [`${n}`, n]),

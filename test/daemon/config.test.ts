@@ -11,7 +11,14 @@ test('the defaults: compatibility socket, data dir beside us, strict, initialisi
   t.true(config.strict);
   t.true(config.initialise);
   const certificates = { client: [], admin: [], auditor: [] };
-  t.deepEqual(config.access, { allowedUids: [], adminUids: [], auditorUids: [], certificates, unauthenticatedLoopbackRoles: [] });
+  t.deepEqual(config.access, {
+    allowedUids: [],
+    adminUids: [],
+    auditorUids: [],
+    certificates,
+    narrowed: new Map(),
+    unauthenticatedLoopbackRoles: [],
+  });
   t.is(config.tls, undefined);
   t.is(config.socketGroup, undefined);
   t.deepEqual(config.endpoints, []);

@@ -114,6 +114,8 @@ export function effective(flags: DaemonFlags, env: NodeJS.ProcessEnv): Effective
     const row = { key: titleOf(name), source: sourceOf(name), live };
     if (name === 'socket') return { ...row, value: shownValue(socket.path), source: socket.source };
     if (name === 'endpoint') return { ...row, value: endpoints.map(written), source: sourcesOf(endpoints) };
+    // As it was written; what it comes to is no text.
+    if (name === 'narrowed') return { ...row, value: [settings.get(name)?.[0]?.given ?? []].flat() };
     return { ...row, value: secret && values[name] !== undefined ? '(set)' : shownValue(values[name]) };
   });
   if (file !== undefined) shown.unshift({ key: '--config', value: String(file.given), source: file.source, live: false });

@@ -20,6 +20,7 @@ import {
   hexKey,
   keyFile,
   level,
+  narrowings,
   path,
   roles,
   socket,
@@ -98,6 +99,7 @@ export const SCHEMA = z.object({
   auditorCertificates: certificateNames
     .default([])
     .register(PLACES, { yaml: ['auth.auditor_certificates'], flag: 'auditor-certificates', live: true }),
+  narrowed: narrowings.default([]).register(PLACES, { yaml: ['auth.narrowed'], flag: 'narrowed', live: true }),
   oidcIssuer: issuer.optional().register(PLACES, { yaml: ['oidc.issuer'], flag: 'oidc-issuer', live: true }),
   oidcAudience: audiences.default([]).register(PLACES, { yaml: ['oidc.audience'], flag: 'oidc-audience', live: true }),
   oidcJwksFile: path.optional().register(PLACES, { yaml: ['oidc.jwks_file'], flag: 'oidc-jwks-file', live: true }),

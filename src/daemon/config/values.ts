@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { z } from 'zod';
-import { KEY_BYTES } from '../../limits.js';
-import { NO_UID, OVERFLOW_UID } from '../identity.js';
+import { KEY_BYTES, MAX_THREAD_PREFIXES, THREAD_ID_PATTERN } from '../../limits.js';
+import { type Narrowing, NO_UID, OVERFLOW_UID } from '../identity.js';
 import { type HostPort, type NoEndpoint, parseEndpoint } from './endpoint.js';
 
 /** sun_path of a Unix address has 108 bytes on Linux, 104 elsewhere, one of them the closing zero. */
@@ -63,6 +63,25 @@ const CERTIFICATE_NAMES = 'must be names of certificates, as CN:app, DNS:app.int
 export const certificateNames = list.pipe(
   z.array(z.string().regex(/^(CN|DNS|URI|email):[^\p{Cc}\s"]{1,256}$/u, CERTIFICATE_NAMES)),
 );
+
+const NARROWING = 'must be an identity and what it is for, as "uid:1000 own" or "cert:CN:app thread:chat/ thread:mail/"';
+
+/** `own`, and beginnings of thread ids behind `thread:`. */
+function narrowingOf(text: string, context: z.RefinementCtx): [actor: string, to: Narrowing] {
+  const [actor = '', ...words] = text.split(/\s+/);
+  const threadPrefixes = words.filter((word) => word.startsWith('thread:')).map((word) => word.slice('thread:'.length));
+  const isWhole = words.length > 0 && words.every((word) => word === 'own' || word.startsWith('thread:'));
+  const areIds = threadPrefixes.length <= MAX_THREAD_PREFIXES && threadPrefixes.every((prefix) => THREAD_ID_PATTERN.test(prefix));
+  if (!/^(uid:\d+|cert:.+|loopback)$/.test(actor) || !isWhole || !areIds) {
+    context.addIssue({ code: 'custom', message: NARROWING });
+    return z.NEVER;
+  }
+  return [actor, { ...(threadPrefixes.length > 0 && { threadPrefixes }), ...(words.includes('own') && { own: true }) }];
+}
+
+export const narrowings = list
+  .pipe(z.array(z.string().transform(narrowingOf)))
+  .refine((all) => new Set(all.map(([actor]) => actor)).size === all.length, 'must name each identity once');
 
 const endpoint = z.string().transform((text, context): HostPort => {
   const found = parseEndpoint(text);
