@@ -72,9 +72,9 @@ export function narrowedBy(narrowed: Access['narrowed'], identity: Identity): Id
 
 /** Whether one may exactly what the other may, under the same name. */
 export function isSame(a: Identity, b: Identity): boolean {
-  const content = ({ actor, roles, threadPrefixes, own }: Identity) =>
-    JSON.stringify([actor, [...roles].sort(), threadPrefixes, own === true]);
-  return content(a) === content(b);
+  if (a.actor !== b.actor || (a.own === true) !== (b.own === true) || a.roles.size !== b.roles.size) return false;
+  for (const role of a.roles) if (!b.roles.has(role)) return false;
+  return a.threadPrefixes === b.threadPrefixes || a.threadPrefixes?.join() === b.threadPrefixes?.join();
 }
 
 /** Whether the identity may do what needs `least`; admin may everything, client and auditor do not include each other. */

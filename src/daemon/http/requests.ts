@@ -67,7 +67,7 @@ export async function answer(context: Context, request: IncomingMessage, respons
     const known = asKmsError(error);
     outcome = known.code;
     // What is refused before anybody had a turn counts as well, and is refused as late.
-    if (isLimited && !share.isOwned) await turnOf(context.account(), context.refusalDelay).catch(() => {});
+    if (isLimited && !share.isOwned) await turnOf(context.account(), context.refusalDelay)?.catch(() => {});
     refuse(exchange, known);
   } finally {
     watch.end(followed, outcome);
@@ -125,7 +125,8 @@ async function operate(
   authorise(caller, route.op);
   const account = service.accounts.of(caller);
   share.belongTo(account);
-  await turnOf(account, refusalDelay);
+  const turn = turnOf(account, refusalDelay);
+  if (turn !== undefined) await turn;
   // Nobody would say so later: it was closed before anything listened.
   if (request.socket.destroyed) throw new KmsError('INVALID_ARGUMENT', 'the request was cut off');
   const run = async (members: object) => {
@@ -154,11 +155,13 @@ async function operate(
   });
 }
 
-/**
- * Waits for the turn of a request at its identity's rate. Throws OverRate, late: whoever asks again at once must not get through
- * more refusals than the rate would have given it answers.
- */
-async function turnOf(account: Account, refusalDelay: () => number): Promise<void> {
+/** The turn of a request at its identity's rate; undefined where there is none to wait for. Rejects as `waitForTurn`. */
+function turnOf(account: Account, refusalDelay: () => number): Promise<void> | undefined {
+  return account.bucket.isLimited ? waitForTurn(account, refusalDelay) : undefined;
+}
+
+/** Rejects with OverRate, late: whoever asks again at once must not get through more refusals than its rate has answers. */
+async function waitForTurn(account: Account, refusalDelay: () => number): Promise<void> {
   try {
     const wait = account.bucket.take(performance.now());
     if (wait > 0) await delay(wait, undefined, { ref: false });
