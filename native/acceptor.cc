@@ -46,6 +46,8 @@ struct Waiting {
   Listener* listener = nullptr;
   int fd = -1;
   Peer peer;
+  // What onPeer returned.
+  uint32_t mark = 0;
   uint64_t deadline = 0;
 };
 
@@ -65,9 +67,9 @@ struct Listener {
   bool closed = false;
 };
 
-// Calls events[name](…); true if it returned true. What it throws is an uncaught exception, as in any event handler.
-// `reached` is false if JavaScript did not run at all, as in a worker that is being ended.
-bool call(Listener& listener, const char* name, size_t argc, const napi_value* argv, bool* reached = nullptr) {
+// Calls events[name](…); true, and `number` is it, if it returned one. What it throws is an uncaught exception, as in any
+// event handler. `reached` is false if JavaScript did not run at all, as in a worker that is being ended.
+bool call(Listener& listener, const char* name, size_t argc, const napi_value* argv, uint32_t* number, bool* reached = nullptr) {
   napi_env env = listener.env;
   napi_value events = nullptr, function = nullptr, result = nullptr;
   napi_get_reference_value(env, listener.events, &events);
@@ -78,8 +80,7 @@ bool call(Listener& listener, const char* name, size_t argc, const napi_value* a
     if (napi_get_and_clear_last_exception(env, &error) == napi_ok) napi_fatal_exception(env, error);
     return false;
   }
-  bool truth = false;
-  return napi_get_value_bool(env, result, &truth) == napi_ok && truth;
+  return napi_get_value_uint32(env, result, number) == napi_ok;
 }
 
 class Scope {
@@ -92,25 +93,29 @@ class Scope {
   napi_handle_scope scope_ = nullptr;
 };
 
-bool admitted(Listener& listener, const Peer& peer) {
+bool admitted(Listener& listener, const Peer& peer, uint32_t* mark) {
   const Scope scope(listener.env);
   const napi_value argument = peerObject(listener.env, peer);
-  return call(listener, "onPeer", 1, &argument);
+  return call(listener, "onPeer", 1, &argument, mark);
 }
 
-void gone(Listener& listener, const Peer& peer) {
+void gone(Listener& listener, const Peer& peer, uint32_t mark) {
   const Scope scope(listener.env);
-  const napi_value argument = peerObject(listener.env, peer);
-  call(listener, "onGone", 1, &argument);
+  napi_value argv[2] = {peerObject(listener.env, peer), nullptr};
+  napi_create_uint32(listener.env, mark, &argv[1]);
+  uint32_t ignored;
+  call(listener, "onGone", 2, argv, &ignored);
 }
 
-void handOver(Listener& listener, int fd, const Peer& peer, uint8_t firstByte) {
+void handOver(Listener& listener, int fd, const Peer& peer, uint32_t mark, uint8_t firstByte) {
   const Scope scope(listener.env);
-  napi_value argv[3] = {nullptr, peerObject(listener.env, peer), nullptr};
+  napi_value argv[4] = {nullptr, peerObject(listener.env, peer), nullptr, nullptr};
   napi_create_int32(listener.env, fd, &argv[0]);
   napi_create_uint32(listener.env, firstByte, &argv[2]);
+  napi_create_uint32(listener.env, mark, &argv[3]);
+  uint32_t ignored;
   bool reached = true;
-  call(listener, "onReady", 3, argv, &reached);
+  call(listener, "onReady", 4, argv, &ignored, &reached);
   if (!reached) close(fd);
 }
 
@@ -150,8 +155,9 @@ int dismiss(Waiting* one) {
 void drop(Waiting* one) {
   Listener& listener = *one->listener;
   const Peer peer = one->peer;
+  const uint32_t mark = one->mark;
   close(dismiss(one));
-  gone(listener, peer);
+  gone(listener, peer, mark);
 }
 
 void onReadable(uv_poll_t* handle, int status, int events) {
@@ -166,25 +172,27 @@ void onReadable(uv_poll_t* handle, int status, int events) {
   }
   Listener& listener = *one->listener;
   const Peer peer = one->peer;
-  handOver(listener, dismiss(one), peer, byte);
+  const uint32_t mark = one->mark;
+  handOver(listener, dismiss(one), peer, mark, byte);
 }
 
-void await(Listener& listener, int fd, const Peer& peer) {
+void await(Listener& listener, int fd, const Peer& peer, uint32_t mark) {
   uint8_t byte = 0;
   if (peek(fd, &byte) == Peek::Byte) {
-    handOver(listener, fd, peer, byte);
+    handOver(listener, fd, peer, mark, byte);
     return;
   }
   auto* const one = new Waiting();
   one->listener = &listener;
   one->fd = fd;
   one->peer = peer;
+  one->mark = mark;
   one->deadline = uv_now(listener.poll.loop) + listener.timeoutMs;
   one->poll.data = one;
   if (uv_poll_init(listener.poll.loop, &one->poll, fd) != 0) {
     delete one;
     close(fd);
-    gone(listener, peer);
+    gone(listener, peer, mark);
     return;
   }
   listener.waiting.push_back(one);
@@ -212,8 +220,9 @@ void onConnection(uv_poll_t* handle, int status, int) {
       }
       return;
     }
-    if (admitted(listener, peer) && !listener.closed) {
-      await(listener, fd, peer);
+    uint32_t mark = 0;
+    if (admitted(listener, peer, &mark) && !listener.closed) {
+      await(listener, fd, peer, mark);
     } else {
       close(fd);
     }

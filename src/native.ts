@@ -42,12 +42,15 @@ export interface Peer {
 
 /** Calls of an acceptor; all run on the event loop. */
 export interface AcceptorEvents {
-  /** A connection came; false closes it before a byte is read. */
-  onPeer(peer: Peer): boolean;
+  /**
+   * A connection came; undefined closes it before a byte is read. A number (of 32 bits, unsigned) admits it, and comes with
+   * whatever is said of it later: nothing else tells it from all others, since two of them may have the same peer.
+   */
+  onPeer(peer: Peer): number | undefined;
   /** Its first byte is known (still unread). The callee owns `fd` from here. */
-  onReady(fd: number, peer: Peer, firstByte: number): void;
+  onReady(fd: number, peer: Peer, firstByte: number, mark: number): void;
   /** An admitted connection went away, or said nothing in time, before `onReady`. */
-  onGone(peer: Peer): void;
+  onGone(peer: Peer, mark: number): void;
 }
 
 export interface Acceptor {

@@ -213,33 +213,25 @@ export class Listener {
 
   private events(door: Door): AcceptorEvents {
     const { authentication } = this.service;
-    /** TCP peers that came as nobody and have not spoken yet, by their end of the connection, which is nobody else's meanwhile. */
-    const nobodies = new Set<string>();
-    const endOf = ({ address, port }: Peer) => `${address} ${port}`;
-    // Under which uid a peer is counted is settled when it comes: the configuration may change before it speaks or goes.
-    const counted = (peer: Peer) => (nobodies.delete(endOf(peer)) ? NO_UID : peer.uid);
     return {
-      onPeer: (peer) =>
-        this.guarded(() => {
-          const identity = authentication.ofPeer(peer, door.handshakes !== undefined);
-          if (!this.admit(peer, identity)) return false;
-          if (identity === ANONYMOUS) nobodies.add(endOf(peer));
-          return true;
-        }) ?? false,
-      onReady: (fd, peer, firstByte) => this.guarded(() => this.ready(fd, peer, counted(peer), firstByte, door)),
-      onGone: (peer) => this.guarded(() => this.admission.release(counted(peer))),
+      // Under which uid a peer is counted is settled when it comes: the configuration may change before it speaks or goes.
+      onPeer: (peer) => this.guarded(() => this.admit(peer, authentication.ofPeer(peer, door.handshakes !== undefined))),
+      onReady: (fd, peer, firstByte, counted) => this.guarded(() => this.ready(fd, peer, counted, firstByte, door)),
+      onGone: (_, counted) => this.guarded(() => this.admission.release(counted)),
     };
   }
 
-  /** Nobodies share one count, whatever their uids: there may be thousands of those. */
-  private admit(peer: Peer, identity: Identity | undefined): boolean {
-    const { uid, pid, address } = peer;
-    const reason =
-      identity === undefined ? 'this uid is not configured' : this.admission.admit(identity === ANONYMOUS ? NO_UID : uid);
-    if (reason === undefined) return true;
+  /**
+   * The uid under which it is counted; undefined if it is refused. Nobodies share one count, whatever their uids: there may be
+   * thousands of those.
+   */
+  private admit({ uid, pid, address }: Peer, identity: Identity | undefined): number | undefined {
+    const counted = identity === ANONYMOUS ? NO_UID : uid;
+    const reason = identity === undefined ? 'this uid is not configured' : this.admission.admit(counted);
+    if (reason === undefined) return counted;
     this.service.watch.counters.refused(identity === undefined ? 'peer' : 'connections');
     this.refused.note(() => ({ uid, ...(address === '' ? { pid } : { address }), reason }));
-    return false;
+    return undefined;
   }
 
   /** A peer that has spoken: over TLS it has said only that it wants to. */

@@ -17,7 +17,7 @@ const HEIR = `
   const { binding } = await import(${JSON.stringify(NATIVE)});
   const say = (word) => console.log(JSON.stringify(word));
   const acceptor = binding.listenFd(3, ${LONG_MS}, {
-    onPeer: () => true,
+    onPeer: () => 0,
     onReady: (fd, { uid }, firstByte) => {
       binding.closeFd(fd);
       acceptor.close();

@@ -1,9 +1,12 @@
 import { readSync } from 'node:fs';
+import { isDeepStrictEqual } from 'node:util';
 import { KmsError } from '../../dist/errors.js';
 import { binding, type Peer } from '../../dist/native.js';
 
 /** A time limit that no test reaches. */
 export const LONG_MS = 60_000;
+/** The largest there is. */
+const LAST_MARK = 0xffffffff;
 
 /** What an acceptor told of its peers, in order. */
 export class Told {
@@ -14,13 +17,14 @@ export class Told {
 
   constructor(private readonly admits = (_peer: Peer) => true) {}
 
-  onPeer(peer: Peer): boolean {
-    this.peers.push(peer);
+  onPeer(peer: Peer): number | undefined {
+    const place = this.peers.push(peer) - 1;
     this.wake();
-    return this.admits(peer);
+    return this.admits(peer) ? LAST_MARK - place : undefined;
   }
 
-  onReady(fd: number, peer: Peer, firstByte: number): void {
+  onReady(fd: number, peer: Peer, firstByte: number, mark: number): void {
+    this.check(peer, mark);
     const bytes = Buffer.alloc(16);
     const length = readSync(fd, bytes);
     this.ready.push({ peer, firstByte, unread: bytes.toString('latin1', 0, length) });
@@ -28,9 +32,14 @@ export class Told {
     this.wake();
   }
 
-  onGone(peer: Peer): void {
+  onGone(peer: Peer, mark: number): void {
+    this.check(peer, mark);
     this.gone.push(peer);
     this.wake();
+  }
+
+  private check(peer: Peer, mark: number): void {
+    if (!isDeepStrictEqual(this.peers[LAST_MARK - mark], peer)) throw new Error(`the mark ${mark} is of another peer`);
   }
 
   async until(holds: () => boolean): Promise<void> {
