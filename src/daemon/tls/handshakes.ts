@@ -62,7 +62,7 @@ interface UnderWay {
 export class Handshakes {
   private readonly server: Server;
   private material: Material;
-  /** By their end of the connection, which is nobody else's meanwhile: Node does not say which socket a secured one is of. */
+  /** By both ends of the connection, which only one that lives can have: Node does not say which socket a secured one is of. */
   private readonly underWay = new Map<string, UnderWay>();
 
   /** `withinMs` bounds the handshake, and then the wait for the first byte. */
@@ -101,10 +101,13 @@ export class Handshakes {
   /** Owns `fd` once it returns; throws before that if the descriptor cannot be used. `onSecured` is called once, later. */
   take(fd: number, onSecured: OnSecured): void {
     const socket = new Socket({ fd, readable: true, writable: true, allowHalfOpen: true });
-    const end = endOf(socket);
+    const ends = endsOf(socket);
     const one = { socket, material: this.material, onSecured };
-    this.underWay.set(end, one);
-    socket.on('close', () => this.settle(end, one, undefined));
+    socket.on('close', () => this.settle(ends, one, undefined));
+    const dead = this.underWay.get(ends);
+    // Of what the other side has reset meanwhile bytes may still be there to be read, which are no newcomer's words.
+    if (dead !== undefined) this.giveUp(ends, dead);
+    this.underWay.set(ends, one);
     this.server.emit('connection', socket);
   }
 
@@ -114,8 +117,8 @@ export class Handshakes {
   }
 
   private onSecure(socket: TLSSocket): void {
-    const end = endOf(socket);
-    const one = this.underWay.get(end);
+    const ends = endsOf(socket);
+    const one = this.underWay.get(ends);
     if (one === undefined) {
       socket.destroy();
       return;
@@ -131,7 +134,7 @@ export class Handshakes {
       socket.off('end', giveUp);
       socket.pause();
       socket.unshift(bytes);
-      this.settle(end, one, { socket, firstByte: bytes[0]!, ...this.certified(socket, one) });
+      this.settle(ends, one, { socket, firstByte: bytes[0]!, ...this.certified(socket, one) });
     });
   }
 
@@ -143,13 +146,18 @@ export class Handshakes {
     return { certificate, chain, fault: material === this.material ? '' : this.whyNotTrusted(chain) };
   }
 
-  private settle(end: string, one: UnderWay, secured: Secured | undefined): void {
-    if (this.underWay.get(end) !== one) return;
-    this.underWay.delete(end);
+  private giveUp(ends: string, one: UnderWay): void {
+    one.socket.destroy();
+    this.settle(ends, one, undefined);
+  }
+
+  private settle(ends: string, one: UnderWay, secured: Secured | undefined): void {
+    if (this.underWay.get(ends) !== one) return;
+    this.underWay.delete(ends);
     one.onSecured(secured);
   }
 }
 
-function endOf({ remoteAddress, remotePort }: Socket): string {
-  return `${remoteAddress} ${remotePort}`;
+function endsOf({ localAddress, localPort, remoteAddress, remotePort }: Socket): string {
+  return [localAddress, localPort, remoteAddress, remotePort].join(' ');
 }
