@@ -1,5 +1,6 @@
 #include <node_api.h>
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -9,6 +10,8 @@
 namespace kms {
 
 namespace {
+
+constexpr napi_type_tag kTrustTag = {0x6b6d732d74727573, 0x742d312d6f70656e};
 
 bool readBytes(napi_env env, napi_value value, Bytes* bytes) {
   uint8_t* data = nullptr;
@@ -28,19 +31,44 @@ bool readChain(napi_env env, napi_value value, std::vector<Bytes>* chain) {
   return true;
 }
 
-// (chain, authorities, revoked)
-napi_value whyNotTrustedCall(napi_env env, napi_callback_info info) {
-  size_t argc = 3;
-  napi_value argv[3];
+napi_value refuse(napi_env env, void* data, const char* why) {
+  throwFailure(env, *static_cast<Environment*>(data), Failure(Status::InvalidArgument, why));
+  return nullptr;
+}
+
+// (authorities, revoked)
+napi_value openTrust(napi_env env, napi_callback_info info) {
+  size_t argc = 2;
+  napi_value argv[2];
   void* data = nullptr;
   napi_get_cb_info(env, info, &argc, argv, nullptr, &data);
-  std::vector<Bytes> chain;
   Bytes authorities, revoked;
-  if (!readChain(env, argv[0], &chain) || !readBytes(env, argv[1], &authorities) || !readBytes(env, argv[2], &revoked)) {
-    throwFailure(env, *static_cast<Environment*>(data), Failure(Status::InvalidArgument, "takes a chain, authorities and lists"));
-    return nullptr;
+  if (!readBytes(env, argv[0], &authorities) || !readBytes(env, argv[1], &revoked)) {
+    return refuse(env, data, "takes authorities and revocation lists");
   }
-  const std::string why = whyNotTrusted(chain, authorities, revoked);
+  std::unique_ptr<Trust> trust = Trust::open(authorities, revoked);
+  if (trust == nullptr) return refuse(env, data, "unreadable authority or revocation list");
+  napi_value handle = nullptr;
+  const auto release = [](napi_env, void* opened, void*) { delete static_cast<Trust*>(opened); };
+  if (napi_create_external(env, trust.get(), release, nullptr, &handle) != napi_ok) return nullptr;
+  napi_type_tag_object(env, handle, &kTrustTag);
+  static_cast<void>(trust.release());
+  return handle;
+}
+
+// (trust, chain)
+napi_value whyNotTrusted(napi_env env, napi_callback_info info) {
+  size_t argc = 2;
+  napi_value argv[2];
+  void *data = nullptr, *trust = nullptr;
+  napi_get_cb_info(env, info, &argc, argv, nullptr, &data);
+  std::vector<Bytes> chain;
+  bool isTrust = false;
+  if (napi_check_object_type_tag(env, argv[0], &kTrustTag, &isTrust) != napi_ok || !isTrust ||
+      napi_get_value_external(env, argv[0], &trust) != napi_ok || !readChain(env, argv[1], &chain)) {
+    return refuse(env, data, "takes what openTrust gave, and a chain");
+  }
+  const std::string why = static_cast<Trust*>(trust)->whyNot(chain);
   napi_value text = nullptr;
   napi_create_string_utf8(env, why.data(), why.size(), &text);
   return text;
@@ -53,10 +81,7 @@ napi_value firstNextUpdateCall(napi_env env, napi_callback_info info) {
   void* data = nullptr;
   napi_get_cb_info(env, info, &argc, &argument, nullptr, &data);
   Bytes revoked;
-  if (!readBytes(env, argument, &revoked)) {
-    throwFailure(env, *static_cast<Environment*>(data), Failure(Status::InvalidArgument, "takes revocation lists"));
-    return nullptr;
-  }
+  if (!readBytes(env, argument, &revoked)) return refuse(env, data, "takes revocation lists");
   napi_value seconds = nullptr;
   napi_create_int64(env, firstNextUpdate(revoked), &seconds);
   return seconds;
@@ -66,7 +91,8 @@ napi_value firstNextUpdateCall(napi_env env, napi_callback_info info) {
 
 napi_status defineCertificateCalls(napi_env env, napi_value exports, Environment* environment) {
   const napi_property_descriptor calls[] = {
-      {"whyNotTrusted", nullptr, whyNotTrustedCall, nullptr, nullptr, nullptr, napi_enumerable, environment},
+      {"openTrust", nullptr, openTrust, nullptr, nullptr, nullptr, napi_enumerable, environment},
+      {"whyNotTrusted", nullptr, whyNotTrusted, nullptr, nullptr, nullptr, napi_enumerable, environment},
       {"firstNextUpdate", nullptr, firstNextUpdateCall, nullptr, nullptr, nullptr, napi_enumerable, environment},
   };
   return napi_define_properties(env, exports, sizeof calls / sizeof *calls, calls);

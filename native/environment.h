@@ -35,7 +35,7 @@ napi_status defineHotCalls(napi_env env, napi_value exports, Environment* enviro
 napi_status definePoolCalls(napi_env env, napi_value exports, Environment* environment);
 // parseRecord, parseKeyring: the strict readers of what is on disk.
 napi_status defineDocumentCalls(napi_env env, napi_value exports, Environment* environment);
-// whyNotTrusted, firstNextUpdate: a client's certificate against authorities and revocation lists, and how long those hold.
+// openTrust, whyNotTrusted, firstNextUpdate: a client's certificate against authorities and revocation lists, and how long those hold.
 napi_status defineCertificateCalls(napi_env env, napi_value exports, Environment* environment);
 // listenUnix, listenTcp, holdUnix, listenFd, peerOf, closeFd, notifyManager: sockets, and who is at the other end.
 napi_status defineListenCalls(napi_env env, napi_value exports, Environment* environment);

@@ -6,6 +6,9 @@ import type { KeyMeta, KeyringDocument } from './store/key-store.js';
 
 /** An unwrapped key in the native arena: slot and generation in one opaque number. Stale ones are refused, never reused. */
 export type Handle = number;
+declare const trust: unique symbol;
+/** Authorities and revocation lists, read. */
+export type Trust = { readonly [trust]: never };
 /** A namespace of keys in the arena; one per opened store. 0 is none. */
 export type Space = number;
 
@@ -226,11 +229,10 @@ export interface Binding {
   wipe(secret: Uint8Array): void;
 
   // Certificates
-  /**
-   * Why a client's chain (DER, its own certificate first) does not lead to one of the authorities now; `''` if it does. With
-   * revocation lists, every issuer must have one in force. Both are PEM.
-   */
-  whyNotTrusted(chain: readonly Uint8Array[], authorities: Uint8Array, revoked: Uint8Array): string;
+  /** Both are PEM. With revocation lists, every issuer of a chain must have one in force. INVALID_ARGUMENT if one cannot be read. */
+  openTrust(authorities: Uint8Array, revoked: Uint8Array): Trust;
+  /** Why a client's chain (DER, its own certificate first) does not lead to one of the authorities now; `''` if it does. */
+  whyNotTrusted(trust: Trust, chain: readonly Uint8Array[]): string;
 
   /** When the first of the revocation lists (PEM) has to be replaced, in seconds since 1970; -1 if none says so. */
   firstNextUpdate(revoked: Uint8Array): number;

@@ -7,12 +7,11 @@
 
 #include <time.h>
 
-#include <memory>
 
 namespace kms {
 namespace {
 
-constexpr const char* kUnreadable = "unreadable certificate, authority or revocation list";
+constexpr const char* kUnreadable = "unreadable certificate";
 constexpr const char* kNoMemory = "out of memory";
 
 template <typename T, void (*kFree)(T*)>
@@ -67,21 +66,28 @@ bool addRevocationLists(X509_STORE* store, const Bytes& pem) {
 
 }  // namespace
 
-std::string whyNotTrusted(const std::vector<Bytes>& chain, Bytes authorities, Bytes revoked) {
+Trust::~Trust() { X509_STORE_free(store_); }
+
+std::unique_ptr<Trust> Trust::open(Bytes authorities, Bytes revoked) {
   ERR_clear_error();
-  const Store store(X509_STORE_new());
+  Store store(X509_STORE_new());
+  if (store == nullptr || !addAuthorities(store.get(), authorities) || !addRevocationLists(store.get(), revoked)) return nullptr;
+  return std::unique_ptr<Trust>(new Trust(store.release()));
+}
+
+std::string Trust::whyNot(const std::vector<Bytes>& chain) const {
+  ERR_clear_error();
   const Certificates intermediates(sk_X509_new_null());
   const Context context(X509_STORE_CTX_new());
-  if (store == nullptr || intermediates == nullptr || context == nullptr) return kNoMemory;
-  if (chain.empty() || !addAuthorities(store.get(), authorities) || !addRevocationLists(store.get(), revoked)) return kUnreadable;
-  const Certificate leaf = parse(chain[0]);
+  if (intermediates == nullptr || context == nullptr) return kNoMemory;
+  const Certificate leaf = chain.empty() ? nullptr : parse(chain[0]);
   if (leaf == nullptr) return kUnreadable;
   for (size_t i = 1; i < chain.size(); ++i) {
     Certificate one = parse(chain[i]);
     if (one == nullptr || sk_X509_push(intermediates.get(), one.get()) == 0) return kUnreadable;
     static_cast<void>(one.release());
   }
-  if (X509_STORE_CTX_init(context.get(), store.get(), leaf.get(), intermediates.get()) != 1) return kNoMemory;
+  if (X509_STORE_CTX_init(context.get(), store_, leaf.get(), intermediates.get()) != 1) return kNoMemory;
   X509_STORE_CTX_set_default(context.get(), "ssl_client");
   if (X509_verify_cert(context.get()) == 1) return "";
   return X509_verify_cert_error_string(X509_STORE_CTX_get_error(context.get()));

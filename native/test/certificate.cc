@@ -102,13 +102,17 @@ std::string revocations(const Party& by, long revoked, long nextUpdate) {
 
 Bytes bytes(const std::string& text) { return Bytes{reinterpret_cast<const uint8_t*>(text.data()), text.size()}; }
 
+constexpr const char* kUnreadable = "unreadable certificate";
+constexpr const char* kNoTrust = "no trust";
+
 std::string why(const std::vector<std::string>& chain, const std::string& authorities, const std::string& revoked = "") {
+  const std::unique_ptr<kms::Trust> trust = kms::Trust::open(bytes(authorities), bytes(revoked));
+  if (trust == nullptr) return kNoTrust;
   std::vector<Bytes> all;
   for (const std::string& one : chain) all.push_back(bytes(one));
-  return kms::whyNotTrusted(all, bytes(authorities), bytes(revoked));
+  return trust->whyNot(all);
 }
 
-constexpr const char* kUnreadable = "unreadable certificate, authority or revocation list";
 
 struct Ground {
   Party root, below, client, byBelow, old, server, other, namesake;
@@ -159,10 +163,10 @@ TEST("what cannot be read trusts nobody") {
   const Ground ground;
   const std::string root = pem(ground.root.certificate), client = der(ground.client.certificate);
   CHECK_EQUAL(why({}, root), kUnreadable);
-  CHECK_EQUAL(why({client}, ""), kUnreadable);
-  CHECK_EQUAL(why({client}, "root"), kUnreadable);
-  CHECK_EQUAL(why({client}, root + root.substr(0, root.size() / 2)), kUnreadable);
-  CHECK_EQUAL(why({client}, root, "none"), kUnreadable);
+  CHECK_EQUAL(why({client}, ""), kNoTrust);
+  CHECK_EQUAL(why({client}, "root"), kNoTrust);
+  CHECK_EQUAL(why({client}, root + root.substr(0, root.size() / 2)), kNoTrust);
+  CHECK_EQUAL(why({client}, root, "none"), kNoTrust);
   CHECK_EQUAL(why({client + "x"}, root), kUnreadable);
   CHECK_EQUAL(why({client, "x"}, root), kUnreadable);
   for (size_t length = 0; length < client.size(); length++) CHECK(why({client.substr(0, length)}, root) != "");

@@ -1,7 +1,7 @@
 import { constants, type X509Certificate } from 'node:crypto';
 import { Socket } from 'node:net';
 import { createServer, type Server, type TLSSocket, type TlsOptions } from 'node:tls';
-import { binding } from '../../native.js';
+import { binding, type Trust } from '../../native.js';
 import { chainOf } from './certificates.js';
 import { type Material, revocationLists } from './files.js';
 
@@ -35,6 +35,10 @@ function optionsOf({ certificate, key, authorities, revoked }: Material): TlsOpt
   };
 }
 
+function trustOf({ authorities, revoked }: Material): Trust | undefined {
+  return authorities.length > 0 ? binding.openTrust(authorities, revoked) : undefined;
+}
+
 /** A connection whose handshake is done, and that has said something, which is still to be read. */
 export interface Secured {
   socket: TLSSocket;
@@ -62,6 +66,8 @@ interface UnderWay {
 export class Handshakes {
   private readonly server: Server;
   private material: Material;
+  /** What `material` says of clients; undefined where there are no authorities. */
+  private trust: Trust | undefined;
   /** By both ends of the connection, which only one that lives can have: Node does not say which socket a secured one is of. */
   private readonly underWay = new Map<string, UnderWay>();
 
@@ -72,6 +78,7 @@ export class Handshakes {
     onFailed: (why: string) => void,
   ) {
     this.material = material;
+    this.trust = trustOf(material);
     this.server = createServer({
       ...optionsOf(material),
       requestCert: true,
@@ -89,13 +96,15 @@ export class Handshakes {
 
   /** For connections from now on. */
   replace(material: Material): void {
+    const trust = trustOf(material);
     this.server.setSecureContext(optionsOf(material));
     this.material = material;
+    this.trust = trust;
   }
 
   /** By the authorities and revocation lists of now; `''` for a chain that is trusted. */
   whyNotTrusted(chain: readonly Uint8Array[]): string {
-    return binding.whyNotTrusted(chain, this.material.authorities, this.material.revoked);
+    return this.trust === undefined ? 'no authority' : binding.whyNotTrusted(this.trust, chain);
   }
 
   /** Owns `fd` once it returns; throws before that if the descriptor cannot be used. `onSecured` is called once, later. */
