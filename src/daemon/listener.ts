@@ -50,6 +50,8 @@ interface Held {
   peerNow(): Identity | undefined;
   /** Whether what its handshake rested on still holds. */
   isTrusted(): boolean;
+  /** A new reading of the configuration has made its peer somebody else. */
+  isOver: boolean;
   /** In which it was nobody. */
   sweeps: number;
 }
@@ -145,7 +147,8 @@ export class Listener {
     if (material !== undefined) for (const one of this.handshakes) one.replace(material);
     this.material = material;
     for (const [connection, held] of this.connections) {
-      if (!this.isCurrent(connection, held) || !held.isTrusted()) connection.finish();
+      held.isOver = !this.isCurrent(connection, held) || !held.isTrusted();
+      if (held.isOver) connection.finish();
     }
   }
 
@@ -261,7 +264,7 @@ export class Listener {
         return;
       }
       const peerNow = () => this.service.authentication.ofPeer(peer);
-      this.serve({ fd }, firstByte, identity, door.hosts, { counted, peerNow, isTrusted: () => true, sweeps: 0 });
+      this.serve({ fd }, firstByte, identity, door.hosts, { counted, peerNow, isTrusted: () => true, isOver: false, sweeps: 0 });
     } catch (error) {
       binding.closeFd(fd);
       this.admission.release(counted);
@@ -284,6 +287,7 @@ export class Listener {
       counted,
       peerNow,
       isTrusted: () => certificate === undefined || handshakes.whyNotTrusted(chain) === '',
+      isOver: false,
       sweeps: 0,
     };
     const reason = identity === undefined ? fault || 'nobody' : this.recount(held, identity, named() !== undefined);
@@ -313,7 +317,8 @@ export class Listener {
       onKnown: (connection: Served) => this.known(connection),
       onClose: (connection: Served) => this.closed(connection),
     };
-    const isCurrent = () => isStill(identity, held);
+    // Asked for each request: who a peer is changes only by a reload, which says so, and when its certificate ends.
+    const isCurrent = () => !held.isOver && this.service.authentication.isCurrent(identity) !== false;
     const connection =
       firstByte === BINARY
         ? new Connection(source, this.service, this.buffers, identity, events)
