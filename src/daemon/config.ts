@@ -185,7 +185,7 @@ export function resolveConfig(flags: DaemonFlags, env: NodeJS.ProcessEnv): Daemo
       allowedUids,
       adminUids,
       auditorUids,
-      narrowed: new Map(narrowed),
+      narrowed: Object.fromEntries(narrowed),
       certificates: { client: clientCertificates, admin: adminCertificates, auditor: auditorCertificates },
       unauthenticatedLoopbackRoles: values.allowUnauthenticatedLoopback ? values.unauthenticatedLoopbackRoles : [],
     },

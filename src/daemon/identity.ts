@@ -19,7 +19,7 @@ export interface Access {
   /** Names of client certificates, by what they may; see `certificateNames`. */
   certificates?: Readonly<Record<Role, readonly string[]>>;
   /** Of identities by uid or certificate, by their actors. */
-  narrowed?: ReadonlyMap<string, Narrowing>;
+  narrowed?: Readonly<Record<string, Narrowing>>;
   /** What TCP peers on loopback may that nothing else identifies; usually nothing. */
   unauthenticatedLoopbackRoles: readonly Role[];
 }
@@ -65,7 +65,7 @@ export function isLoopback(address: string): boolean {
 
 /** Who is narrowed is a client and nothing more: the other roles are for all keys. */
 export function narrowedBy(narrowed: Access['narrowed'], identity: Identity): Identity {
-  const to = narrowed?.get(identity.actor);
+  const to = narrowed?.[identity.actor];
   if (to === undefined) return identity;
   return { ...identity, ...to, roles: new Set(may(identity, 'client') ? ['client'] : []) };
 }

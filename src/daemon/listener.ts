@@ -1,21 +1,18 @@
-import { chmodSync, chownSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
-import { KmsError } from '../errors.js';
 import { SWEEP_INTERVAL_MS } from '../limits.js';
-import { type Acceptor, type AcceptorEvents, binding, type Peer } from '../native.js';
+import { type AcceptorEvents, binding, type Peer } from '../native.js';
 import { Admission, KNOWN } from './admission.js';
 import { SharedBuffers } from './buffers.js';
-import { written } from './config/endpoint.js';
-import type { HostPort } from './config.js';
 import { Connection, type Source } from './connection.js';
 import type { Surface } from './counters.js';
+import { type Address, type Door, Doors } from './doors.js';
 import { HttpSurface } from './http/surface.js';
-import { type Access, ANONYMOUS, type Identity, isLoopback, isSame, NO_UID } from './identity.js';
+import { type Access, ANONYMOUS, type Identity, isSame, NO_UID } from './identity.js';
 import { Burst, errorFields } from './log.js';
 import type { Issuer } from './oidc/issuer.js';
 import type { Service } from './operations.js';
-import { type Expiries, expiriesOf, type Material } from './tls/files.js';
-import { Handshakes, type Secured } from './tls/handshakes.js';
+import type { Expiries, Material } from './tls/files.js';
+import type { Handshakes, Secured } from './tls/handshakes.js';
 import { refuse } from './tls/refusal.js';
 
 /** The first byte of the binary protocol: every frame is shorter than 16 MiB. */
@@ -50,31 +47,10 @@ interface Held {
   peerNow(): Identity | undefined;
   /** Whether what its handshake rested on still holds. */
   isTrusted(): boolean;
+  /** A new reading of the configuration has made its peer somebody else. */
+  isOver: boolean;
   /** In which it was nobody. */
   sweeps: number;
-}
-
-/** One listening socket. */
-interface Door {
-  /** What may stand in `Host`; undefined where no name leads there, or a certificate proves the name. */
-  hosts: ReadonlySet<string> | undefined;
-  /** Undefined where no TLS is spoken. */
-  handshakes: Handshakes | undefined;
-}
-
-export interface Address {
-  /** Listening sockets that were bound for us; with any of them `socket` is not bound. */
-  inherited: readonly number[];
-  socket: string | undefined;
-  /** The group that may connect, beside the owner. */
-  socketGroup: number | undefined;
-  endpoints: readonly HostPort[];
-}
-
-/** What may stand in the `Host` of a request to this endpoint. */
-function hostsOf(host: string, port: number): ReadonlySet<string> {
-  const names = [host.includes(':') ? `[${host}]` : host, 'localhost'];
-  return new Set(names.flatMap((name) => (port === 80 ? [name, `${name}:80`] : [`${name}:${port}`])));
 }
 
 /** The listening sockets: admit peers by who they are and within the limits, and hand those that speak to their protocol. */
@@ -84,16 +60,16 @@ export class Listener {
   private readonly buffers = new SharedBuffers();
   private readonly http: HttpSurface;
   private readonly refused: Burst;
-  private acceptors: Acceptor[] = [];
-  private readonly handshakes: Handshakes[] = [];
+  private readonly doors: Doors;
   private sweeper: NodeJS.Timeout | undefined;
   private whenEmpty: (() => void) | undefined;
 
   /** `material` is for the endpoints with TLS; it is not needed without. */
   constructor(
     private readonly service: Service,
-    private material?: Material,
+    material?: Material,
   ) {
+    this.doors = new Doors(service, material, (door) => this.events(door));
     this.http = new HttpSurface(service);
     this.refused = new Burst(service.log, 'warn', 'peer_refused');
   }
@@ -108,29 +84,20 @@ export class Listener {
   }
 
   tlsExpiries(): Partial<Expiries> {
-    return this.material === undefined ? {} : expiriesOf(this.material);
+    return this.doors.expiries();
   }
 
   heldBytes(): number {
     return this.service.accounts.held.bytes;
   }
 
-  /** The ports of the endpoints, in their order. Throws CONFLICT or what the system says if one cannot be had; none is left open then. */
-  start({ inherited, socket, socketGroup, endpoints }: Address): number[] {
-    const { firstByteMs } = this.service.timeouts;
+  /** The ports of the endpoints, in their order. Throws as `Doors.open`. */
+  start(address: Address): number[] {
     try {
-      for (const fd of inherited) this.adopt(fd);
-      if (socket !== undefined && inherited.length === 0) {
-        this.acceptors.push(
-          binding.listenUnix(socket, 0o600, firstByteMs, this.events({ hosts: undefined, handshakes: undefined })),
-        );
-        if (socketGroup !== undefined) openTo(socket, socketGroup);
-      }
-      const ports = endpoints.map((endpoint) => this.open(endpoint));
+      const ports = this.doors.open(address);
       this.sweeper = setInterval(() => this.sweep(), SWEEP_INTERVAL_MS);
       return ports;
     } catch (error) {
-      this.stopAccepting();
       this.http.close();
       throw error;
     }
@@ -142,16 +109,16 @@ export class Listener {
    */
   replaceAccess(access: Access, issuer: Issuer | undefined, material: Material | undefined): void {
     this.service.authentication.replace(access, issuer);
-    if (material !== undefined) for (const one of this.handshakes) one.replace(material);
-    this.material = material;
+    this.doors.replace(material);
     for (const [connection, held] of this.connections) {
-      if (!this.isCurrent(connection, held) || !held.isTrusted()) connection.finish();
+      held.isOver = !this.isCurrent(connection, held) || !held.isTrusted();
+      if (held.isOver) connection.finish();
     }
   }
 
   /** Accepts no more, answers what is under way for at most `graceMs`, then closes every connection. */
   async stop(graceMs: number): Promise<void> {
-    this.stopAccepting();
+    this.doors.close();
     for (const connection of this.connections.keys()) connection.finish();
     await this.emptied(graceMs);
     for (const connection of this.connections.keys()) connection.destroy();
@@ -159,46 +126,6 @@ export class Listener {
     clearInterval(this.sweeper);
     this.http.close();
     this.sweep();
-  }
-
-  /** The port that it has. */
-  private open(endpoint: HostPort): number {
-    const { host, port, isTls } = endpoint;
-    if (!isLoopback(host) && !this.service.authentication.knowsStrangers) {
-      const remedy = 'list certificates, or make a token first';
-      throw new KmsError('INVALID_ARGUMENT', `${written(endpoint)}: nobody beyond this machine is known: ${remedy}`);
-    }
-    const door: Door = { hosts: undefined, handshakes: isTls === true ? this.newHandshakes() : undefined };
-    const acceptor = binding.listenTcp(host, port, this.service.timeouts.firstByteMs, this.events(door));
-    this.acceptors.push(acceptor);
-    if (!isTls) door.hosts = hostsOf(host, acceptor.port);
-    return acceptor.port;
-  }
-
-  private adopt(fd: number): void {
-    const door: Door = { hosts: undefined, handshakes: undefined };
-    const acceptor = binding.listenFd(fd, this.service.timeouts.firstByteMs, this.events(door));
-    // Nothing has been accepted yet: that is for a later turn of the event loop.
-    this.acceptors.push(acceptor);
-    const { address, port } = acceptor;
-    if (address === '') return;
-    if (isLoopback(address)) door.hosts = hostsOf(address, port);
-    else if (this.material !== undefined && this.service.authentication.knowsStrangers) door.handshakes = this.newHandshakes();
-    else throw new KmsError('INVALID_ARGUMENT', 'an inherited socket beyond loopback: it needs TLS, and somebody who is known');
-  }
-
-  private newHandshakes(): Handshakes {
-    if (this.material === undefined) throw new Error('an endpoint with TLS and no certificate');
-    const failed = (why: string) => this.service.log('debug', 'handshake_failed', { why });
-    const handshakes = new Handshakes(this.material, this.service.timeouts.firstByteMs, failed);
-    this.handshakes.push(handshakes);
-    return handshakes;
-  }
-
-  private stopAccepting(): void {
-    for (const acceptor of this.acceptors) acceptor.close();
-    for (const one of this.handshakes) one.close();
-    this.acceptors = [];
   }
 
   private async emptied(withinMs: number): Promise<void> {
@@ -239,12 +166,14 @@ export class Listener {
     const { handshakes } = door;
     const identity = this.service.authentication.ofPeer(peer, handshakes !== undefined);
     const isKnown = handshakes === undefined ? isProtocol(firstByte) : firstByte === TLS_HANDSHAKE;
-    if (identity === undefined || !isKnown || this.acceptors.length === 0) {
+    if (identity === undefined || !isKnown || !this.doors.areOpen) {
       binding.closeFd(fd);
       this.admission.release(counted);
       if (identity === undefined) this.service.watch.counters.refused('peer');
-      else if (!isKnown) this.service.watch.counters.refused('protocol');
-      this.service.log('debug', 'unknown_protocol', { uid: peer.uid, first_byte: firstByte });
+      else if (!isKnown) {
+        this.service.watch.counters.refused('protocol');
+        this.service.log('debug', 'unknown_protocol', { uid: peer.uid, first_byte: firstByte });
+      }
       return;
     }
     try {
@@ -253,7 +182,7 @@ export class Listener {
         return;
       }
       const peerNow = () => this.service.authentication.ofPeer(peer);
-      this.serve({ fd }, firstByte, identity, door.hosts, { counted, peerNow, isTrusted: () => true, sweeps: 0 });
+      this.serve({ fd }, firstByte, identity, door.hosts, { counted, peerNow, isTrusted: () => true, isOver: false, sweeps: 0 });
     } catch (error) {
       binding.closeFd(fd);
       this.admission.release(counted);
@@ -276,10 +205,11 @@ export class Listener {
       counted,
       peerNow,
       isTrusted: () => certificate === undefined || handshakes.whyNotTrusted(chain) === '',
+      isOver: false,
       sweeps: 0,
     };
     const reason = identity === undefined ? fault || 'nobody' : this.recount(held, identity, named() !== undefined);
-    if (identity !== undefined && reason === undefined && isProtocol(firstByte) && this.acceptors.length > 0) {
+    if (identity !== undefined && reason === undefined && isProtocol(firstByte) && this.doors.areOpen) {
       this.serve({ socket }, firstByte, identity, undefined, held);
       return;
     }
@@ -305,7 +235,8 @@ export class Listener {
       onKnown: (connection: Served) => this.known(connection),
       onClose: (connection: Served) => this.closed(connection),
     };
-    const isCurrent = () => isStill(identity, held);
+    // Asked for each request: who a peer is changes only by a reload, which says so, and when its certificate ends.
+    const isCurrent = () => !held.isOver && this.service.authentication.isCurrent(identity) !== false;
     const connection =
       firstByte === BINARY
         ? new Connection(source, this.service, this.buffers, identity, events)
@@ -362,14 +293,4 @@ export class Listener {
 function isStill(identity: Identity, { peerNow }: Held): boolean {
   const now = peerNow();
   return now !== undefined && isSame(now, identity);
-}
-
-/** In this order the socket is never open to the group that it happened to be made with. */
-function openTo(socket: string, group: number): void {
-  try {
-    chownSync(socket, -1, group);
-    chmodSync(socket, 0o660);
-  } catch (cause) {
-    throw new KmsError('INVALID_ARGUMENT', `--group: the socket cannot be given to group ${group}`, { cause });
-  }
 }

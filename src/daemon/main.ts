@@ -94,9 +94,13 @@ export async function startDaemon(given: DaemonConfig, log: Log, inherited: read
   let stopped: Promise<void> | undefined;
   const stop = async () => {
     log('info', 'stopping', { connections: listener.size });
-    await listener.stop(STOP_GRACE_MS);
-    (await metrics)?.close();
-    await kms.close();
+    try {
+      await listener.stop(STOP_GRACE_MS);
+      (await metrics)?.close();
+    } finally {
+      // Whatever went wrong before, the keys are wiped.
+      await kms.close();
+    }
     log('info', 'stopped');
   };
   return {

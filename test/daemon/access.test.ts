@@ -1,5 +1,7 @@
 import { execFile } from 'node:child_process';
+import { once } from 'node:events';
 import { chmodSync, statSync } from 'node:fs';
+import { type IncomingMessage, request } from 'node:http';
 import { connect as connectSocket } from 'node:net';
 import { promisify } from 'node:util';
 import test from 'ava';
@@ -146,3 +148,21 @@ test('an inspector is refused in strict mode', async (t) => {
   t.regex((await run('--inspect=0')).stdout, /PERMISSION_DENIED.*inspector/);
   t.notRegex((await run()).stdout, /inspector/);
 });
+
+for (const isReloaded of [true, false]) {
+  const name = isReloaded ? 'a body that takes longer than the rights of its sender is refused' : 'a body may take its time';
+  test(name, async (t) => {
+    const { daemon, directory } = await running(t);
+    const headers = { expect: '100-continue', 'content-length': 2 };
+    const asked = request({ socketPath: daemon.socket, method: 'POST', path: '/v1/keys', agent: false, headers });
+    const answered = once(asked, 'response') as Promise<[IncomingMessage]>;
+    asked.flushHeaders();
+    await once(asked, 'continue');
+    if (isReloaded) daemon.prepare(configIn(directory, { dev: true }, { access: { ...NOBODY, auditorUids: [OWN] } }))();
+    else daemon.prepare(configIn(directory, { dev: true }))();
+    asked.end('{}');
+    const [response] = await answered;
+    response.resume();
+    t.is(response.statusCode, isReloaded ? 401 : 200);
+  });
+}

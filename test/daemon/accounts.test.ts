@@ -1,7 +1,11 @@
+import { Socket } from 'node:net';
 import test from 'ava';
 import { Accounts } from '../../dist/daemon/accounts.js';
 import { Authentication } from '../../dist/daemon/authentication.js';
+import { Share } from '../../dist/daemon/http/share.js';
+import { HttpConnection } from '../../dist/daemon/http/surface.js';
 import { ANONYMOUS, type Identity } from '../../dist/daemon/identity.js';
+import type { Service } from '../../dist/daemon/operations.js';
 import { createToken } from '../../dist/daemon/token-writer.js';
 import { Turnstile } from '../../dist/daemon/turnstile.js';
 import {
@@ -67,6 +71,48 @@ test('there are no more accounts than are counted apart, and who is one too many
   accounts.sweep();
   t.not(accounts.of(named('x')), accounts.of(named('y')));
 });
+
+test('a request that ended while its caller was looked at is none of the caller’s', (t) => {
+  const accounts = new Accounts(NO_RATES, () => {});
+  const account = accounts.of(named('a'));
+  const share = new Share(accounts.held);
+  share.give();
+  t.throws(() => share.belongTo(account), { code: 'INVALID_ARGUMENT' });
+  t.true(account.isIdle(performance.now()));
+  const other = new Share(accounts.held);
+  other.belongTo(account);
+  t.false(account.isIdle(performance.now()), 'one that goes on is');
+  other.give();
+  t.true(account.isIdle(performance.now()));
+});
+
+for (const closes of [true, false]) {
+  test(`a connection that ${closes ? 'closed' : 'stayed'} while its token was verified is counted ${closes ? 'nowhere' : 'once'}`, async (t) => {
+    const accounts = new Accounts(NO_RATES, () => {});
+    let verified = (_: Identity) => {};
+    const verifying = new Promise<Identity>((resolve) => {
+      verified = resolve;
+    });
+    const service = { accounts, authentication: { ofHeader: () => verifying } } as unknown as Service;
+    const gone: boolean[] = [];
+    const socket = new Socket();
+    const events = { onKnown: () => {}, onClose: () => gone.push(true) };
+    const connection = new HttpConnection(socket, ANONYMOUS, undefined, () => true, service, events);
+    const naming = connection.identify({ authorization: 'Bearer a.b.c' });
+    const close = () =>
+      new Promise((resolve) => {
+        socket.once('close', resolve).destroy();
+      });
+    if (closes) await close();
+    verified(named('a'));
+    t.is((await naming).actor, 'a');
+    t.is(accounts.of(named('a')).connections, closes ? 0 : 1);
+    if (!closes) await close();
+    t.deepEqual(gone, [true]);
+    t.is(accounts.of(named('a')).connections, 0);
+    t.is(accounts.of(ANONYMOUS).connections, 0);
+  });
+}
 
 test('work under one name takes turns with that under others, however much of it waits', async (t) => {
   const turnstile = new Turnstile();

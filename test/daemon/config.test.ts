@@ -16,7 +16,7 @@ test('the defaults: compatibility socket, data dir beside us, strict, initialisi
     adminUids: [],
     auditorUids: [],
     certificates,
-    narrowed: new Map(),
+    narrowed: {},
     unauthenticatedLoopbackRoles: [],
   });
   t.is(config.tls, undefined);

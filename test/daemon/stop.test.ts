@@ -2,8 +2,11 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import test from 'ava';
+import { startDaemon } from '../../dist/daemon/main.js';
+import { Metrics } from '../../dist/daemon/metrics/metrics.js';
 import { binding } from '../../dist/native.js';
 import { OP } from '../../dist/wire/frames.js';
+import { askHttp } from './http-peer.js';
 import { Peer } from './peer.js';
 import { configIn, running, scratch, settle, start } from './running.js';
 
@@ -147,3 +150,22 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     t.true(events.includes('stopped'));
   });
 }
+
+test('what fails while it stops does not keep it from wiping its keys', async (t) => {
+  const directory = scratch(t);
+  const config = configIn(directory);
+  binding.writeKeyFile(config.masterKeyFile!);
+  const daemon = await startDaemon(config, () => {});
+  t.is((await askHttp(daemon.socket, { path: '/metrics' })).status, 200);
+  const close = Reflect.get(Metrics.prototype, 'close');
+  Metrics.prototype.close = function (this: Metrics) {
+    close.call(this);
+    throw new Error('failed');
+  };
+  t.teardown(() => {
+    Metrics.prototype.close = close;
+  });
+  await t.throwsAsync(daemon.stop(), { message: 'failed' });
+  await t.throwsAsync(daemon.kms.createDek());
+  await t.notThrowsAsync(start(t, config, directory), 'the data directory is free');
+});

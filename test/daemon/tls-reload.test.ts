@@ -87,17 +87,19 @@ test('an auditor sees when the certificate and the revocation list run out, and 
   const ground = await TlsGround.create(t, lists, { revoked: '' });
   const contents = { server: await serverOf(ground.root, 'kms'), authorities: ground.root.pem };
   ground.write({ ...contents, revoked: await ground.root.revoke([], 2) });
-  const { events } = await ground.start();
+  const { daemon, events } = await ground.start();
   t.is(events.filter(({ level, event }) => event === 'tls_file' && level === 'warn').length, 2);
   const eyes = await ground.client({ cn: 'eyes' });
-  const text = await new Promise<string>((resolve, reject) => {
-    const tls = { ca: ground.root.pem, cert: eyes.cert, key: eyes.key };
-    get({ host: '127.0.0.1', port: ground.port, path: '/metrics', agent: false, ...tls }, (response) => {
-      const chunks: Buffer[] = [];
-      response.on('data', (chunk: Buffer) => chunks.push(chunk));
-      response.on('end', () => resolve(Buffer.concat(chunks).toString()));
-    }).on('error', reject);
-  });
+  const scrape = () =>
+    new Promise<string>((resolve, reject) => {
+      const tls = { ca: ground.root.pem, cert: eyes.cert, key: eyes.key };
+      get({ host: '127.0.0.1', port: ground.port, path: '/metrics', agent: false, ...tls }, (response) => {
+        const chunks: Buffer[] = [];
+        response.on('data', (chunk: Buffer) => chunks.push(chunk));
+        response.on('end', () => resolve(Buffer.concat(chunks).toString()));
+      }).on('error', reject);
+    });
+  const text = await scrape();
   for (const [file, hours] of [
     ['certificate', 1],
     ['revocation_list', 2],
@@ -106,6 +108,8 @@ test('an auditor sees when the certificate and the revocation list run out, and 
       new RegExp(`^progressdb_kms_tls_expiry_timestamp_seconds\\{file="${file}"\\} (\\d+)`, 'm').exec(text) ?? [];
     t.true(Math.abs(Number(seconds) - Date.now() / 1_000 - hours * 3_600) < 600, file);
   }
+  daemon.prepare({ ...ground.resolve(), tls: undefined })();
+  t.regex(await scrape(), /^progressdb_kms_tls_expiry_timestamp_seconds/m, 'what is open goes on with what it has');
 });
 
 /** Files with which the daemon must not start, and the line that says why. */

@@ -12,8 +12,12 @@ export class Share {
 
   constructor(private held: Held) {}
 
-  /** Whose it is, before anything is taken. Throws BUSY if that one has too many requests under way. */
+  /**
+   * Whose it is, before anything is taken. Throws BUSY if that one has too many requests under way, INVALID_ARGUMENT if the request
+   * ended while its caller was looked at: nobody would give back what it takes.
+   */
   belongTo(account: Account): void {
+    if (this.isOver) throw new KmsError('INVALID_ARGUMENT', 'the request was cut off');
     if (!account.begin()) throw new KmsError('BUSY');
     this.account = account;
     this.held = account;

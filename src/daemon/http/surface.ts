@@ -94,7 +94,8 @@ export class HttpConnection {
   }
 
   private known(identity: Identity): Identity {
-    if (!this.isKnown) this.becomeKnown(identity);
+    // It may have closed while its token was verified: it is counted nowhere then.
+    if (!this.isKnown && !this.socket.destroyed) this.becomeKnown(identity);
     return identity;
   }
 
