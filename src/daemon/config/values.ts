@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { z } from 'zod';
 import { KEY_BYTES, MAX_THREAD_PREFIXES, THREAD_ID_PATTERN } from '../../limits.js';
+import { ROLES } from '../../wire/frames.js';
 import { type Narrowing, NO_UID, OVERFLOW_UID } from '../identity.js';
 import { type HostPort, type NoEndpoint, parseEndpoint } from './endpoint.js';
 
@@ -24,7 +25,7 @@ export const level = z.enum(['debug', 'info', 'warn', 'error'], { error: 'must b
 
 export const roles = list
   .refine((items) => items.length > 0, 'must name at least one role')
-  .pipe(z.array(z.enum(['client', 'admin', 'auditor'], { error: 'must be roles out of client, admin and auditor' })));
+  .pipe(z.array(z.enum(ROLES, { error: 'must be roles out of client, admin and auditor' })));
 
 export function count(least: number, most: number) {
   const rule = `must be a whole number from ${least} to ${most}`;

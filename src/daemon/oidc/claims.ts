@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { MAX_JWT_LIFE_MS, MAX_THREAD_PREFIXES, SUBJECT_PATTERN, THREAD_ID_PATTERN } from '../../limits.js';
-import type { Role } from '../../wire/frames.js';
+import { ROLES, type Role } from '../../wire/frames.js';
 import type { OidcConfig } from '../config/oidc.js';
 import type { Identity } from '../identity.js';
 
@@ -88,8 +88,7 @@ function rolesOf(claims: Members, { subjects, rolesClaim }: OidcConfig): Readonl
   const claimed = rolesClaim === undefined ? undefined : claimAt(claims, rolesClaim);
   // One text may hold several with spaces between them, as `scope` does.
   const names: readonly unknown[] = typeof claimed === 'string' ? claimed.split(' ') : Array.isArray(claimed) ? claimed : [];
-  const all: readonly Role[] = ['client', 'admin', 'auditor'];
-  return new Set(all.filter((role) => names.includes(role) || subjects[role].includes(claims['sub'] as string)));
+  return new Set(ROLES.filter((role) => names.includes(role) || subjects[role].includes(claims['sub'] as string)));
 }
 
 /** `oidc:` and the subject; where records have no room or no characters for that, and its hash, which is as much its own. */

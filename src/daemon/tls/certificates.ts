@@ -1,10 +1,8 @@
 import { createHash, type X509Certificate } from 'node:crypto';
 import type { TLSSocket } from 'node:tls';
 import { ACTOR_PATTERN } from '../../limits.js';
-import type { Role } from '../../wire/frames.js';
+import { ROLES, type Role } from '../../wire/frames.js';
 import type { Access, Identity } from '../identity.js';
-
-const ROLES: readonly Role[] = ['client', 'admin', 'auditor'];
 
 /** Kinds of subject alternative names that identify a client. */
 const KINDS: ReadonlySet<string> = new Set(['DNS', 'URI', 'email']);
