@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
-import { asKmsError, ERROR_TABLE, type ErrorCode, KmsError } from '../../errors.js';
+import { asKmsError, ERROR_TABLE, type ErrorCode, FAILURES, KmsError } from '../../errors.js';
 import type { Account } from '../accounts.js';
 import type { Identity } from '../identity.js';
 import { errorFields } from '../log.js';
@@ -196,7 +196,7 @@ function wipe(values: readonly unknown[]): void {
 
 function refuse({ context, request, response, share, followed }: Exchange, known: KmsError): void {
   const { requestId: id, actor } = followed;
-  if (known.code === 'INTERNAL' || known.code === 'STORE_UNAVAILABLE') {
+  if (FAILURES.has(known.code)) {
     context.service.failures.note(() => ({ request_id: id, actor, method: request.method, ...errorFields(known) }));
   }
   if (response.headersSent || response.destroyed) {
