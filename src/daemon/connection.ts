@@ -1,6 +1,6 @@
 import { type ConnectOpts, Socket, type SocketConstructorOpts } from 'node:net';
 import { asKmsError, KmsError } from '../errors.js';
-import { ANONYMOUS_FRAME_BYTES, SWEEP_INTERVAL_MS } from '../limits.js';
+import { ANONYMOUS_FRAME_BYTES, LINGER_MS, SWEEP_INTERVAL_MS } from '../limits.js';
 import { BIT, binding, DEFERRED_FIELDS, doorbell, FLAG, NO_LIMIT, POLICY_SHIFT, REPORT, REPORT_LENGTH } from '../native.js';
 import { FRAME_HEADER_BYTES, NO_REQUEST } from '../wire/frames.js';
 import { encodeError } from '../wire/messages.js';
@@ -14,12 +14,6 @@ import { Outlet } from './outlet.js';
 import { Pace } from './pace.js';
 import { isNarrowed, type Policy } from './policy.js';
 import { Requests } from './requests.js';
-
-/**
- * How long a connection that we end goes on reading, to throw away: a peer still sending would otherwise get an error for its
- * write and might drop the answers it has not read yet.
- */
-const LINGER_MS = 500;
 
 function bitsOf(identity: Identity, policy: Policy): number {
   if (identity === ANONYMOUS) return BIT.unknown;
