@@ -46,6 +46,11 @@ function comparable(name: string): string {
   return name.startsWith('DNS:') ? `DNS:${name.slice(4).toLowerCase()}` : name;
 }
 
+/** Who comes with a certificate of this name, as `Identity.actor` has it. */
+export function actorOfName(name: string): string {
+  return actorOf('cert', comparable(name));
+}
+
 /** Undefined for a certificate of which no name is configured. Its first name that is says who it is; the roles are those of all. */
 export function identityOf(certificate: X509Certificate, { certificates }: Access): CertifiedIdentity | undefined {
   if (certificates === undefined) return undefined;
@@ -54,7 +59,7 @@ export function identityOf(certificate: X509Certificate, { certificates }: Acces
   const roles = ROLES.filter((role) => names.some((name) => isNamed(name, role)));
   const first = names.find((name) => roles.some((role) => isNamed(name, role)));
   if (first === undefined) return undefined;
-  return { actor: actorOf('cert', first), roles: new Set(roles), expires: Date.parse(certificate.validTo) };
+  return { actor: actorOfName(first), roles: new Set(roles), expires: Date.parse(certificate.validTo) };
 }
 
 /** Of whoever came with a certificate, that its time is over. */
