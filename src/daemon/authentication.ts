@@ -33,7 +33,7 @@ export class Authentication {
     private issuer?: Issuer,
   ) {}
 
-  /** The issuer for a new reading of the configuration. Throws INVALID_ARGUMENT if its keys cannot be had. */
+  /** The issuer for a new reading of the configuration. Throws as `KeyFile` if its keys cannot be had. */
   issuerFor(config: OidcConfig | undefined, log: Log): Issuer | undefined {
     if (config === undefined) return undefined;
     return this.issuer?.renewed(config, log) ?? new Issuer(config, log);

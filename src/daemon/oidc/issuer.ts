@@ -38,7 +38,7 @@ export class Issuer {
   readonly #pending = new Map<string, Promise<Identity>>();
   readonly #proofs = new WeakMap<Identity, Proof>();
 
-  /** Throws INVALID_ARGUMENT if its keys are in a file that cannot be had. A URL is asked when the first token comes. */
+  /** Throws as `KeyFile` if its keys are in a file. A URL is asked when the first token comes. */
   constructor(config: OidcConfig, log: Log, clock: Clock = systemClock) {
     this.#config = config;
     this.#clock = clock;
@@ -53,7 +53,7 @@ export class Issuer {
 
   /**
    * The one for a new reading of the configuration: the same if that says the same, having forgotten its tokens and looked for
-   * other keys. Throws INVALID_ARGUMENT, and changes nothing, if keys are in a file that cannot be had.
+   * other keys. Throws as `KeyFile`, and changes nothing, if keys are in a file that cannot be had.
    */
   renewed(config: OidcConfig, log: Log): Issuer {
     if (!isDeepStrictEqual(config, this.#config)) return new Issuer(config, log, this.#clock);
