@@ -239,7 +239,8 @@ export class Connection implements Caller {
         this.finish();
       }
       if (this.finishing) {
-        input.fill(0, next, end);
+        // What comes after a frame that cannot be read was passed over with it. An owned frame may be a request's by now.
+        input.fill(0, owned ? next : at, end);
         return next;
       }
       if ((flags & FLAG.outputFull) === 0) return next;
