@@ -7,15 +7,17 @@ const FOR_ALL = 0o007;
 
 export interface Checked {
   isSecret: boolean;
+  /** It must belong to our user or to root. */
+  isOwned?: boolean;
   maxBytes: number;
 }
 
 /**
- * The whole of a file that says who somebody is or whom to trust. `name` is what named it, for errors. Mode and content are
- * those of one descriptor. Throws INVALID_ARGUMENT for what is not to be read, not regular or too long, PERMISSION_DENIED
- * with the command that mends it where others may do too much.
+ * The whole of a file that says who somebody is or whom to trust; it may be a link, as mounted ones are. `name` is what named it,
+ * for errors. Mode and content are those of one descriptor. Throws INVALID_ARGUMENT for what is not to be read, not regular or
+ * too long, PERMISSION_DENIED with the command that mends it where others may do too much.
  */
-export function readChecked(name: string, file: string, { isSecret, maxBytes }: Checked): Buffer {
+export function readChecked(name: string, file: string, { isSecret, isOwned = false, maxBytes }: Checked): Buffer {
   let fd: number;
   try {
     // O_NONBLOCK: what somebody put there instead of a file must not hang us.
@@ -27,6 +29,10 @@ export function readChecked(name: string, file: string, { isSecret, maxBytes }: 
   try {
     const status = fstatSync(fd);
     if (!status.isFile()) throw new KmsError('INVALID_ARGUMENT', `${name}: ${file} is not a regular file`);
+    const own = process.geteuid?.() ?? status.uid;
+    if (isOwned && status.uid !== own && status.uid !== 0) {
+      throw new KmsError('PERMISSION_DENIED', `${name}: ${file} belongs to uid ${status.uid}: chown ${own} ${file}`);
+    }
     const excess = status.mode & (isSecret ? WRITABLE | FOR_ALL : WRITABLE);
     if (excess !== 0) {
       const mend = (excess & WRITABLE) === 0 ? 'o-rwx' : 'go-w';

@@ -24,6 +24,9 @@ export const ERROR_TABLE = {
 
 export type ErrorCode = keyof typeof ERROR_TABLE;
 
+/** What failed for a reason of ours: nothing that the caller did, or could do better. */
+export const FAILURES: ReadonlySet<ErrorCode> = new Set(['INTERNAL', 'STORE_UNAVAILABLE', 'AUDIT_UNAVAILABLE']);
+
 const CODE_BY_WIRE = new Map<number, ErrorCode>(
   (Object.keys(ERROR_TABLE) as ErrorCode[]).map((code) => [ERROR_TABLE[code].wire, code]),
 );

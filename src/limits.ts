@@ -82,6 +82,8 @@ export const FIRST_BYTE_TIMEOUT_MS = 5_000;
 export const FRAME_TIMEOUT_MS = 30_000;
 /** A client that does not read its answers is dropped after this time. */
 export const WRITE_STALL_TIMEOUT_MS = 30_000;
+/** How long a peer whose connection we end may go on sending, for nothing: closed on unread bytes, it might lose its last answers. */
+export const LINGER_MS = 500;
 /** How long a graceful stop waits for requests under way. */
 export const STOP_GRACE_MS = 10_000;
 
@@ -92,6 +94,8 @@ export const DEFAULT_KEY_IDLE_MS = 15 * 60_000;
 /** Keyed cipher contexts kept per thread: beyond a few thousand their cache misses cost more than keying (measured). */
 export const DEFAULT_KEPT_CONTEXTS = 4_096;
 export const DEFAULT_CONTEXT_IDLE_MS = 60_000;
+/** The furthest a timer of Node reaches: one beyond it would ring at once. */
+export const MAX_TIMER_MS = 2 ** 31 - 1;
 /** How often idle keys and contexts are looked for. */
 export const SWEEP_INTERVAL_MS = 1_000;
 

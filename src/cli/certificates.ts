@@ -4,10 +4,9 @@ import { readChecked } from '../checked-file.js';
 import type { HostPlace } from '../client/address.js';
 import { type CallerFiles, type NamedFile, tlsIn } from '../client/caller-files.js';
 import { dial, identityOf } from '../client/server.js';
-import { MAX_TLS_FILE_BYTES } from '../limits.js';
+import { MAX_TLS_FILE_BYTES, TLS_EXPIRY_NOTICE_MS } from '../limits.js';
 import { advice, type Finding, ok } from './checks.js';
 
-const DAY_MS = 86_400_000;
 const TIMEOUT_MS = 5_000;
 
 /** A certificate is due in its last two weeks, one of a shorter life in the last third of that. */
@@ -15,7 +14,7 @@ export function checkPeriod(check: string, whose: string, from: string, until: s
   const end = Date.parse(until);
   const left = end - Date.now();
   const message = `${whose} certificate ends on ${new Date(end).toISOString()}`;
-  return left < Math.min(14 * DAY_MS, (end - Date.parse(from)) / 3) ? advice(check, message, mend) : ok(check, message);
+  return left < Math.min(TLS_EXPIRY_NOTICE_MS, (end - Date.parse(from)) / 3) ? advice(check, message, mend) : ok(check, message);
 }
 
 export function checkOwnCertificate({ by, path }: NamedFile): Finding {

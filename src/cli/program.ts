@@ -3,7 +3,7 @@ import { resolve } from 'node:path';
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import type { DaemonFlags } from '../daemon/config.js';
 import { MAX_TOKEN_DAYS } from '../limits.js';
-import type { Role } from '../wire/frames.js';
+import { ROLES, type Role } from '../wire/frames.js';
 import { addCallerOptions, helpWithout, refuseCallerOptions } from './caller-options.js';
 import type { ServeFlags } from './commands/serve.js';
 import type { CreateTokenOptions } from './commands/token.js';
@@ -11,7 +11,6 @@ import { EXIT_USAGE, Failure, failureOf } from './failure.js';
 import { Output } from './output.js';
 import { type CommonFlags, type Settings, settingsOf } from './settings.js';
 
-const ROLES: ReadonlySet<string> = new Set<Role>(['client', 'admin', 'auditor']);
 const MINUTE_MS = 60_000;
 const DAY_MS = 24 * 60 * MINUTE_MS;
 const UNITS = new Map([
@@ -282,7 +281,8 @@ function addTokens(program: Command, act: Act, output: Output): void {
 
 function roles(text: string, before: Role[] = []): Role[] {
   const named = text.split(',');
-  if (!named.every((name) => ROLES.has(name))) throw new InvalidArgumentError('It must be client, admin or auditor.');
+  if (!named.every((name) => (ROLES as readonly string[]).includes(name)))
+    throw new InvalidArgumentError('It must be client, admin or auditor.');
   return [...new Set([...before, ...(named as Role[])])];
 }
 

@@ -1,5 +1,5 @@
 import { type ErrorCode, KmsError } from '../errors.js';
-import { MAX_FRAME_BYTES } from '../limits.js';
+import { MAX_FRAME_BYTES, MAX_TIMER_MS } from '../limits.js';
 import type { BatchAad, CallOptions } from '../provider.js';
 import { FRAME_HEADER_BYTES, MAX_REQUEST_ID, NO_REQUEST, OK, OP, PROTOCOL_VERSION } from '../wire/frames.js';
 import {
@@ -18,7 +18,7 @@ import { MalformedMessage, Reader } from '../wire/reader.js';
 import { Inbox } from './inbox.js';
 import { Link } from './link.js';
 import { Outbox } from './outbox.js';
-import { aborted, closed, MAX_TIMER_MS, refusalOf } from './refusals.js';
+import { aborted, closed, refusalOf } from './refusals.js';
 import { lost, type Server } from './server.js';
 import { KIND, type Kind, MAX_SLOTS, type Slot, SlotTable } from './slots.js';
 

@@ -1,8 +1,5 @@
 import { KmsError } from '../errors.js';
 
-/** The furthest a timer of Node reaches; a deadline beyond it is none. */
-export const MAX_TIMER_MS = 2 ** 31 - 1;
-
 /** Why a call with these options does not begin. */
 export function refusalOf(deadlineMs: number, signal: AbortSignal | undefined): KmsError | undefined {
   if (typeof deadlineMs !== 'number' || Number.isNaN(deadlineMs)) {

@@ -6,7 +6,7 @@ import { type Access, ANONYMOUS, type Identity, identify, isLoopback, narrowedBy
 import type { Log } from './log.js';
 import { Issuer, isJwt } from './oidc/issuer.js';
 import { identityOf, isExpired } from './tls/certificates.js';
-import type { TokenIdentity, Tokens } from './tokens.js';
+import type { Tokens } from './tokens.js';
 
 /** What stands behind `Authorization: Basic`: the token is the password, whatever the user's name (RFC 7617). */
 const BASIC = /^basic ([A-Za-z0-9+/]+={0,2})$/i;
@@ -33,7 +33,7 @@ export class Authentication {
     private issuer?: Issuer,
   ) {}
 
-  /** The issuer for a new reading of the configuration. Throws INVALID_ARGUMENT if its keys cannot be had. */
+  /** The issuer for a new reading of the configuration. Throws as `KeyFile` if its keys cannot be had. */
   issuerFor(config: OidcConfig | undefined, log: Log): Issuer | undefined {
     if (config === undefined) return undefined;
     return this.issuer?.renewed(config, log) ?? new Issuer(config, log);
@@ -99,7 +99,7 @@ export class Authentication {
    * every other one, which is looked at by its peer.
    */
   isCurrent(identity: Identity): boolean | undefined {
-    if (identity.actor.startsWith('token:')) return this.tokens?.isCurrent(identity as TokenIdentity) === true;
+    if (identity.actor.startsWith('token:')) return this.tokens?.isCurrent(identity) === true;
     if (identity.actor.startsWith('oidc:')) return this.issuer?.isCurrent(identity) === true;
     return isExpired(identity) ? false : undefined;
   }

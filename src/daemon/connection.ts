@@ -1,6 +1,6 @@
-import { type ConnectOpts, Socket, type SocketConstructorOpts } from 'node:net';
+import type { Socket } from 'node:net';
 import { asKmsError, KmsError } from '../errors.js';
-import { ANONYMOUS_FRAME_BYTES, SWEEP_INTERVAL_MS } from '../limits.js';
+import { ANONYMOUS_FRAME_BYTES, LINGER_MS, SWEEP_INTERVAL_MS } from '../limits.js';
 import { BIT, binding, DEFERRED_FIELDS, doorbell, FLAG, NO_LIMIT, POLICY_SHIFT, REPORT, REPORT_LENGTH } from '../native.js';
 import { FRAME_HEADER_BYTES, NO_REQUEST } from '../wire/frames.js';
 import { encodeError } from '../wire/messages.js';
@@ -14,12 +14,7 @@ import { Outlet } from './outlet.js';
 import { Pace } from './pace.js';
 import { isNarrowed, type Policy } from './policy.js';
 import { Requests } from './requests.js';
-
-/**
- * How long a connection that we end goes on reading, to throw away: a peer still sending would otherwise get an error for its
- * write and might drop the answers it has not read yet.
- */
-const LINGER_MS = 500;
+import { openSource, type Source } from './source.js';
 
 function bitsOf(identity: Identity, policy: Policy): number {
   if (identity === ANONYMOUS) return BIT.unknown;
@@ -35,9 +30,6 @@ export interface ConnectionEvents {
   onKnown(connection: Connection): void;
   onClose(connection: Connection): void;
 }
-
-/** Where a connection's bytes come from: a descriptor, or a socket over TLS that was opened and is paused. */
-export type Source = { fd: number } | { socket: Socket };
 
 /** Connections so far: what lines of the log tell them apart by. */
 let opened = 0;
@@ -75,7 +67,7 @@ export class Connection implements Caller {
     this.account = service.accounts.of(identity);
     this.partial = new PartialFrame(this.account);
     this.roleBits = bitsOf(identity, service.policy);
-    this.socket = 'fd' in source ? this.openPlain(source.fd) : this.openSecured(source.socket);
+    this.socket = openSource(source, buffers, (bytes) => this.onBytes(bytes));
     this.outlet = new Outlet(
       this.socket,
       buffers,
@@ -160,32 +152,6 @@ export class Connection implements Caller {
 
   private get bits(): number {
     return this.service.kms.sealed ? this.roleBits | BIT.sealed : this.roleBits;
-  }
-
-  private openPlain(fd: number): Socket {
-    const options: SocketConstructorOpts & ConnectOpts = {
-      fd,
-      readable: true,
-      writable: true,
-      // A peer that has said all may close its half and still get its answers.
-      allowHalfOpen: true,
-      onread: { buffer: this.buffers.readable, callback: (bytes) => this.onBytes(bytes) },
-    };
-    return new Socket(options);
-  }
-
-  /** Over TLS Node hands out memory of its own: what it holds is copied to where the rest is read, and wiped. */
-  private openSecured(socket: Socket): Socket {
-    const { readable } = this.buffers;
-    socket.on('data', (chunk: Buffer) => {
-      for (let at = 0; at < chunk.length && !socket.destroyed; at += readable.length) {
-        this.onBytes(chunk.copy(readable, 0, at, at + readable.length));
-      }
-      chunk.fill(0);
-    });
-    // For later: the rest of the connection is not there yet.
-    setImmediate(() => socket.resume());
-    return socket;
   }
 
   private onBytes(bytes: number): boolean {
@@ -273,7 +239,8 @@ export class Connection implements Caller {
         this.finish();
       }
       if (this.finishing) {
-        input.fill(0, next, end);
+        // What comes after a frame that cannot be read was passed over with it. An owned frame may be a request's by now.
+        input.fill(0, owned ? next : at, end);
         return next;
       }
       if ((flags & FLAG.outputFull) === 0) return next;

@@ -1,3 +1,5 @@
+import { createHash } from 'node:crypto';
+import { ACTOR_PATTERN } from '../limits.js';
 import type { Role } from '../wire/frames.js';
 
 /** What an identity is for, where that is less than all threads and keys. */
@@ -56,6 +58,19 @@ export function identify(uid: number, ownUid: number, access: Access): Identity 
     roles.add('admin');
   }
   return roles.size === 0 ? undefined : { actor: `uid:${uid}`, roles };
+}
+
+/** Of a SHA-256, as many hex digits as an actor has room for behind the longest kind: more than 200 bits. */
+const HASH_DIGITS = 52;
+
+/**
+ * How records and logs name whom others have named: by its kind and that name; where records have no room or no characters for
+ * it, by its hash, which is as much its own. Nobody can take a name that looks like the hash of another one.
+ */
+export function actorOf(kind: 'cert' | 'oidc', name: string): string {
+  const actor = `${kind}:${name}`;
+  if (ACTOR_PATTERN.test(actor) && !name.startsWith('sha256:')) return actor;
+  return `${kind}:sha256:${createHash('sha256').update(name).digest('hex').slice(0, HASH_DIGITS)}`;
 }
 
 /** Of a numeric address: whether only this machine can be behind it. */

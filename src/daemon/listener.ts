@@ -3,7 +3,7 @@ import { SWEEP_INTERVAL_MS } from '../limits.js';
 import { type AcceptorEvents, binding, type Peer } from '../native.js';
 import { Admission, KNOWN } from './admission.js';
 import { SharedBuffers } from './buffers.js';
-import { Connection, type Source } from './connection.js';
+import { Connection } from './connection.js';
 import type { Surface } from './counters.js';
 import { type Address, type Door, Doors } from './doors.js';
 import { HttpSurface } from './http/surface.js';
@@ -11,6 +11,7 @@ import { type Access, ANONYMOUS, type Identity, isSame, NO_UID } from './identit
 import { Burst, errorFields } from './log.js';
 import type { Issuer } from './oidc/issuer.js';
 import type { Service } from './operations.js';
+import type { Source } from './source.js';
 import type { Expiries, Material } from './tls/files.js';
 import type { Handshakes, Secured } from './tls/handshakes.js';
 import { refuse } from './tls/refusal.js';
@@ -40,7 +41,7 @@ interface Served {
 }
 
 /** What is known of it beside. */
-interface Held {
+interface Standing {
   /** As whom it is counted. */
   counted: number;
   /** Who its peer is now, before anything that it says; undefined if it would be refused. */
@@ -55,7 +56,7 @@ interface Held {
 
 /** The listening sockets: admit peers by who they are and within the limits, and hand those that speak to their protocol. */
 export class Listener {
-  private readonly connections = new Map<Served, Held>();
+  private readonly connections = new Map<Served, Standing>();
   private readonly admission = new Admission();
   private readonly buffers = new SharedBuffers();
   private readonly http: HttpSurface;
@@ -110,9 +111,9 @@ export class Listener {
   replaceAccess(access: Access, issuer: Issuer | undefined, material: Material | undefined): void {
     this.service.authentication.replace(access, issuer);
     this.doors.replace(material);
-    for (const [connection, held] of this.connections) {
-      held.isOver = !this.isCurrent(connection, held) || !held.isTrusted();
-      if (held.isOver) connection.finish();
+    for (const [connection, standing] of this.connections) {
+      standing.isOver = !this.isCurrent(connection, standing) || !standing.isTrusted();
+      if (standing.isOver) connection.finish();
     }
   }
 
@@ -201,74 +202,74 @@ export class Listener {
     const named = () => (certificate === undefined ? undefined : authentication.ofCertificate(certificate));
     const peerNow = () => named() ?? authentication.ofPeer(peer);
     const identity = fault === '' ? peerNow() : undefined;
-    const held = {
+    const standing = {
       counted,
       peerNow,
       isTrusted: () => certificate === undefined || handshakes.whyNotTrusted(chain) === '',
       isOver: false,
       sweeps: 0,
     };
-    const reason = identity === undefined ? fault || 'nobody' : this.recount(held, identity, named() !== undefined);
+    const reason = identity === undefined ? fault || 'nobody' : this.recount(standing, identity, named() !== undefined);
     if (identity !== undefined && reason === undefined && isProtocol(firstByte) && this.doors.areOpen) {
-      this.serve({ socket }, firstByte, identity, undefined, held);
+      this.serve({ socket }, firstByte, identity, undefined, standing);
       return;
     }
-    this.admission.release(held.counted);
+    this.admission.release(standing.counted);
     this.service.watch.counters.refused(identity === undefined ? 'peer' : reason === undefined ? 'protocol' : 'connections');
     if (reason !== undefined) this.refused.note(() => ({ address: peer.address, reason }));
     if (identity === undefined) refuse(socket, firstByte);
     else socket.destroy();
   }
 
-  /** Who has proved to be somebody is counted by its name. Why it cannot be; undefined, and `held` says so, if it can. */
-  private recount(held: Held, identity: Identity, byCertificate: boolean): string | undefined {
+  /** Who has proved to be somebody is counted by its name. Why it cannot be; undefined, and `standing` says so, if it can. */
+  private recount(standing: Standing, identity: Identity, byCertificate: boolean): string | undefined {
     if (!byCertificate) return undefined;
     if (this.service.accounts.of(identity).isCrowded) return 'too many connections of this identity';
-    this.admission.forget(held.counted);
-    held.counted = KNOWN;
+    this.admission.forget(standing.counted);
+    standing.counted = KNOWN;
     return undefined;
   }
 
   /** Throws, and owns nothing then, if the descriptor cannot be used. */
-  private serve(source: Source, firstByte: number, identity: Identity, hosts: Door['hosts'], held: Held): void {
+  private serve(source: Source, firstByte: number, identity: Identity, hosts: Door['hosts'], standing: Standing): void {
     const events = {
       onKnown: (connection: Served) => this.known(connection),
       onClose: (connection: Served) => this.closed(connection),
     };
     // Asked for each request: who a peer is changes only by a reload, which says so, and when its certificate ends.
-    const isCurrent = () => !held.isOver && this.service.authentication.isCurrent(identity) !== false;
+    const isCurrent = () => !standing.isOver && this.service.authentication.isCurrent(identity) !== false;
     const connection =
       firstByte === BINARY
         ? new Connection(source, this.service, this.buffers, identity, events)
         : this.http.take(source, identity, hosts, isCurrent, events);
-    this.connections.set(connection, held);
+    this.connections.set(connection, standing);
   }
 
   /** Nobody's places are few, and are for those who have not said who they are. */
   private known(connection: Served): void {
-    const held = this.connections.get(connection);
-    if (held?.counted !== NO_UID) return;
-    this.admission.forget(held.counted);
-    held.counted = KNOWN;
+    const standing = this.connections.get(connection);
+    if (standing?.counted !== NO_UID) return;
+    this.admission.forget(standing.counted);
+    standing.counted = KNOWN;
   }
 
   private closed(connection: Served): void {
-    const held = this.connections.get(connection);
-    if (held === undefined) return;
+    const standing = this.connections.get(connection);
+    if (standing === undefined) return;
     this.connections.delete(connection);
-    this.admission.release(held.counted);
+    this.admission.release(standing.counted);
     if (this.connections.size === 0) this.whenEmpty?.();
   }
 
   /** Whether it is still who it was when it was taken on, or when it came with its token. */
-  private isCurrent({ identity }: Served, held: Held): boolean {
-    return this.service.authentication.isCurrent(identity) ?? isStill(identity, held);
+  private isCurrent({ identity }: Served, standing: Standing): boolean {
+    return this.service.authentication.isCurrent(identity) ?? isStill(identity, standing);
   }
 
   private sweep(): void {
-    for (const [connection, held] of this.connections) {
+    for (const [connection, standing] of this.connections) {
       connection.sweep();
-      if (!connection.isKnown && ++held.sweeps > ANONYMOUS_SWEEPS) connection.finish();
+      if (!connection.isKnown && ++standing.sweeps > ANONYMOUS_SWEEPS) connection.finish();
       // A token may have been revoked; it and a certificate may have expired.
       if (this.service.authentication.isCurrent(connection.identity) === false) connection.finish();
     }
@@ -290,7 +291,7 @@ export class Listener {
   }
 }
 
-function isStill(identity: Identity, { peerNow }: Held): boolean {
+function isStill(identity: Identity, { peerNow }: Standing): boolean {
   const now = peerNow();
   return now !== undefined && isSame(now, identity);
 }

@@ -32,9 +32,16 @@ export class KeyQuota {
       return await create();
     } catch (error) {
       // A write that failed may be on disk all the same. It is not counted until the next start, which is one key too many then.
-      this.made.set(actor, (this.made.get(actor) ?? 1) - 1);
+      this.forget(actor);
       throw error;
     }
+  }
+
+  /** Who has made none takes no room: there may be any number of names. */
+  private forget(actor: string): void {
+    const left = (this.made.get(actor) ?? 1) - 1;
+    if (left > 0) this.made.set(actor, left);
+    else this.made.delete(actor);
   }
 
   /** A count that fails is begun anew by whoever wants a key next. */

@@ -1,4 +1,4 @@
-import { asKmsError, type ErrorCode, KmsError } from '../errors.js';
+import { asKmsError, type ErrorCode, FAILURES, KmsError } from '../errors.js';
 import { MAX_COLD_BYTES, MAX_COLD_IN_FLIGHT } from '../limits.js';
 import { binding, DEFERRED, doorbell, NEEDS_USES, NOT_CACHED, NOT_COVERED, POLICY_SHIFT } from '../native.js';
 import { FRAME_HEADER_BYTES, OP } from '../wire/frames.js';
@@ -175,7 +175,7 @@ export class Requests {
   }
 
   private refuse({ id, op }: Request, error: KmsError): void {
-    if (error.code === 'INTERNAL' || error.code === 'STORE_UNAVAILABLE') {
+    if (FAILURES.has(error.code)) {
       const { actor } = this.caller.identity;
       this.service.failures.note(() => ({ connection: this.connection, request_id: id, op, actor, ...errorFields(error) }));
     }

@@ -1,11 +1,10 @@
+import { MAX_TIMER_MS } from '../limits.js';
 import { binding } from '../native.js';
 import { errorFields, type Log } from './log.js';
 
 /** A state must arrive, though a manager may be slow while a machine boots. A beat that is lost is followed by the next. */
 const STATE_WAIT_MS = 5_000;
 const BEAT_WAIT_MS = 50;
-/** The furthest a timer of Node reaches. */
-const MAX_TIMER_MS = 2 ** 31 - 1;
 
 const VARIABLES = ['NOTIFY_SOCKET', 'WATCHDOG_USEC', 'WATCHDOG_PID'];
 

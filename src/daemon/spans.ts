@@ -9,7 +9,7 @@ import {
   type Tracer,
   trace,
 } from '@opentelemetry/api';
-import type { ErrorCode } from '../errors.js';
+import { type ErrorCode, FAILURES } from '../errors.js';
 import { OPERATION_NAMES } from './counters.js';
 import type { Followed } from './watch.js';
 
@@ -21,9 +21,6 @@ function parentOf(traceparent: string | undefined): Context {
   const parent = { traceId, spanId, traceFlags: Number.parseInt(flags, 16) & TraceFlags.SAMPLED, isRemote: true };
   return isSpanContextValid(parent) ? trace.setSpanContext(ROOT_CONTEXT, parent) : ROOT_CONTEXT;
 }
-
-/** Whose fault it was that a span failed: what the caller did wrong is its outcome and no error of the service. */
-const OURS: ReadonlySet<string> = new Set<ErrorCode>(['INTERNAL', 'STORE_UNAVAILABLE', 'AUDIT_UNAVAILABLE']);
 
 /**
  * One span for each request that is followed, made at its end: what it did is known then, and it has no children here. No key,
@@ -48,7 +45,8 @@ export class Spans {
       },
       parentOf(followed.traceparent),
     );
-    if (OURS.has(outcome)) span.setStatus({ code: SpanStatusCode.ERROR });
+    // What the caller did wrong is its outcome, and no error of the service.
+    if (outcome !== 'ok' && FAILURES.has(outcome)) span.setStatus({ code: SpanStatusCode.ERROR });
     span.end(startTime + milliseconds);
   }
 }

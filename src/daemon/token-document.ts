@@ -8,7 +8,7 @@ import {
   TOKEN_ID_PATTERN,
   TOKEN_NAME_PATTERN,
 } from '../limits.js';
-import type { Role } from '../wire/frames.js';
+import { ROLES, type Role } from '../wire/frames.js';
 
 const FORMAT = 1;
 
@@ -28,7 +28,7 @@ export interface StoredToken {
 type Rule = readonly [member: keyof StoredToken, holds: (value: unknown) => boolean, text: string];
 
 const matches = (pattern: RegExp) => (value: unknown) => typeof value === 'string' && pattern.test(value);
-const isRole = (value: unknown) => value === 'client' || value === 'admin' || value === 'auditor';
+const isRole = (value: unknown) => ROLES.some((role) => role === value);
 const SHA256_PATTERN = /^[0-9a-f]{64}$/;
 
 function isTime(value: unknown): boolean {

@@ -2,22 +2,11 @@ import { randomBytes, timingSafeEqual } from 'node:crypto';
 import { lstatSync } from 'node:fs';
 import { TOKEN_LOOK_MS } from '../limits.js';
 import { type FileSystem, nodeFileSystem } from '../store/file-system.js';
-import type { Role } from '../wire/frames.js';
 import { isSettled, stampOf } from './file-stamp.js';
+import type { Identity } from './identity.js';
 import type { StoredToken } from './token-document.js';
 import { readTokenFile, tokenFailure, tokenFileOf } from './token-file.js';
 import { readToken } from './token-text.js';
-
-/** A caller known by a token. */
-export interface TokenIdentity {
-  /** How records and logs name it: `token:<token id>`. */
-  actor: string;
-  roles: ReadonlySet<Role>;
-  /** Only keys of threads whose id begins with one of these. */
-  threadPrefixes?: readonly string[];
-  /** Only keys that it made itself. */
-  own?: boolean;
-}
 
 /** Both in milliseconds. */
 export interface Clock {
@@ -28,7 +17,8 @@ export interface Clock {
 }
 
 interface Entry {
-  identity: TokenIdentity;
+  /** Its actor is `token:<token id>`. */
+  identity: Identity;
   sha256: Buffer;
   /** From which time on it is refused. */
   expires: number;
@@ -62,7 +52,7 @@ export class Tokens {
   }
 
   /** Who presents `text`; undefined for a token that is malformed, unknown, revoked or expired, which all look alike. */
-  identify(text: string): TokenIdentity | undefined {
+  identify(text: string): Identity | undefined {
     this.#look();
     const presented = readToken(text);
     if (presented === undefined) return undefined;
@@ -73,7 +63,7 @@ export class Tokens {
   }
 
   /** Whether an identity of `identify` still holds: for connections, which outlive a revocation and an expiry. */
-  isCurrent(identity: TokenIdentity): boolean {
+  isCurrent(identity: Identity): boolean {
     this.#look();
     const entry = this.#entries.get(identity.actor.slice('token:'.length));
     return entry !== undefined && entry.identity === identity && this.#isAlive(entry);

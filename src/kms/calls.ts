@@ -1,6 +1,6 @@
 import { setMaxListeners } from 'node:events';
 import { KmsError } from '../errors.js';
-import { ACTOR_PATTERN, KEY_ID_PATTERN, MAX_AAD_BYTES, THREAD_ID_PATTERN } from '../limits.js';
+import { ACTOR_PATTERN, KEY_ID_PATTERN, MAX_AAD_BYTES, MAX_TIMER_MS, THREAD_ID_PATTERN } from '../limits.js';
 import type { CallOptions } from '../provider.js';
 
 export function checkKeyId(keyId: unknown): string {
@@ -28,9 +28,6 @@ export function checkAad(aad: unknown): asserts aad is Uint8Array | undefined {
   checkBytes(aad, 'aad');
   if (aad.length > MAX_AAD_BYTES) throw new KmsError('TOO_LARGE', `aad is longer than ${MAX_AAD_BYTES} bytes`);
 }
-
-/** The furthest a timer of Node reaches; a deadline beyond it is none. */
-const MAX_TIMER_MS = 2 ** 31 - 1;
 
 function aborted(signal: AbortSignal): KmsError {
   return new KmsError('DEADLINE_EXCEEDED', 'the call was aborted', { cause: signal.reason });

@@ -10,7 +10,8 @@ export const NO_REQUEST = 0;
 export const MAX_REQUEST_ID = 0xffff_ffff;
 
 /** `admin` may everything; `auditor` and `client` do not include each other. */
-export type Role = 'client' | 'admin' | 'auditor';
+export const ROLES = ['client', 'admin', 'auditor'] as const;
+export type Role = (typeof ROLES)[number];
 
 export const OP = {
   hello: 0,

@@ -94,6 +94,8 @@ const NARROWINGS = [
   'uid:x own',
   'token:0123456789abcdef own',
   'cert:CN:a prefix:b',
+  'uid:4294967295 own',
+  'cert:app own',
   'uid:1 thread:',
   'uid:1 thread:a b',
 ];
@@ -104,8 +106,16 @@ for (const narrowing of NARROWINGS) {
   });
 }
 
+test('a certificate that no list names is not narrowed: the one that was meant would go on as it is', (t) => {
+  const tls = { tlsCertFile: '/c', tlsKeyFile: '/k', tlsClientCaFile: '/a', clientCertificates: 'DNS:app' };
+  t.throws(() => showConfig({ ...tls, narrowed: 'cert:DNS:ap own' }, {}), {
+    message: 'invalid argument: --narrowed: must name certificates of the lists beside it, not "cert:DNS:ap own"',
+  });
+  t.notThrows(() => showConfig({ ...tls, narrowed: 'cert:DNS:APP own' }, {}));
+});
+
 test('an identity is narrowed once', (t) => {
-  t.throws(() => showConfig({ narrowed: 'uid:1 own,uid:1 thread:a' }, {}), { message: /must name each identity once/ });
+  t.throws(() => showConfig({ narrowed: 'uid:1 own,uid:01 thread:a' }, {}), { message: /must name each identity once/ });
 });
 
 const HALF: Array<[yaml: string, rule: string]> = [

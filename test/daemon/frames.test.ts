@@ -1,5 +1,8 @@
 import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { createConnection } from 'node:net';
 import test from 'ava';
+import { SharedBuffers } from '../../dist/daemon/buffers.js';
 import type { ErrorCode } from '../../dist/errors.js';
 import { OP } from '../../dist/wire/frames.js';
 import { type Answer, encodeRequest } from '../../dist/wire/messages.js';
@@ -248,4 +251,26 @@ test('status and the keys are told as the protocol lays them down', async (t) =>
   t.deepEqual([listed.length, next], [1, null]);
   const [wrapped] = (await peer.ask(OP.getWrapped, key)).results as [Buffer];
   t.is(wrapped.length, 60);
+});
+
+test.serial('what comes behind a frame that makes no sense is wiped with it', async (t) => {
+  const inputs = new Set<Buffer>();
+  const take = Reflect.get(SharedBuffers.prototype, 'takeResponse');
+  SharedBuffers.prototype.takeResponse = function (this: SharedBuffers) {
+    inputs.add(this.input);
+    return take.call(this);
+  };
+  t.teardown(() => {
+    SharedBuffers.prototype.takeResponse = take;
+  });
+  const { daemon, connect } = await running(t);
+  await (await connect()).outcome(OP.hello, 1, null);
+  const socket = createConnection(daemon.socket);
+  socket.on('error', () => {});
+  // An empty frame, and what is meant to be the next one's.
+  socket.end(Buffer.concat([Buffer.alloc(4), Buffer.from('\x00\x00\x00\x40the plaintext of another frame')]));
+  socket.resume();
+  await once(socket, 'close');
+  t.is(inputs.size, 1);
+  for (const input of inputs) t.false(input.includes('the plaintext'));
 });

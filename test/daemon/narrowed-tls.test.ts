@@ -20,6 +20,23 @@ for (const protocol of PROTOCOLS) {
   });
 }
 
+for (const [what, name, value] of [
+  ['in capital letters', { type: 'dns', value: 'app.internal' }, 'DNS:App.Internal'],
+  [
+    'that records have no room for',
+    { type: 'url', value: `spiffe://example/${'a'.repeat(80)}` },
+    `URI:spiffe://example/${'a'.repeat(80)}`,
+  ],
+] as const) {
+  test(`a name ${what} narrows its certificate as any other`, async (t) => {
+    const ground = await TlsGround.create(t, { clientCertificates: value, narrowed: `cert:${value} thread:chat/` });
+    await ground.start();
+    const remote = await ground.connect('kms+tls', await ground.client({ cn: 'x', names: [name] }));
+    await remote.createDekForThread('chat/1');
+    await t.throwsAsync(remote.createDekForThread('mail/1'), { code: 'PERMISSION_DENIED' });
+  });
+}
+
 test('who is not a client cannot be narrowed to one', async (t) => {
   const ground = await TlsGround.create(t, { auditorCertificates: 'CN:eyes', narrowed: 'cert:CN:eyes own' });
   await ground.start();

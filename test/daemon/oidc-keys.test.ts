@@ -1,6 +1,6 @@
 import { generateKeyPairSync } from 'node:crypto';
 import { once } from 'node:events';
-import { chmodSync, mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
@@ -90,17 +90,24 @@ test('a file that is not there, not for us, or wrong stops the start, and one li
   const directory = scratch(t);
   const path = join(directory, 'jwks.json');
   const start = () => issuerOf({ file: path });
-  t.throws(start, { code: 'INVALID_ARGUMENT', message: `invalid argument: oidc.jwks_file: ${path}: cannot be read: ENOENT` });
+  t.throws(start, { code: 'INVALID_ARGUMENT', message: `invalid argument: oidc.jwks_file: ${path} cannot be read: ENOENT` });
   mkdirSync(path);
-  t.throws(start, { message: /: not a regular file$/ });
+  t.throws(start, { message: / is not a regular file$/ });
   rmSync(path, { recursive: true });
   keyFileIn(directory, one);
   t.notThrows(start);
   for (const mode of [0o664, 0o646]) {
     chmodSync(path, mode);
-    t.throws(start, { message: `invalid argument: oidc.jwks_file: ${path}: may be written by others: chmod go-w ${path}` });
+    t.throws(start, { message: `permission denied: oidc.jwks_file: ${path} is open to others: chmod go-w ${path}` });
   }
   chmodSync(path, 0o644);
+  // Only root can make a file of somebody else.
+  const own = process.geteuid?.() ?? -1;
+  if (own === 0) {
+    chownSync(path, 12_345, -1);
+    t.throws(start, { message: `permission denied: oidc.jwks_file: ${path} belongs to uid 12345: chown 0 ${path}` });
+    chownSync(path, 0, -1);
+  } else t.log('SKIPPED: without root no file belongs to somebody else');
   writeFileSync(path, '{}');
   t.throws(start, { message: `invalid argument: oidc.jwks_file: ${path}: not a JWK set` });
   rmSync(path);

@@ -1,7 +1,6 @@
 import type http from 'node:http';
 import { KmsError } from '../../errors.js';
-import { MAX_HTTP_ANSWER_BYTES } from '../../limits.js';
-import { MAX_TIMER_MS } from '../refusals.js';
+import { MAX_HTTP_ANSWER_BYTES, MAX_TIMER_MS } from '../../limits.js';
 import type { TrustingAgent } from './agent.js';
 
 export interface Reply {

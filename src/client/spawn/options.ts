@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
 import { KmsError } from '../../errors.js';
-import { RETURN_USES_MS, STOP_GRACE_MS } from '../../limits.js';
+import { MAX_TIMER_MS, RETURN_USES_MS, STOP_GRACE_MS } from '../../limits.js';
 import type { ConnectOptions } from '../index.js';
 import type { RemoteKms } from '../remote.js';
 
@@ -84,7 +84,6 @@ export interface Settings {
 export const PARENT_FD = 4;
 export const MASTER_KEY_FD = 5;
 
-const MAX_TIMER_MS = 2 ** 31 - 1;
 const DEFAULTS = {
   startTimeoutMs: 10_000,
   stopGraceMs: STOP_GRACE_MS + RETURN_USES_MS + 3_000,

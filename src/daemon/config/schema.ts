@@ -7,6 +7,7 @@ import {
   DEFAULT_CONTEXT_IDLE_MS,
   DEFAULT_KEPT_CONTEXTS,
   DEFAULT_KEY_IDLE_MS,
+  MAX_TIMER_MS,
 } from '../../limits.js';
 import { DEFAULT_DATA_DIR, DEFAULT_SOCKET } from '../defaults.js';
 import { algorithms, audiences, claimName, issuer, keysUrl, subjects } from './oidc-values.js';
@@ -129,10 +130,10 @@ export const SCHEMA = z.object({
   keptContexts: count(0, 65_536)
     .default(DEFAULT_KEPT_CONTEXTS)
     .register(PLACES, { yaml: ['cache.kept_contexts'], flag: 'kept-contexts' }),
-  contextIdleMs: count(0, 2 ** 31 - 1)
+  contextIdleMs: count(0, MAX_TIMER_MS)
     .default(DEFAULT_CONTEXT_IDLE_MS)
     .register(PLACES, { yaml: ['cache.context_idle_ms'], flag: 'context-idle-ms' }),
-  keyIdleMs: count(0, 2 ** 31 - 1)
+  keyIdleMs: count(0, MAX_TIMER_MS)
     .default(DEFAULT_KEY_IDLE_MS)
     .register(PLACES, { yaml: ['cache.key_idle_ms'], flag: 'key-idle-ms' }),
   arenaBytes: count(64 * 1024, 2 ** 31)

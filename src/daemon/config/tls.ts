@@ -1,4 +1,5 @@
 import { KmsError } from '../../errors.js';
+import { actorOfName } from '../tls/certificates.js';
 import { type HostPort, written } from './endpoint.js';
 import { type Name, titleOf, type Values } from './schema.js';
 import { refusal, type Setting } from './setting.js';
@@ -17,6 +18,13 @@ function isGiven(value: Values[Name]): boolean {
   return Array.isArray(value) ? value.length > 0 : value !== undefined;
 }
 
+/** A misspelt name would leave the certificate that was meant as it is, which is for all keys. */
+function refuseStrangeNarrowing(values: Values, setting: Setting | undefined): void {
+  const listed = new Set(CERTIFICATE_LISTS.flatMap((name) => values[name].map(actorOfName)));
+  const isStrange = values.narrowed.some(([actor]) => actor.startsWith('cert:') && !listed.has(actor));
+  if (isStrange && setting !== undefined) throw refusal(setting, 'must name certificates of the lists beside it');
+}
+
 /** Throws one line if a part of TLS is configured that would hold nothing or let nobody in. */
 export function refuseHalfTls(
   values: Values,
@@ -32,6 +40,7 @@ export function refuseHalfTls(
   if (ca !== undefined && !CERTIFICATE_LISTS.some((name) => isGiven(values[name]))) {
     throw refusal(ca, `means nothing without names in ${CERTIFICATE_LISTS.map(titleOf).join(', ')}`, true);
   }
+  refuseStrangeNarrowing(values, settings.get('narrowed')?.[0]);
   const secured = endpoints.find(({ isTls }) => isTls);
   if (secured === undefined || isGiven(values.tlsCertFile)) return;
   const given = settings.get('endpoint')?.[0] ?? settings.get('socket')?.[0];

@@ -2,7 +2,9 @@ import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { z } from 'zod';
 import { KEY_BYTES, MAX_THREAD_PREFIXES, THREAD_ID_PATTERN } from '../../limits.js';
+import { ROLES } from '../../wire/frames.js';
 import { type Narrowing, NO_UID, OVERFLOW_UID } from '../identity.js';
+import { actorOfName } from '../tls/certificates.js';
 import { type HostPort, type NoEndpoint, parseEndpoint } from './endpoint.js';
 
 /** sun_path of a Unix address has 108 bytes on Linux, 104 elsewhere, one of them the closing zero. */
@@ -24,7 +26,7 @@ export const level = z.enum(['debug', 'info', 'warn', 'error'], { error: 'must b
 
 export const roles = list
   .refine((items) => items.length > 0, 'must name at least one role')
-  .pipe(z.array(z.enum(['client', 'admin', 'auditor'], { error: 'must be roles out of client, admin and auditor' })));
+  .pipe(z.array(z.enum(ROLES, { error: 'must be roles out of client, admin and auditor' })));
 
 export function count(least: number, most: number) {
   const rule = `must be a whole number from ${least} to ${most}`;
@@ -58,21 +60,29 @@ export const path = one.refine(isPath, 'must be a path').transform((text) => res
 /** Its name would stand in messages, and a key for a name gets there. */
 export const keyFile = path.refine((file) => !/[0-9a-f]{64}$/i.test(file), 'must be the path of a file');
 
+const CERTIFICATE_NAME = /^(CN|DNS|URI|email):[^\p{Cc}\s"]{1,256}$/u;
 const CERTIFICATE_NAMES = 'must be names of certificates, as CN:app, DNS:app.internal, URI:spiffe://domain/app or email:a@b';
 /** Names of which every one is told apart by its kind: a common name that looks like an address is none. */
-export const certificateNames = list.pipe(
-  z.array(z.string().regex(/^(CN|DNS|URI|email):[^\p{Cc}\s"]{1,256}$/u, CERTIFICATE_NAMES)),
-);
+export const certificateNames = list.pipe(z.array(z.string().regex(CERTIFICATE_NAME, CERTIFICATE_NAMES)));
 
 const NARROWING = 'must be an identity and what it is for, as "uid:1000 own" or "cert:CN:app thread:chat/ thread:mail/"';
 
+/** As the identities of callers have it, or the narrowing would be nobody's: `DNS:` in small letters, long names as their hash. */
+function actorNamed(text: string): string | undefined {
+  const [, kind, name = ''] = /^(uid|cert):(.+)$/.exec(text) ?? [];
+  if (kind === 'uid') return uid.safeParse(name).success ? `uid:${Number(name)}` : undefined;
+  if (kind === 'cert') return CERTIFICATE_NAME.test(name) ? actorOfName(name) : undefined;
+  return text === 'loopback' ? text : undefined;
+}
+
 /** `own`, and beginnings of thread ids behind `thread:`. */
 function narrowingOf(text: string, context: z.RefinementCtx): [actor: string, to: Narrowing] {
-  const [actor = '', ...words] = text.split(/\s+/);
+  const [named = '', ...words] = text.split(/\s+/);
+  const actor = actorNamed(named);
   const threadPrefixes = words.filter((word) => word.startsWith('thread:')).map((word) => word.slice('thread:'.length));
   const isWhole = words.length > 0 && words.every((word) => word === 'own' || word.startsWith('thread:'));
   const areIds = threadPrefixes.length <= MAX_THREAD_PREFIXES && threadPrefixes.every((prefix) => THREAD_ID_PATTERN.test(prefix));
-  if (!/^(uid:\d+|cert:.+|loopback)$/.test(actor) || !isWhole || !areIds) {
+  if (actor === undefined || !isWhole || !areIds) {
     context.addIssue({ code: 'custom', message: NARROWING });
     return z.NEVER;
   }

@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
-import { asKmsError, ERROR_TABLE, type ErrorCode, KmsError } from '../../errors.js';
+import { asKmsError, ERROR_TABLE, type ErrorCode, FAILURES, KmsError } from '../../errors.js';
+import { LINGER_MS } from '../../limits.js';
 import type { Account } from '../accounts.js';
 import type { Identity } from '../identity.js';
 import { errorFields } from '../log.js';
@@ -15,8 +16,6 @@ import { NoRoute, type OpenPath, type Route, type Target, targetOf, WrongMethod 
 import { Share } from './share.js';
 
 const STRICT_PREFIX = '/v1/';
-/** How long a client that is refused may go on sending its body. */
-const LINGER_MS = 500;
 
 /** What the surface does for its requests. */
 export interface Context {
@@ -199,7 +198,7 @@ function wipe(values: readonly unknown[]): void {
 
 function refuse({ context, request, response, share, followed }: Exchange, known: KmsError): void {
   const { requestId: id, actor } = followed;
-  if (known.code === 'INTERNAL' || known.code === 'STORE_UNAVAILABLE') {
+  if (FAILURES.has(known.code)) {
     context.service.failures.note(() => ({ request_id: id, actor, method: request.method, ...errorFields(known) }));
   }
   if (response.headersSent || response.destroyed) {
@@ -210,15 +209,12 @@ function refuse({ context, request, response, share, followed }: Exchange, known
   if (known instanceof NoRoute) status = 404;
   if (known instanceof WrongMethod) status = 405;
   sendError(response, status, id, known, known instanceof WrongMethod ? known.allowed.join(', ') : undefined);
-  if (!request.complete) endAfter(LINGER_MS, request, share);
+  if (!request.complete) endLater(request, share);
 }
 
-/**
- * What is still coming of a refused body is thrown away for a while: a connection that is closed on unread bytes may take the
- * answer with it.
- */
-function endAfter(milliseconds: number, request: IncomingMessage, share: Share): void {
-  const timer = setTimeout(() => request.socket.destroy(), milliseconds).unref();
+/** What is still coming of a refused body is thrown away for a while. */
+function endLater(request: IncomingMessage, share: Share): void {
+  const timer = setTimeout(() => request.socket.destroy(), LINGER_MS).unref();
   request.on('end', () => clearTimeout(timer));
   request.on('data', (chunk: Buffer) => share.pace(request, chunk.length));
   request.resume();

@@ -9,9 +9,9 @@ import {
   SWEEP_INTERVAL_MS,
 } from '../../limits.js';
 import type { Account } from '../accounts.js';
-import type { Source } from '../connection.js';
 import { ANONYMOUS, type Identity } from '../identity.js';
 import type { Service } from '../operations.js';
+import type { Source } from '../source.js';
 import { sendError } from './answers.js';
 import { follow } from './followed.js';
 import { answer } from './requests.js';

@@ -1,4 +1,4 @@
-import { ERROR_TABLE, type ErrorCode } from '../../errors.js';
+import { ERROR_TABLE, type ErrorCode, FAILURES } from '../../errors.js';
 import { binding, COUNTS, TIME_BUCKETS } from '../../native.js';
 import { OP } from '../../wire/frames.js';
 import {
@@ -25,9 +25,6 @@ const REFUSALS = {
   busy: 'BUSY',
   too_large: 'TOO_LARGE',
 } as const satisfies Record<string, ErrorCode>;
-
-/** Failures of ours, whatever was asked for. */
-const FAILURES: readonly ErrorCode[] = ['INTERNAL', 'STORE_UNAVAILABLE', 'AUDIT_UNAVAILABLE'];
 
 /** Upper ends of the buckets in seconds, without rounding errors to be seen in labels. */
 const ENDS = Array.from({ length: TIME_BUCKETS - 1 }, (_, at) => Number(((FIRST_BUCKET_MS * 2 ** at) / 1_000).toPrecision(8)));
@@ -129,7 +126,7 @@ export function requestSeries(counters: Counters): Series[] {
       type: 'counter',
       read: () => {
         const served = new Served(counters);
-        return [{ labels: {}, value: FAILURES.reduce((sum, code) => sum + served.total(code), 0) }];
+        return [{ labels: {}, value: [...FAILURES].reduce((sum, code) => sum + served.total(code), 0) }];
       },
     },
     {

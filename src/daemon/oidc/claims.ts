@@ -1,16 +1,12 @@
-import { createHash } from 'node:crypto';
 import { MAX_JWT_LIFE_MS, MAX_THREAD_PREFIXES, SUBJECT_PATTERN, THREAD_ID_PATTERN } from '../../limits.js';
-import type { Role } from '../../wire/frames.js';
+import { ROLES, type Role } from '../../wire/frames.js';
 import type { OidcConfig } from '../config/oidc.js';
-import type { Identity } from '../identity.js';
+import { actorOf, type Identity } from '../identity.js';
 
 /** The members of a JSON object that somebody else wrote. */
 export type Members = Readonly<Record<string, unknown>>;
 
 const COMPACT = /^([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.[A-Za-z0-9_-]+$/;
-/** What a subject must be for records to name it (`created_by` has 64 characters), and not look like the hash of one. */
-const PLAIN_SUBJECT = /^(?!sha256:)[A-Za-z0-9._:@/-]{1,59}$/;
-const HASH_DIGITS = 52;
 
 function isObject(value: unknown): value is Members {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
@@ -88,21 +84,14 @@ function rolesOf(claims: Members, { subjects, rolesClaim }: OidcConfig): Readonl
   const claimed = rolesClaim === undefined ? undefined : claimAt(claims, rolesClaim);
   // One text may hold several with spaces between them, as `scope` does.
   const names: readonly unknown[] = typeof claimed === 'string' ? claimed.split(' ') : Array.isArray(claimed) ? claimed : [];
-  const all: readonly Role[] = ['client', 'admin', 'auditor'];
-  return new Set(all.filter((role) => names.includes(role) || subjects[role].includes(claims['sub'] as string)));
-}
-
-/** `oidc:` and the subject; where records have no room or no characters for that, and its hash, which is as much its own. */
-export function actorOf(subject: string): string {
-  if (PLAIN_SUBJECT.test(subject)) return `oidc:${subject}`;
-  return `oidc:sha256:${createHash('sha256').update(subject).digest('hex').slice(0, HASH_DIGITS)}`;
+  return new Set(ROLES.filter((role) => names.includes(role) || subjects[role].includes(claims['sub'] as string)));
 }
 
 /** Who stands behind claims that `faultOfClaims` let pass; or why nobody does, in words for the log. */
 export function identityOfClaims(claims: Members, config: OidcConfig): Identity | string {
   const roles = rolesOf(claims, config);
   if (roles.size === 0) return 'no role';
-  const identity = { actor: actorOf(claims['sub'] as string), roles };
+  const identity = { actor: actorOf('oidc', claims['sub'] as string), roles };
   if (config.prefixesClaim === undefined) return identity;
   const given = claimAt(claims, config.prefixesClaim);
   if (!isPrefixes(given)) return 'no thread prefixes';

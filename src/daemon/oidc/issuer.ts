@@ -3,10 +3,10 @@ import { isDeepStrictEqual } from 'node:util';
 import { KmsError } from '../../errors.js';
 import { MAX_JWT_BYTES, MAX_JWTS_IN_FLIGHT, MAX_REMEMBERED_JWTS } from '../../limits.js';
 import type { OidcConfig } from '../config/oidc.js';
-import type { Identity } from '../identity.js';
+import { actorOf, type Identity } from '../identity.js';
 import { Burst, type Log } from '../log.js';
 import { type Clock, systemClock } from '../tokens.js';
-import { actorOf, faultOfClaims, faultOfJwt, identityOfClaims, type Members } from './claims.js';
+import { faultOfClaims, faultOfJwt, identityOfClaims, type Members } from './claims.js';
 import { KeyFile } from './key-file.js';
 import { fingerprintOf } from './key-set.js';
 import { Freshness, type KeySource } from './key-source.js';
@@ -38,7 +38,7 @@ export class Issuer {
   readonly #pending = new Map<string, Promise<Identity>>();
   readonly #proofs = new WeakMap<Identity, Proof>();
 
-  /** Throws INVALID_ARGUMENT if its keys are in a file that cannot be had. A URL is asked when the first token comes. */
+  /** Throws as `KeyFile` if its keys are in a file. A URL is asked when the first token comes. */
   constructor(config: OidcConfig, log: Log, clock: Clock = systemClock) {
     this.#config = config;
     this.#clock = clock;
@@ -53,7 +53,7 @@ export class Issuer {
 
   /**
    * The one for a new reading of the configuration: the same if that says the same, having forgotten its tokens and looked for
-   * other keys. Throws INVALID_ARGUMENT, and changes nothing, if keys are in a file that cannot be had.
+   * other keys. Throws as `KeyFile`, and changes nothing, if keys are in a file that cannot be had.
    */
   renewed(config: OidcConfig, log: Log): Issuer {
     if (!isDeepStrictEqual(config, this.#config)) return new Issuer(config, log, this.#clock);
@@ -101,7 +101,7 @@ export class Issuer {
     if (fault !== undefined) throw this.#refusal(fault);
     const identity = identityOfClaims(claims, this.#config);
     if (typeof identity === 'string') {
-      this.#refused.note(() => ({ reason: identity, actor: actorOf(claims['sub'] as string) }));
+      this.#refused.note(() => ({ reason: identity, actor: actorOf('oidc', claims['sub'] as string) }));
       // It is who it says it is: asking the issuer for another token, as UNAUTHENTICATED would have it do, is of no use.
       throw new KmsError('PERMISSION_DENIED', 'the token gives no role here');
     }

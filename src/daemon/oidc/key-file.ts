@@ -1,8 +1,7 @@
-import { type BigIntStats, closeSync, constants, fstatSync, openSync, readSync, type Stats, statSync } from 'node:fs';
+import { type BigIntStats, statSync } from 'node:fs';
 import type { JWTVerifyGetKey } from 'jose';
-import { KmsError } from '../../errors.js';
+import { readChecked } from '../../checked-file.js';
 import { MAX_JWKS_BYTES, TOKEN_LOOK_MS } from '../../limits.js';
-import { errnoOf } from '../../store/file-system.js';
 import { isSettled, stampOf } from '../file-stamp.js';
 import type { Clock } from '../tokens.js';
 import { type KeySet, parseKeySet } from './key-set.js';
@@ -10,44 +9,13 @@ import type { Freshness, KeySource } from './key-source.js';
 
 type Jose = typeof import('jose');
 
-function refuse(path: string, reason: string): KmsError {
-  return new KmsError('INVALID_ARGUMENT', `${placeOf(path)}: ${reason}`);
-}
+const NAME = 'oidc.jwks_file';
 
-function placeOf(path: string): string {
-  return `oidc.jwks_file: ${path}`;
-}
-
-/** Who can write the file says who is admin. It may be a link, as mounted ones are, and read by anybody: it is public. */
-function inspect(path: string, stats: Stats): void {
-  if (!stats.isFile()) throw refuse(path, 'not a regular file');
-  const own = process.geteuid?.() ?? stats.uid;
-  if (stats.uid !== own && stats.uid !== 0) throw refuse(path, `belongs to uid ${stats.uid}: chown ${own} ${path}`);
-  if ((stats.mode & 0o022) !== 0) throw refuse(path, `may be written by others: chmod go-w ${path}`);
-}
-
-function readWhole(fd: number): Buffer {
-  const bytes = Buffer.alloc(MAX_JWKS_BYTES + 1);
-  let length = 0;
-  for (let got = -1; got !== 0 && length < bytes.length; length += got) {
-    got = readSync(fd, bytes, length, bytes.length - length, null);
-  }
-  return bytes.subarray(0, length);
-}
-
-/** Throws INVALID_ARGUMENT in one line that names the file. Mode and content are those of one descriptor. */
+/** Throws one line that names the file. */
 function readKeyFile(path: string, algorithms: readonly string[]): KeySet {
-  let fd: number | undefined;
-  try {
-    // O_NONBLOCK: a pipe in its place must not hang the daemon.
-    fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
-    inspect(path, fstatSync(fd));
-    return parseKeySet(placeOf(path), readWhole(fd), algorithms);
-  } catch (error) {
-    throw error instanceof KmsError ? error : refuse(path, `cannot be read: ${errnoOf(error) || 'failure'}`);
-  } finally {
-    if (fd !== undefined) closeSync(fd);
-  }
+  // Who can write it says who is admin. It may be read by anybody: it is public.
+  const bytes = readChecked(NAME, path, { isSecret: false, isOwned: true, maxBytes: MAX_JWKS_BYTES });
+  return parseKeySet(`${NAME}: ${path}`, bytes, algorithms);
 }
 
 /** Undefined where there is none to be had: reading the file then says why. */
@@ -67,7 +35,7 @@ export class KeyFile implements KeySource {
   private lookedAt: number;
   private resolver: JWTVerifyGetKey | undefined;
 
-  /** Throws INVALID_ARGUMENT if the file cannot be had, or holds no key of use. */
+  /** Throws as `readChecked`, and INVALID_ARGUMENT for a file that holds no key of use. */
   constructor(
     private readonly path: string,
     private readonly algorithms: readonly string[],

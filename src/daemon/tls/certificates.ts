@@ -1,10 +1,7 @@
-import { createHash, type X509Certificate } from 'node:crypto';
+import type { X509Certificate } from 'node:crypto';
 import type { TLSSocket } from 'node:tls';
-import { ACTOR_PATTERN } from '../../limits.js';
-import type { Role } from '../../wire/frames.js';
-import type { Access, Identity } from '../identity.js';
-
-const ROLES: readonly Role[] = ['client', 'admin', 'auditor'];
+import { ROLES, type Role } from '../../wire/frames.js';
+import { type Access, actorOf, type Identity } from '../identity.js';
 
 /** Kinds of subject alternative names that identify a client. */
 const KINDS: ReadonlySet<string> = new Set(['DNS', 'URI', 'email']);
@@ -49,11 +46,9 @@ function comparable(name: string): string {
   return name.startsWith('DNS:') ? `DNS:${name.slice(4).toLowerCase()}` : name;
 }
 
-/** Records name their maker in few characters. */
-function actorOf(name: string): string {
-  const actor = `cert:${name}`;
-  if (ACTOR_PATTERN.test(actor)) return actor;
-  return `cert:sha256:${createHash('sha256').update(name).digest('hex').slice(0, 32)}`;
+/** Who comes with a certificate of this name, as `Identity.actor` has it. */
+export function actorOfName(name: string): string {
+  return actorOf('cert', comparable(name));
 }
 
 /** Undefined for a certificate of which no name is configured. Its first name that is says who it is; the roles are those of all. */
@@ -64,7 +59,7 @@ export function identityOf(certificate: X509Certificate, { certificates }: Acces
   const roles = ROLES.filter((role) => names.some((name) => isNamed(name, role)));
   const first = names.find((name) => roles.some((role) => isNamed(name, role)));
   if (first === undefined) return undefined;
-  return { actor: actorOf(first), roles: new Set(roles), expires: Date.parse(certificate.validTo) };
+  return { actor: actorOfName(first), roles: new Set(roles), expires: Date.parse(certificate.validTo) };
 }
 
 /** Of whoever came with a certificate, that its time is over. */

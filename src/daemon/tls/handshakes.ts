@@ -45,7 +45,7 @@ export interface Secured {
   firstByte: number;
   /** Undefined if none came, or there are no authorities. */
   certificate: X509Certificate | undefined;
-  /** In DER, the certificate first. */
+  /** In DER, the certificate first; of one that is accepted. */
   chain: readonly Uint8Array[];
   /** Why the certificate is not accepted; `''` if it is, or there is none. */
   fault: string;
@@ -150,8 +150,8 @@ export class Handshakes {
   private certified(socket: TLSSocket, { material }: UnderWay): Pick<Secured, 'certificate' | 'chain' | 'fault'> {
     const certificate = material.authorities.length > 0 ? socket.getPeerX509Certificate() : undefined;
     if (certificate === undefined) return { certificate, chain: [], fault: '' };
+    if (!socket.authorized) return { certificate, chain: [], fault: String(socket.authorizationError) };
     const chain = chainOf(socket);
-    if (!socket.authorized) return { certificate, chain, fault: String(socket.authorizationError) };
     return { certificate, chain, fault: material === this.material ? '' : this.whyNotTrusted(chain) };
   }
 

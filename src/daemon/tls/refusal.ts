@@ -1,11 +1,10 @@
 import type { Socket } from 'node:net';
 import { KmsError } from '../../errors.js';
+import { LINGER_MS } from '../../limits.js';
 import { NO_REQUEST } from '../../wire/frames.js';
 import { encodeError } from '../../wire/messages.js';
 import { errorBody } from '../http/answers.js';
 
-/** How long a refused peer may take to read why. */
-const LINGER_MS = 500;
 const ERROR = new KmsError('UNAUTHENTICATED', 'the client certificate is not accepted');
 
 /**
@@ -16,7 +15,7 @@ export function refuse(socket: Socket, firstByte: number): void {
   const timer = setTimeout(() => socket.destroy(), LINGER_MS);
   socket.on('close', () => clearTimeout(timer));
   socket.on('error', () => socket.destroy());
-  // What it still sends is thrown away: a connection that is closed on unread bytes may take the answer with it.
+  // What it still sends is thrown away.
   socket.resume();
   socket.end(firstByte === 0 ? encodeError(NO_REQUEST, ERROR) : httpRefusal());
 }
