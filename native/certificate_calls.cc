@@ -74,14 +74,30 @@ napi_value whyNotTrusted(napi_env env, napi_callback_info info) {
   return text;
 }
 
-// (revoked)
-napi_value firstNextUpdateCall(napi_env env, napi_callback_info info) {
+// The one argument of the calls below; false and an exception for anything but bytes.
+bool readLists(napi_env env, napi_callback_info info, Bytes* revoked) {
   size_t argc = 1;
   napi_value argument = nullptr;
   void* data = nullptr;
   napi_get_cb_info(env, info, &argc, &argument, nullptr, &data);
+  if (readBytes(env, argument, revoked)) return true;
+  throwFailure(env, *static_cast<Environment*>(data), Failure(Status::InvalidArgument, "takes revocation lists"));
+  return false;
+}
+
+// (revoked)
+napi_value holdsDeltaCall(napi_env env, napi_callback_info info) {
   Bytes revoked;
-  if (!readBytes(env, argument, &revoked)) return refuse(env, data, "takes revocation lists");
+  if (!readLists(env, info, &revoked)) return nullptr;
+  napi_value found = nullptr;
+  napi_get_boolean(env, holdsDelta(revoked), &found);
+  return found;
+}
+
+// (revoked)
+napi_value firstNextUpdateCall(napi_env env, napi_callback_info info) {
+  Bytes revoked;
+  if (!readLists(env, info, &revoked)) return nullptr;
   napi_value seconds = nullptr;
   napi_create_int64(env, firstNextUpdate(revoked), &seconds);
   return seconds;
@@ -93,6 +109,7 @@ napi_status defineCertificateCalls(napi_env env, napi_value exports, Environment
   const napi_property_descriptor calls[] = {
       {"openTrust", nullptr, openTrust, nullptr, nullptr, nullptr, napi_enumerable, environment},
       {"whyNotTrusted", nullptr, whyNotTrusted, nullptr, nullptr, nullptr, napi_enumerable, environment},
+      {"holdsDelta", nullptr, holdsDeltaCall, nullptr, nullptr, nullptr, napi_enumerable, environment},
       {"firstNextUpdate", nullptr, firstNextUpdateCall, nullptr, nullptr, nullptr, napi_enumerable, environment},
   };
   return napi_define_properties(env, exports, sizeof calls / sizeof *calls, calls);

@@ -35,7 +35,8 @@ napi_status defineHotCalls(napi_env env, napi_value exports, Environment* enviro
 napi_status definePoolCalls(napi_env env, napi_value exports, Environment* environment);
 // parseRecord, parseKeyring: the strict readers of what is on disk.
 napi_status defineDocumentCalls(napi_env env, napi_value exports, Environment* environment);
-// openTrust, whyNotTrusted, firstNextUpdate: a client's certificate against authorities and revocation lists, and how long those hold.
+// openTrust, whyNotTrusted, holdsDelta, firstNextUpdate: a client's certificate against authorities and revocation lists,
+// whether those are lists, and how long they hold.
 napi_status defineCertificateCalls(napi_env env, napi_value exports, Environment* environment);
 // listenUnix, listenTcp, holdUnix, listenFd, peerOf, closeFd, notifyManager: sockets, and who is at the other end.
 napi_status defineListenCalls(napi_env env, napi_value exports, Environment* environment);

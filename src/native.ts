@@ -234,6 +234,8 @@ export interface Binding {
   /** Why a client's chain (DER, its own certificate first) does not lead to one of the authorities now; `''` if it does. */
   whyNotTrusted(trust: Trust, chain: readonly Uint8Array[]): string;
 
+  /** Whether one of the revocation lists (PEM) is a delta: only what has changed since another one. */
+  holdsDelta(revoked: Uint8Array): boolean;
   /** When the first of the revocation lists (PEM) has to be replaced, in seconds since 1970; -1 if none says so. */
   firstNextUpdate(revoked: Uint8Array): number;
 

@@ -29,6 +29,9 @@ using Store = std::unique_ptr<X509_STORE, Free<X509_STORE, X509_STORE_free>>;
 using Context = std::unique_ptr<X509_STORE_CTX, Free<X509_STORE_CTX, X509_STORE_CTX_free>>;
 using Bio = std::unique_ptr<BIO, Free<BIO, freeBio>>;
 
+// Without one of ours OpenSSL would ask at the terminal for what opens an encrypted block.
+int noPassphrase(char*, int, int, void*) { return -1; }
+
 Certificate parse(const Bytes& der) {
   const uint8_t* at = der.data;
   Certificate certificate(d2i_X509(nullptr, &at, static_cast<long>(der.length)));
@@ -45,18 +48,22 @@ bool atEnd() {
 bool addAuthorities(X509_STORE* store, const Bytes& pem) {
   const Bio bio(BIO_new_mem_buf(pem.data, static_cast<int>(pem.length)));
   int count = 0;
-  while (const Certificate one{PEM_read_bio_X509(bio.get(), nullptr, nullptr, nullptr)}) {
+  while (const Certificate one{PEM_read_bio_X509(bio.get(), nullptr, noPassphrase, nullptr)}) {
     if (X509_STORE_add_cert(store, one.get()) != 1) return false;
     ++count;
   }
   return atEnd() && count > 0;
 }
 
+bool isDelta(const X509_CRL* list) { return X509_CRL_get_ext_by_NID(list, NID_delta_crl, -1) >= 0; }
+
 bool addRevocationLists(X509_STORE* store, const Bytes& pem) {
   if (pem.length == 0) return true;
   const Bio bio(BIO_new_mem_buf(pem.data, static_cast<int>(pem.length)));
   int count = 0;
-  while (const RevocationList one{PEM_read_bio_X509_CRL(bio.get(), nullptr, nullptr, nullptr)}) {
+  while (const RevocationList one{PEM_read_bio_X509_CRL(bio.get(), nullptr, noPassphrase, nullptr)}) {
+    // OpenSSL would take it for a whole list, the newest there is, and pass whoever was revoked before.
+    if (isDelta(one.get())) return false;
     if (X509_STORE_add_crl(store, one.get()) != 1) return false;
     ++count;
   }
@@ -93,10 +100,18 @@ std::string Trust::whyNot(const std::vector<Bytes>& chain) const {
   return X509_verify_cert_error_string(X509_STORE_CTX_get_error(context.get()));
 }
 
+bool holdsDelta(Bytes revoked) {
+  const Bio bio(BIO_new_mem_buf(revoked.data, static_cast<int>(revoked.length)));
+  bool found = false;
+  while (const RevocationList one{PEM_read_bio_X509_CRL(bio.get(), nullptr, noPassphrase, nullptr)}) found = found || isDelta(one.get());
+  ERR_clear_error();
+  return found;
+}
+
 int64_t firstNextUpdate(Bytes revoked) {
   const Bio bio(BIO_new_mem_buf(revoked.data, static_cast<int>(revoked.length)));
   int64_t first = -1;
-  while (const RevocationList one{PEM_read_bio_X509_CRL(bio.get(), nullptr, nullptr, nullptr)}) {
+  while (const RevocationList one{PEM_read_bio_X509_CRL(bio.get(), nullptr, noPassphrase, nullptr)}) {
     tm parts{};
     const ASN1_TIME* const time = X509_CRL_get0_nextUpdate(one.get());
     if (time == nullptr || ASN1_TIME_to_tm(time, &parts) != 1) continue;

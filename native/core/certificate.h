@@ -31,6 +31,9 @@ class Trust {
   x509_store_st* const store_;
 };
 
+// Whether one of the revocation lists (PEM) says only what has changed since another (RFC 5280, section 5.2.4).
+bool holdsDelta(Bytes revoked);
+
 // When the first of the revocation lists (PEM) has to be replaced, in seconds since 1970; -1 if none says so.
 int64_t firstNextUpdate(Bytes revoked);
 

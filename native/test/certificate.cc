@@ -76,7 +76,7 @@ std::string der(const X509* certificate) {
   return textOf(bio);
 }
 
-std::string revocations(const Party& by, long revoked, long nextUpdate) {
+std::string revocations(const Party& by, long revoked, long nextUpdate, long deltaOf = 0) {
   X509_CRL* const list = X509_CRL_new();
   X509_CRL_set_version(list, X509_CRL_VERSION_2);
   X509_CRL_set_issuer_name(list, X509_get_subject_name(by.certificate));
@@ -91,6 +91,12 @@ std::string revocations(const Party& by, long revoked, long nextUpdate) {
     X509_REVOKED_set_revocationDate(entry, X509_gmtime_adj(time, -kHour));
     X509_CRL_add0_revoked(list, entry);
     ASN1_INTEGER_free(serial);
+  }
+  if (deltaOf != 0) {
+    ASN1_INTEGER* const base = ASN1_INTEGER_new();
+    ASN1_INTEGER_set(base, deltaOf);
+    X509_CRL_add1_ext_i2d(list, NID_delta_crl, base, 1, 0);
+    ASN1_INTEGER_free(base);
   }
   X509_CRL_sign(list, by.key, EVP_sha256());
   BIO* const bio = BIO_new(BIO_s_mem());
@@ -157,6 +163,31 @@ TEST("with revocation lists every issuer needs one that is in force") {
   CHECK_EQUAL(why({byBelow, below}, root, none), "unable to get certificate CRL");
   CHECK_EQUAL(why({byBelow, below}, root, none + revocations(ground.below, 0, kHour)), "");
   CHECK_EQUAL(why({byBelow, below}, root, none + revocations(ground.below, 4, kHour)), "certificate revoked");
+}
+
+TEST("a list of what has changed since another one is no list") {
+  const Ground ground;
+  const std::string root = pem(ground.root.certificate), client = der(ground.client.certificate);
+  const std::string whole = revocations(ground.root, 3, kHour), delta = revocations(ground.root, 0, 2 * kHour, 1);
+  CHECK_EQUAL(why({client}, root, whole + delta), kNoTrust);
+  CHECK_EQUAL(why({client}, root, delta), kNoTrust);
+  CHECK(kms::holdsDelta(bytes(whole + delta)));
+  CHECK(!kms::holdsDelta(bytes(whole)) && !kms::holdsDelta(Bytes()));
+}
+
+TEST("what was read once holds for every chain after it") {
+  const Ground ground;
+  const std::string root = pem(ground.root.certificate), lists = revocations(ground.root, 3, kHour);
+  const std::unique_ptr<kms::Trust> trust = kms::Trust::open(bytes(root), bytes(lists));
+  CHECK(trust != nullptr);
+  if (trust == nullptr) return;
+  const std::string revoked = der(ground.client.certificate), old = der(ground.old.certificate), own = der(ground.root.certificate);
+  for (int round = 0; round < 3; round++) {
+    CHECK_EQUAL(trust->whyNot({bytes(revoked)}), "certificate revoked");
+    CHECK_EQUAL(trust->whyNot({bytes(own)}), "");
+    CHECK_EQUAL(trust->whyNot({bytes(old)}), "certificate has expired");
+    CHECK_EQUAL(trust->whyNot({}), kUnreadable);
+  }
 }
 
 TEST("what cannot be read trusts nobody") {

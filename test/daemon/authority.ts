@@ -6,7 +6,7 @@ import {
   cryptoProvider,
   ExtendedKeyUsage,
   ExtendedKeyUsageExtension,
-  type Extension,
+  Extension,
   type JsonGeneralNames,
   KeyUsageFlags,
   KeyUsagesExtension,
@@ -111,15 +111,17 @@ export class Authority {
     return { cert: `${one.toString('pem')}\n${this.above}`, key: pemOf(keys.privateKey), serial: one.serialNumber };
   }
 
-  /** A revocation list of these serial numbers, in force until `until` hours from now. */
-  async revoke(serialNumbers: readonly string[], until = 1): Promise<string> {
+  /** A revocation list of these serial numbers, in force until `until` hours from now; only what is new, if it is a `delta`. */
+  async revoke(serialNumbers: readonly string[], until = 1, kind: 'whole' | 'delta' = 'whole'): Promise<string> {
     const list = await X509CrlGenerator.create({
       issuer: `CN=${this.name}`,
-      thisUpdate: hoursFromNow(-2),
+      thisUpdate: hoursFromNow(kind === 'delta' ? -1 : -2),
       nextUpdate: hoursFromNow(until),
       signingAlgorithm: ALGORITHM,
       signingKey: this.keys.privateKey,
       entries: serialNumbers.map((serialNumber) => ({ serialNumber, revocationDate: hoursFromNow(-1) })),
+      // Since the list of number 1: RFC 5280, section 5.2.4.
+      ...(kind === 'delta' && { extensions: [new Extension('2.5.29.27', true, new Uint8Array([0x02, 0x01, 0x01]))] }),
     });
     // The library calls it CRL; RFC 7468, section 6, and OpenSSL say X509 CRL.
     return `${list.toString('pem').replaceAll(' CRL-----', ' X509 CRL-----')}\n`;

@@ -135,6 +135,20 @@ for (const [what, break_, line] of UNUSABLE) {
   });
 }
 
+test('a delta list, which would let in whoever was revoked before it, is refused', async (t) => {
+  const ground = await TlsGround.create(t, {}, { revoked: '' });
+  const contents = { server: await serverOf(ground.root, 'kms'), authorities: ground.root.pem };
+  const app = await ground.client({ cn: 'app' });
+  const [whole, delta] = [await ground.root.revoke([app.serial]), await ground.root.revoke([], 1, 'delta')];
+  ground.write({ ...contents, revoked: whole });
+  const { daemon } = await ground.start();
+  for (const revoked of [whole + delta, delta + whole, delta]) {
+    ground.write({ ...contents, revoked });
+    t.throws(() => daemon.prepare(ground.resolve())(), { message: /tls\.crl_file: .*crl\.pem holds a delta list/ });
+    t.is(await ground.outcome('https', app), 'UNAUTHENTICATED');
+  }
+});
+
 test('a key that is not that of the certificate is refused', async (t) => {
   const ground = await TlsGround.create(t);
   const [one, other] = [await serverOf(ground.root, 'one'), await serverOf(ground.root, 'other')];

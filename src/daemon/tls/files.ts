@@ -68,6 +68,9 @@ export function checkMaterial({ certificate, key, authorities, revoked }: Materi
   if (files.crlFile !== undefined && (lists.length === 0 || !isAccepted({ crl: lists }))) {
     throw wrong('tls.crl_file', `${files.crlFile} holds no revocation lists in PEM`);
   }
+  // OpenSSL takes it for a whole list, the newest there is, and lets in whoever was revoked before.
+  if (binding.holdsDelta(revoked))
+    throw wrong('tls.crl_file', `${files.crlFile} holds a delta list; only whole lists can be used`);
   if (!isAccepted({ cert: certificate })) throw wrong('tls.cert_file', `${files.certFile} holds no certificate in PEM`);
   if (!isAccepted({ key })) throw wrong('tls.key_file', `${files.keyFile} holds no private key in PEM without a passphrase`);
   if (!isAccepted({ cert: certificate, key }))
