@@ -65,7 +65,13 @@ export async function startDaemon(given: DaemonConfig, log: Log, inherited: read
     log,
     watch: new Watch(counters, log, spans),
     metrics: () => {
-      metrics ??= import('./metrics/metrics.js').then((loaded) => new loaded.Metrics(service, listener));
+      metrics ??= import('./metrics/metrics.js')
+        .then((loaded) => new loaded.Metrics(service, listener))
+        .catch((error) => {
+          // Out of descriptors or memory for once: the next scrape tries again.
+          metrics = undefined;
+          throw error;
+        });
       return metrics;
     },
     authentication: new Authentication(config.access, kms.dataDir === null ? undefined : new Tokens(kms.dataDir), issuer),
@@ -96,7 +102,7 @@ export async function startDaemon(given: DaemonConfig, log: Log, inherited: read
     log('info', 'stopping', { connections: listener.size });
     try {
       await listener.stop(STOP_GRACE_MS);
-      (await metrics)?.close();
+      (await metrics?.catch(() => undefined))?.close();
     } finally {
       // Whatever went wrong before, the keys are wiped.
       await kms.close();

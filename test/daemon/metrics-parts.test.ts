@@ -1,3 +1,5 @@
+import { syncBuiltinESMExports } from 'node:module';
+import perfHooks from 'node:perf_hooks';
 import test from 'ava';
 import { Counters, FIRST_BUCKET_MS, OTHER, placeOf } from '../../dist/daemon/counters.js';
 import { Census } from '../../dist/daemon/metrics/census.js';
@@ -6,7 +8,7 @@ import type { Service } from '../../dist/daemon/operations.js';
 import { createToken } from '../../dist/daemon/token-writer.js';
 import { KmsError } from '../../dist/errors.js';
 import { MAX_CENSUS_KEYS } from '../../dist/limits.js';
-import { TIME_BUCKETS } from '../../dist/native.js';
+import { binding, TIME_BUCKETS } from '../../dist/native.js';
 import type { KeyDescription, KeyPage, ListQuery } from '../../dist/provider.js';
 import { OP } from '../../dist/wire/frames.js';
 import { askHttp, codeOf } from './http-peer.js';
@@ -128,4 +130,29 @@ test('nobody is asked for a token, a client’s is refused, an auditor’s is go
   const { status, text } = await ask(tokens[1]!.token);
   t.is(status, 200);
   for (const { token } of tokens) t.false(text.includes(token.slice(4, 20)), 'not even its id');
+});
+
+test.serial('figures that cannot be had once are had at the next scrape, and keep no daemon from wiping its keys', async (t) => {
+  const { daemon } = await running(t);
+  const real = perfHooks.monitorEventLoopDelay;
+  const failing = (fails: boolean) => {
+    perfHooks.monitorEventLoopDelay = fails
+      ? () => {
+          throw new Error('for once');
+        }
+      : real;
+    syncBuiltinESMExports();
+  };
+  t.teardown(() => failing(false));
+  const scraped = async () => (await askHttp(daemon.socket, { path: '/metrics' })).status;
+  failing(true);
+  t.is(await scraped(), 500);
+  failing(false);
+  t.is(await scraped(), 200);
+  failing(true);
+  const kept = binding.arenaInfo().used;
+  const { daemon: other } = await running(t);
+  t.is((await askHttp(other.socket, { path: '/metrics' })).status, 500);
+  await other.stop();
+  t.is(binding.arenaInfo().used - kept, 0);
 });
