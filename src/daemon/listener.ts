@@ -214,7 +214,8 @@ export class Listener {
       this.serve({ socket }, firstByte, identity, undefined, standing);
       return;
     }
-    this.admission.release(standing.counted);
+    // It takes a descriptor until it has read why.
+    socket.once('close', () => this.admission.release(standing.counted));
     this.service.watch.counters.refused(identity === undefined ? 'peer' : reason === undefined ? 'protocol' : 'connections');
     if (reason !== undefined) this.refused.note(() => ({ address: peer.address, reason }));
     if (identity === undefined) refuse(socket, firstByte);

@@ -1,7 +1,9 @@
 import { once } from 'node:events';
+import { readdirSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { connect as connectTls } from 'node:tls';
 import test, { type ExecutionContext } from 'ava';
+import { Admission } from '../../dist/daemon/admission.js';
 import { MAX_UNKNOWN_CONNECTIONS } from '../../dist/limits.js';
 import type { Certified } from './authority.js';
 import { settle } from './running.js';
@@ -80,3 +82,26 @@ for (const [name, greeting] of [
     for (const socket of others) socket.destroy();
   });
 }
+
+test.serial('who is refused is counted as long as it takes a descriptor', async (t) => {
+  const tls = await ground(t);
+  if (tls === undefined) return;
+  const { release } = Admission.prototype;
+  t.teardown(() => Object.assign(Admission.prototype, { release }));
+  const descriptors = () => readdirSync('/proc/self/fd').length;
+  const open = new Promise<number>((resolve) => {
+    Admission.prototype.release = function (this: Admission, who) {
+      release.call(this, who);
+      resolve(descriptors());
+    };
+  });
+  // Its own half stays open, so that nothing of it is closed meanwhile.
+  const plain = connect({ host: '127.0.0.1', port: tls.port, allowHalfOpen: true });
+  const socket = connectTls({ socket: plain, ca: tls.root.pem, checkServerIdentity: () => undefined });
+  t.teardown(() => socket.destroy());
+  await once(socket, 'secureConnect');
+  const before = descriptors();
+  socket.on('error', () => {});
+  socket.write('GET / HTTP/1.1\r\nHost: a\r\n\r\n');
+  t.is(await open, before - 1);
+});
