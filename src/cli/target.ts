@@ -94,25 +94,27 @@ const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 class Replacement implements Target {
   readonly #path: string;
   readonly #temporary: string;
-  readonly #file: FileHandle;
+  #file!: FileHandle;
   readonly #onSignal = (signal: NodeJS.Signals) => {
     rmSync(this.#temporary, { force: true });
     this.#ignoreSignals();
     process.kill(process.pid, signal);
   };
 
-  private constructor(path: string, temporary: string, file: FileHandle) {
+  private constructor(path: string, temporary: string) {
     this.#path = path;
     this.#temporary = temporary;
-    this.#file = file;
     for (const signal of SIGNALS) process.once(signal, this.#onSignal);
   }
 
   static async open(path: string, mode: number): Promise<Replacement> {
-    const temporary = join(dirname(path), `.progressdb-kms.${randomBytes(8).toString('hex')}.tmp`);
+    const target = new Replacement(path, join(dirname(path), `.progressdb-kms.${randomBytes(8).toString('hex')}.tmp`));
     try {
-      return new Replacement(path, temporary, await open(temporary, 'wx', mode));
+      // Signals are watched already: one that comes as soon as the file is there takes it along.
+      target.#file = await open(target.#temporary, 'wx', mode);
+      return target;
     } catch (error) {
+      target.#ignoreSignals();
       throw fileFailure('write', path, error);
     }
   }
