@@ -1,4 +1,5 @@
-import { Socket } from 'node:net';
+import { once } from 'node:events';
+import { connect, Socket } from 'node:net';
 import test from 'ava';
 import { Accounts } from '../../dist/daemon/accounts.js';
 import { Authentication } from '../../dist/daemon/authentication.js';
@@ -14,12 +15,13 @@ import {
   MAX_CONNECTIONS_PER_IDENTITY,
   MAX_HELD_BYTES,
   MAX_HELD_BYTES_PER_IDENTITY,
+  MAX_HTTP_IN_FLIGHT,
   MAX_UNKNOWN_CONNECTIONS,
 } from '../../dist/limits.js';
 import { OP } from '../../dist/wire/frames.js';
 import { askHttp } from './http-peer.js';
 import { Peer } from './peer.js';
-import { running } from './running.js';
+import { running, settle } from './running.js';
 
 const NO_RATES = { requestsPerSecond: 0, bytesPerSecond: 0, burstMs: 0 };
 const named = (actor: string): Identity => ({ actor, roles: new Set(['client']) });
@@ -168,4 +170,22 @@ test.serial('connections that came with a token are counted by it, and leave the
     t.is(outcome, 'BUSY');
   }
   t.is(await surplus.outcome(OP.createDek, null), 'OK');
+});
+
+test('requests that were sent one behind the other are over with their connection', async (t) => {
+  const { daemon } = await running(t);
+  const { keyId } = await daemon.kms.createDek();
+  const body = JSON.stringify({ key_id: keyId, plaintext: 'eA==' });
+  const one = `POST /encrypt HTTP/1.1\r\nHost: unix\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
+  for (let begun = 0; begun <= 2 * MAX_COLD_PER_IDENTITY; begun += MAX_HTTP_IN_FLIGHT) {
+    const socket = connect(daemon.socket);
+    socket.write(one.repeat(MAX_HTTP_IN_FLIGHT));
+    await once(socket, 'connect');
+    await settle(2);
+    const closed = once(socket, 'close');
+    socket.destroy();
+    await closed;
+  }
+  while (daemon.connections() > 0) await settle(1);
+  t.is((await askHttp(daemon.socket, { path: '/encrypt', body: { key_id: keyId, plaintext: 'eA==' } })).status, 200);
 });
