@@ -1,8 +1,10 @@
 import { once } from 'node:events';
-import { connect, Socket } from 'node:net';
+import { createServer } from 'node:http';
+import { type AddressInfo, connect, Socket } from 'node:net';
 import test from 'ava';
 import { Accounts } from '../../dist/daemon/accounts.js';
 import { Authentication } from '../../dist/daemon/authentication.js';
+import { answer, type Context } from '../../dist/daemon/http/requests.js';
 import { Share } from '../../dist/daemon/http/share.js';
 import { HttpConnection } from '../../dist/daemon/http/surface.js';
 import { ANONYMOUS, type Identity } from '../../dist/daemon/identity.js';
@@ -170,6 +172,27 @@ test.serial('connections that came with a token are counted by it, and leave the
     t.is(outcome, 'BUSY');
   }
   t.is(await surplus.outcome(OP.createDek, null), 'OK');
+});
+
+test('what anybody may ask for counts as its connection’s: others have theirs', async (t) => {
+  const accounts = new Accounts(NO_RATES, () => {});
+  const account = accounts.of(ANONYMOUS);
+  const watch = { begin: () => {}, end: () => {} };
+  const context = {
+    service: { accounts, watch, version: '1' },
+    actor: 'anonymous',
+    account: () => account,
+    refuseBrowser: () => {},
+  };
+  const server = createServer((request, response) => void answer(context as unknown as Context, request, response));
+  await once(server.listen(0, '127.0.0.1'), 'listening');
+  t.teardown(() => server.close());
+  const ask = () => askHttp((server.address() as AddressInfo).port, { path: '/openapi.json' });
+  t.is((await ask()).status, 200);
+  t.true(account.take(MAX_HELD_BYTES_PER_IDENTITY));
+  t.is((await ask()).status, 429);
+  account.give(MAX_HELD_BYTES_PER_IDENTITY);
+  t.is((await ask()).status, 200);
 });
 
 test('requests that were sent one behind the other are over with their connection', async (t) => {
