@@ -90,6 +90,8 @@ for (const [endpoint, rule] of REFUSED) {
 }
 
 const NARROWINGS = [
+  'uid:01 own',
+  'cert:app own',
   'uid:1',
   'uid:x own',
   'token:0123456789abcdef own',

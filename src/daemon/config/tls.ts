@@ -1,4 +1,5 @@
 import { KmsError } from '../../errors.js';
+import { actorOfName } from '../tls/certificates.js';
 import { type HostPort, written } from './endpoint.js';
 import { type Name, titleOf, type Values } from './schema.js';
 import { refusal, type Setting } from './setting.js';
@@ -17,6 +18,15 @@ function isGiven(value: Values[Name]): boolean {
   return Array.isArray(value) ? value.length > 0 : value !== undefined;
 }
 
+/** Whom no list names is narrowed in vain: most likely it is another one who was meant, and who is not narrowed. */
+function refuseLostNarrowing(values: Values, settings: ReadonlyMap<Name, readonly Setting[]>): void {
+  const named = new Set(CERTIFICATE_LISTS.flatMap((name) => values[name]).map(actorOfName));
+  const lost = values.narrowed.find(([actor]) => actor.startsWith('cert:') && !named.has(actor));
+  const setting = settings.get('narrowed')?.[0];
+  if (lost === undefined || setting === undefined) return;
+  throw refusal(setting, `${lost[0]} is in none of ${CERTIFICATE_LISTS.map(titleOf).join(', ')}`, true);
+}
+
 /** Throws one line if a part of TLS is configured that would hold nothing or let nobody in. */
 export function refuseHalfTls(
   values: Values,
@@ -28,6 +38,7 @@ export function refuseHalfTls(
     if (setting === undefined || !isGiven(values[name]) || isGiven(values[needed])) continue;
     throw refusal(setting, `means nothing without ${titleOf(needed)}`, true);
   }
+  refuseLostNarrowing(values, settings);
   const ca = settings.get('tlsClientCaFile')?.[0];
   if (ca !== undefined && !CERTIFICATE_LISTS.some((name) => isGiven(values[name]))) {
     throw refusal(ca, `means nothing without names in ${CERTIFICATE_LISTS.map(titleOf).join(', ')}`, true);

@@ -3,6 +3,7 @@ import { resolve } from 'node:path';
 import { z } from 'zod';
 import { KEY_BYTES, MAX_THREAD_PREFIXES, THREAD_ID_PATTERN } from '../../limits.js';
 import { type Narrowing, NO_UID, OVERFLOW_UID } from '../identity.js';
+import { actorOfName } from '../tls/certificates.js';
 import { type HostPort, type NoEndpoint, parseEndpoint } from './endpoint.js';
 
 /** sun_path of a Unix address has 108 bytes on Linux, 104 elsewhere, one of them the closing zero. */
@@ -58,21 +59,28 @@ export const path = one.refine(isPath, 'must be a path').transform((text) => res
 /** Its name would stand in messages, and a key for a name gets there. */
 export const keyFile = path.refine((file) => !/[0-9a-f]{64}$/i.test(file), 'must be the path of a file');
 
+const CERTIFICATE_NAME = /^(CN|DNS|URI|email):[^\p{Cc}\s"]{1,256}$/u;
 const CERTIFICATE_NAMES = 'must be names of certificates, as CN:app, DNS:app.internal, URI:spiffe://domain/app or email:a@b';
 /** Names of which every one is told apart by its kind: a common name that looks like an address is none. */
-export const certificateNames = list.pipe(
-  z.array(z.string().regex(/^(CN|DNS|URI|email):[^\p{Cc}\s"]{1,256}$/u, CERTIFICATE_NAMES)),
-);
+export const certificateNames = list.pipe(z.array(z.string().regex(CERTIFICATE_NAME, CERTIFICATE_NAMES)));
 
 const NARROWING = 'must be an identity and what it is for, as "uid:1000 own" or "cert:CN:app thread:chat/ thread:mail/"';
 
+/** As records and logs name it, which is how it is found; undefined for what could never be found. */
+function actorIn(text: string): string | undefined {
+  if (/^(uid:(0|[1-9]\d*)|loopback)$/.test(text)) return text;
+  const name = text.startsWith('cert:') ? text.slice('cert:'.length) : '';
+  return CERTIFICATE_NAME.test(name) ? actorOfName(name) : undefined;
+}
+
 /** `own`, and beginnings of thread ids behind `thread:`. */
 function narrowingOf(text: string, context: z.RefinementCtx): [actor: string, to: Narrowing] {
-  const [actor = '', ...words] = text.split(/\s+/);
+  const [identity = '', ...words] = text.split(/\s+/);
+  const actor = actorIn(identity);
   const threadPrefixes = words.filter((word) => word.startsWith('thread:')).map((word) => word.slice('thread:'.length));
   const isWhole = words.length > 0 && words.every((word) => word === 'own' || word.startsWith('thread:'));
   const areIds = threadPrefixes.length <= MAX_THREAD_PREFIXES && threadPrefixes.every((prefix) => THREAD_ID_PATTERN.test(prefix));
-  if (!/^(uid:\d+|cert:.+|loopback)$/.test(actor) || !isWhole || !areIds) {
+  if (actor === undefined || !isWhole || !areIds) {
     context.addIssue({ code: 'custom', message: NARROWING });
     return z.NEVER;
   }
