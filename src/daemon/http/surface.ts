@@ -91,7 +91,7 @@ export class HttpConnection {
    */
   identify({ authorization }: IncomingHttpHeaders): Identity | Promise<Identity> {
     if (authorization === undefined) return this.identity;
-    const named = this.service.authentication.ofHeader(authorization);
+    const named = this.service.authentication.ofHeader(authorization, this);
     if (named instanceof Promise) return named.then((identity) => this.known(identity));
     return this.known(named);
   }
