@@ -151,8 +151,10 @@ export const MAX_JWT_BYTES = 8 * KIB;
 export const MAX_JWT_LIFE_MS = 24 * 60 * 60_000;
 /** Verified JWTs remembered until they expire: a signature costs more than the request that comes with it. */
 export const MAX_REMEMBERED_JWTS = 4_096;
-/** JWTs being verified at once, and those of them that may wait for keys to be fetched: forged ones must not keep others waiting. */
-export const MAX_JWTS_IN_FLIGHT = 64;
+/** JWTs of one connection being verified at once: it comes with one, and who forges many must not take the places of others. */
+export const MAX_JWTS_PER_CONNECTION = 2;
+/** Of all connections together; and those that may wait for keys to be fetched, which are fetched for whatever key is named. */
+export const MAX_JWTS_IN_FLIGHT = MAX_CONNECTIONS * MAX_JWTS_PER_CONNECTION;
 export const MAX_JWTS_AWAITING_KEYS = 16;
 /** An issuer's public keys: two to ten of up to 2 KiB, with their certificates. */
 export const MAX_JWKS_BYTES = 256 * KIB;

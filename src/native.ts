@@ -1,5 +1,5 @@
 import { createRequire } from 'node:module';
-import { dirname } from 'node:path';
+import { dirname, sep } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { ERROR_TABLE, KmsError } from './errors.js';
 import type { KeyMeta, KeyringDocument } from './store/key-store.js';
@@ -250,12 +250,19 @@ const MEND = `\`npm --prefix ${ROOT} run install\` builds it, which takes g++, m
 
 /** One built here comes first, then the prebuilt one for this platform, architecture and C library. */
 function find(): string {
+  const path = findAnywhere();
+  // It is also looked for where PROGRESSDB_KMS_PREBUILD says, and beside Node: what lies there is not of this package.
+  if (path?.startsWith(ROOT + sep)) return path;
+  const elsewhere = path === undefined ? '' : `, and ${path} is not taken`;
+  throw new KmsError('UNSUPPORTED', `${ROOT} holds no native addon for ${process.platform}-${process.arch}${elsewhere}: ${MEND}`);
+}
+
+function findAnywhere(): string | undefined {
+  const { resolve } = require('node-gyp-build') as { resolve(root: string): string };
   try {
-    const { resolve } = require('node-gyp-build') as { resolve(root: string): string };
     return resolve(ROOT);
-  } catch (cause) {
-    const platform = `${process.platform}-${process.arch}`;
-    throw new KmsError('UNSUPPORTED', `${ROOT} holds no native addon for ${platform}: ${MEND}`, { cause });
+  } catch {
+    return undefined;
   }
 }
 

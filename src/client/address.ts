@@ -1,3 +1,4 @@
+import { isIPv4 } from 'node:net';
 import { KmsError } from '../errors.js';
 
 /** The longest path of a Unix socket that every supported system takes, less its final zero (104 on macOS and the BSDs, 108 on Linux). */
@@ -72,7 +73,8 @@ export function hostHeaderOf(place: Place): string {
 /** Whether what is sent there can be read on the way. */
 export function isInTheClear(place: Place): boolean {
   if ('path' in place || place.isTls) return false;
-  return !(place.host === 'localhost' || place.host === '::1' || /^127(\.\d{1,3}){3}$/.test(place.host));
+  // Only what is an address: `127.0.0.999` is looked up as a name, and whoever answers for names says where that is.
+  return !(place.host === 'localhost' || place.host === '::1' || (isIPv4(place.host) && place.host.startsWith('127.')));
 }
 
 function hostAt(name: string, text: string): Address {

@@ -80,18 +80,18 @@ export class Authentication {
 
   /**
    * Throws UNAUTHENTICATED, in one way whatever is wrong with the token. A promise only for a JWT that is not remembered, which
-   * rejects so too; or with PERMISSION_DENIED for one that gives no role, or BUSY.
+   * rejects so too; or with PERMISSION_DENIED for one that gives no role, or BUSY. `asker` is the connection that it came on.
    */
-  ofToken(text: string): Identity | Promise<Identity> {
-    if (this.issuer !== undefined && isJwt(text)) return this.issuer.identify(text);
+  ofToken(text: string, asker?: object): Identity | Promise<Identity> {
+    if (this.issuer !== undefined && isJwt(text)) return this.issuer.identify(text, asker);
     const identity = this.tokens?.identify(text);
     if (identity === undefined) throw new KmsError('UNAUTHENTICATED', 'the token is not valid');
     return identity;
   }
 
   /** Of an `Authorization` header, as `ofToken`. */
-  ofHeader(header: string): Identity | Promise<Identity> {
-    return this.ofToken(tokenOf(header) ?? '');
+  ofHeader(header: string, asker?: object): Identity | Promise<Identity> {
+    return this.ofToken(tokenOf(header) ?? '', asker);
   }
 
   /**

@@ -137,7 +137,7 @@ async function create(
 
 async function hello(service: Service, session: Caller, version: number, token: string | undefined): Promise<unknown[]> {
   if (version !== PROTOCOL_VERSION) throw new KmsError('UNSUPPORTED', `protocol version ${version}; this is ${PROTOCOL_VERSION}`);
-  if (token !== undefined) session.become?.(await service.authentication.ofToken(token));
+  if (token !== undefined) session.become?.(await service.authentication.ofToken(token, session));
   return [PROTOCOL_VERSION, `progressdb-kms/${service.version}`, binding.arenaInfo().protection, service.kms.sealed];
 }
 

@@ -93,6 +93,10 @@ test('a token goes to this host, through a socket or over TLS only', async (t) =
   }
 });
 
+test('what only looks like an address of this host is a name, and no token goes there', (t) => {
+  for (const host of ['127.0.0.999', '127.0.0.01']) t.true(isInTheClear(parseAddress(`kms://${host}:1`).place), host);
+});
+
 test('options that contradict the address, or are none, are refused before anything is dialled', async (t) => {
   const wrong: Array<[unknown, RegExp]> = [
     [{ endpoint: 'http://a:b@127.0.0.1:1', token: 'c' }, /^token: the address has one/],

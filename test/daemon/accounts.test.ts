@@ -1,7 +1,10 @@
-import { Socket } from 'node:net';
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import { type AddressInfo, connect, Socket } from 'node:net';
 import test from 'ava';
 import { Accounts } from '../../dist/daemon/accounts.js';
 import { Authentication } from '../../dist/daemon/authentication.js';
+import { answer, type Context } from '../../dist/daemon/http/requests.js';
 import { Share } from '../../dist/daemon/http/share.js';
 import { HttpConnection } from '../../dist/daemon/http/surface.js';
 import { ANONYMOUS, type Identity } from '../../dist/daemon/identity.js';
@@ -14,12 +17,13 @@ import {
   MAX_CONNECTIONS_PER_IDENTITY,
   MAX_HELD_BYTES,
   MAX_HELD_BYTES_PER_IDENTITY,
+  MAX_HTTP_IN_FLIGHT,
   MAX_UNKNOWN_CONNECTIONS,
 } from '../../dist/limits.js';
 import { OP } from '../../dist/wire/frames.js';
 import { askHttp } from './http-peer.js';
 import { Peer } from './peer.js';
-import { running } from './running.js';
+import { running, settle } from './running.js';
 
 const NO_RATES = { requestsPerSecond: 0, bytesPerSecond: 0, burstMs: 0 };
 const named = (actor: string): Identity => ({ actor, roles: new Set(['client']) });
@@ -168,4 +172,43 @@ test.serial('connections that came with a token are counted by it, and leave the
     t.is(outcome, 'BUSY');
   }
   t.is(await surplus.outcome(OP.createDek, null), 'OK');
+});
+
+test('what anybody may ask for counts as its connection’s: others have theirs', async (t) => {
+  const accounts = new Accounts(NO_RATES, () => {});
+  const account = accounts.of(ANONYMOUS);
+  const watch = { begin: () => {}, end: () => {} };
+  const context = {
+    service: { accounts, watch, version: '1' },
+    actor: 'anonymous',
+    account: () => account,
+    refuseBrowser: () => {},
+  };
+  const server = createServer((request, response) => void answer(context as unknown as Context, request, response));
+  await once(server.listen(0, '127.0.0.1'), 'listening');
+  t.teardown(() => server.close());
+  const ask = () => askHttp((server.address() as AddressInfo).port, { path: '/openapi.json' });
+  t.is((await ask()).status, 200);
+  t.true(account.take(MAX_HELD_BYTES_PER_IDENTITY));
+  t.is((await ask()).status, 429);
+  account.give(MAX_HELD_BYTES_PER_IDENTITY);
+  t.is((await ask()).status, 200);
+});
+
+test('requests that were sent one behind the other are over with their connection', async (t) => {
+  const { daemon } = await running(t);
+  const { keyId } = await daemon.kms.createDek();
+  const body = JSON.stringify({ key_id: keyId, plaintext: 'eA==' });
+  const one = `POST /encrypt HTTP/1.1\r\nHost: unix\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
+  for (let begun = 0; begun <= 2 * MAX_COLD_PER_IDENTITY; begun += MAX_HTTP_IN_FLIGHT) {
+    const socket = connect(daemon.socket);
+    socket.write(one.repeat(MAX_HTTP_IN_FLIGHT));
+    await once(socket, 'connect');
+    await settle(2);
+    const closed = once(socket, 'close');
+    socket.destroy();
+    await closed;
+  }
+  while (daemon.connections() > 0) await settle(1);
+  t.is((await askHttp(daemon.socket, { path: '/encrypt', body: { key_id: keyId, plaintext: 'eA==' } })).status, 200);
 });

@@ -11,7 +11,7 @@ import { withBody } from '../../dist/daemon/http/body.js';
 import { Share } from '../../dist/daemon/http/share.js';
 import { ANONYMOUS, NO_UID } from '../../dist/daemon/identity.js';
 import { Issuer } from '../../dist/daemon/oidc/issuer.js';
-import { MAX_JWT_BYTES, MAX_JWTS_IN_FLIGHT } from '../../dist/limits.js';
+import { MAX_JWT_BYTES, MAX_JWTS_IN_FLIGHT, MAX_JWTS_PER_CONNECTION } from '../../dist/limits.js';
 import { OP } from '../../dist/wire/frames.js';
 import { askHttp, codeOf } from './http-peer.js';
 import { AUDIENCE, type Claims, claimsOf, ISSUER, jwtOf, keyFileIn, oidcConfig, part, seconds, signerOf } from './oidc-tokens.js';
@@ -265,6 +265,20 @@ test('one token on many connections at once is verified once, and too many at on
   t.false(issuer.identify(token) instanceof Promise, 'who is known is not kept');
   await Promise.all(others);
   await t.notThrowsAsync(async () => issuer.identify(jwtOf(signer, claimsOf({ index: 'more' }))));
+});
+
+test('who comes with many tokens that are forged takes nobody else’s turn', async (t) => {
+  const { daemon } = await served(t);
+  const [evil, honest] = [await Peer.connect(daemon.ports[0]!), await Peer.connect(daemon.ports[0]!)];
+  t.teardown(() => Promise.all([evil.close(), honest.close()]));
+  const forged = Array.from({ length: 200 }, (_, index) =>
+    evil.prepare(OP.hello, [1, jwtOf({ ...stranger, kid: signer.kid }, claimsOf({ index }))]),
+  );
+  evil.write(...forged.map(({ frame }) => frame));
+  t.is(await honest.outcome(OP.hello, 1, jwtOf(signer, claimsOf({ index: 'honest' }))), 'OK');
+  const codes = (await Promise.all(forged.map(({ answer }) => answer))).map(({ error }) => error?.code);
+  t.is(codes.filter((code) => code === 'UNAUTHENTICATED').length, MAX_JWTS_PER_CONNECTION);
+  t.is(codes.filter((code) => code === 'BUSY').length, 200 - MAX_JWTS_PER_CONNECTION);
 });
 
 const KEYS: Array<[algorithms: string[], pair: { privateKey: KeyObject; publicKey: KeyObject }]> = [

@@ -64,9 +64,9 @@ class Installed {
   }
 
   /** What becomes of the addon when the product loads it. */
-  load(): string {
+  load(env?: Record<string, string>): string {
     const code = `import('./dist/native.js').then(({ binding }) => console.log(typeof binding.serveChunk), ({ code, message }) => console.log(code, message))`;
-    return this.#run(['-e', code]).stdout.trim();
+    return this.#run(['-e', code], env).stdout.trim();
   }
 }
 
@@ -108,6 +108,15 @@ test('without an addon that loads, the error says what builds one', (t) => {
   const message = installed.load();
   t.true(message.startsWith('UNSUPPORTED not supported: the native addon'), message);
   t.true(message.includes(join(installed.root, PREBUILT)) && message.endsWith(mend), message);
+});
+
+test('no addon is loaded but the package’s own, whatever the environment says', (t) => {
+  const [installed, other] = [new Installed(t), new Installed(t)];
+  installed.put(PREBUILT);
+  other.put(BUILT);
+  const answer = installed.load({ PROGRESSDB_KMS_PREBUILD: other.root });
+  t.true(answer.startsWith('UNSUPPORTED'), answer);
+  t.true(answer.includes(`${join(other.root, BUILT)} is not taken`), answer);
 });
 
 test('a checkout is always built: a prebuilt addon there may be older than its sources', (t) => {

@@ -18,11 +18,13 @@ function isGiven(value: Values[Name]): boolean {
   return Array.isArray(value) ? value.length > 0 : value !== undefined;
 }
 
-/** A misspelt name would leave the certificate that was meant as it is, which is for all keys. */
-function refuseStrangeNarrowing(values: Values, setting: Setting | undefined): void {
-  const listed = new Set(CERTIFICATE_LISTS.flatMap((name) => values[name].map(actorOfName)));
-  const isStrange = values.narrowed.some(([actor]) => actor.startsWith('cert:') && !listed.has(actor));
-  if (isStrange && setting !== undefined) throw refusal(setting, 'must name certificates of the lists beside it');
+/** Whom no list names is narrowed in vain: most likely it is another one who was meant, and who is not narrowed. */
+function refuseLostNarrowing(values: Values, settings: ReadonlyMap<Name, readonly Setting[]>): void {
+  const named = new Set(CERTIFICATE_LISTS.flatMap((name) => values[name]).map(actorOfName));
+  const lost = values.narrowed.find(([actor]) => actor.startsWith('cert:') && !named.has(actor));
+  const setting = settings.get('narrowed')?.[0];
+  if (lost === undefined || setting === undefined) return;
+  throw refusal(setting, `${lost[0]} is in none of ${CERTIFICATE_LISTS.map(titleOf).join(', ')}`, true);
 }
 
 /** Throws one line if a part of TLS is configured that would hold nothing or let nobody in. */
@@ -36,11 +38,11 @@ export function refuseHalfTls(
     if (setting === undefined || !isGiven(values[name]) || isGiven(values[needed])) continue;
     throw refusal(setting, `means nothing without ${titleOf(needed)}`, true);
   }
+  refuseLostNarrowing(values, settings);
   const ca = settings.get('tlsClientCaFile')?.[0];
   if (ca !== undefined && !CERTIFICATE_LISTS.some((name) => isGiven(values[name]))) {
     throw refusal(ca, `means nothing without names in ${CERTIFICATE_LISTS.map(titleOf).join(', ')}`, true);
   }
-  refuseStrangeNarrowing(values, settings.get('narrowed')?.[0]);
   const secured = endpoints.find(({ isTls }) => isTls);
   if (secured === undefined || isGiven(values.tlsCertFile)) return;
   const given = settings.get('endpoint')?.[0] ?? settings.get('socket')?.[0];

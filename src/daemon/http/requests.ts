@@ -26,7 +26,7 @@ export interface Context {
   identify(request: IncomingMessage): Identity | Promise<Identity>;
   /** Whether somebody whom `identify` named would still be named so. */
   isCurrent(caller: Identity): boolean;
-  /** Of the connection: who pays for a request that turns out to be nobody's. */
+  /** Of the connection: who pays for a request that is anybody's, or turns out to be nobody's. */
   account(): Account;
   /** Milliseconds until a refusal for the rate may be sent. */
   refusalDelay(): number;
@@ -46,7 +46,8 @@ interface Exchange {
 /** Answers one request. Never rejects. */
 export async function answer(context: Context, request: IncomingMessage, response: ServerResponse): Promise<void> {
   const followed = follow(request, context.actor);
-  const share = new Share(context.service.accounts.held);
+  // What anybody may ask for is the connection's: nobodies who read no answers must not take the memory of all.
+  const share = new Share(context.account());
   const exchange = { context, request, response, share, followed };
   const { watch } = context.service;
   let outcome: 'ok' | ErrorCode = 'ok';

@@ -44,7 +44,8 @@ export interface HttpConnectionEvents {
 /** One connection that speaks HTTP/1.1. */
 export class HttpConnection {
   readonly surface = 'http';
-  private underWay = 0;
+  /** Answers under way. */
+  private readonly open = new Set<ServerResponse>();
   private finishing = false;
   /** Sweeps in which the peer took nothing of what waits for it. */
   private stalledSweeps = 0;
@@ -69,6 +70,8 @@ export class HttpConnection {
     this.account.connections++;
     socket.on('close', () => {
       this.account.connections--;
+      // Node says so only to the answer whose turn it was: those behind it would keep what they have taken.
+      for (const response of this.open) if (response.socket === null) response.emit('close');
       events.onClose(this);
     });
   }
@@ -79,7 +82,7 @@ export class HttpConnection {
 
   /** Under way. */
   get requests(): number {
-    return this.underWay;
+    return this.open.size;
   }
 
   /**
@@ -88,7 +91,7 @@ export class HttpConnection {
    */
   identify({ authorization }: IncomingHttpHeaders): Identity | Promise<Identity> {
     if (authorization === undefined) return this.identity;
-    const named = this.service.authentication.ofHeader(authorization);
+    const named = this.service.authentication.ofHeader(authorization, this);
     if (named instanceof Promise) return named.then((identity) => this.known(identity));
     return this.known(named);
   }
@@ -121,11 +124,11 @@ export class HttpConnection {
 
   /** False if so many are under way that this one is refused. */
   begin(response: ServerResponse): boolean {
-    if (this.underWay >= MAX_HTTP_IN_FLIGHT) return false;
-    this.underWay++;
+    if (this.open.size >= MAX_HTTP_IN_FLIGHT) return false;
+    this.open.add(response);
     if (this.finishing) response.shouldKeepAlive = false;
     response.on('close', () => {
-      this.underWay--;
+      this.open.delete(response);
       this.endIfDone();
     });
     return true;
@@ -151,7 +154,7 @@ export class HttpConnection {
   }
 
   private endIfDone(): void {
-    if (this.finishing && this.underWay === 0) this.socket.end(() => this.socket.destroy());
+    if (this.finishing && this.open.size === 0) this.socket.end(() => this.socket.destroy());
   }
 }
 

@@ -1,7 +1,7 @@
 import { createHash, KeyObject, type webcrypto } from 'node:crypto';
 import { isDeepStrictEqual } from 'node:util';
 import { KmsError } from '../../errors.js';
-import { MAX_JWT_BYTES, MAX_JWTS_IN_FLIGHT, MAX_REMEMBERED_JWTS } from '../../limits.js';
+import { MAX_JWT_BYTES, MAX_JWTS_IN_FLIGHT, MAX_JWTS_PER_CONNECTION, MAX_REMEMBERED_JWTS } from '../../limits.js';
 import type { OidcConfig } from '../config/oidc.js';
 import { actorOf, type Identity } from '../identity.js';
 import { Burst, type Log } from '../log.js';
@@ -36,6 +36,8 @@ export class Issuer {
   /** By the SHA-256 of the token: how long a look-up takes says nothing of a token that is not known. */
   readonly #remembered = new Map<string, Identity>();
   readonly #pending = new Map<string, Promise<Identity>>();
+  /** How many are being verified for whom. */
+  readonly #asked = new WeakMap<object, number>();
   readonly #proofs = new WeakMap<Identity, Proof>();
 
   /** Throws as `KeyFile` if its keys are in a file. A URL is asked when the first token comes. */
@@ -64,9 +66,9 @@ export class Issuer {
 
   /**
    * Who presents the token; a promise unless it is remembered. Throws or rejects with UNAUTHENTICATED in one way whatever is wrong
-   * with it, PERMISSION_DENIED for one that is genuine and gives no role here, and BUSY.
+   * with it, PERMISSION_DENIED for one that is genuine and gives no role here, and BUSY. `asker` is the connection that it came on.
    */
-  identify(text: string): Identity | Promise<Identity> {
+  identify(text: string, asker?: object): Identity | Promise<Identity> {
     if (text.length > MAX_JWT_BYTES) throw this.#refusal('too long');
     const hash = createHash('sha256').update(text).digest('base64');
     const known = this.#remembered.get(hash);
@@ -77,10 +79,22 @@ export class Issuer {
     // Whoever begins with a new token often does so on many connections at once.
     const pending = this.#pending.get(hash);
     if (pending !== undefined) return pending;
-    if (this.#pending.size >= MAX_JWTS_IN_FLIGHT) throw new KmsError('BUSY');
-    const verifying = this.#verify(text, hash).finally(() => this.#pending.delete(hash));
+    const asked = asker === undefined ? 0 : this.#askedBy(asker, 0);
+    if (asked >= MAX_JWTS_PER_CONNECTION || this.#pending.size >= MAX_JWTS_IN_FLIGHT) throw new KmsError('BUSY');
+    if (asker !== undefined) this.#askedBy(asker, 1);
+    const verifying = this.#verify(text, hash).finally(() => {
+      this.#pending.delete(hash);
+      if (asker !== undefined) this.#askedBy(asker, -1);
+    });
     this.#pending.set(hash, verifying);
     return verifying;
+  }
+
+  /** How many are being verified for it, after so many more. */
+  #askedBy(asker: object, more: number): number {
+    const asked = (this.#asked.get(asker) ?? 0) + more;
+    this.#asked.set(asker, asked);
+    return asked;
   }
 
   /** Whether an identity that this gave still holds: its token has not expired, and its key is still the issuer's. */

@@ -51,15 +51,19 @@ export function actorOfName(name: string): string {
   return actorOf('cert', comparable(name));
 }
 
-/** Undefined for a certificate of which no name is configured. Its first name that is says who it is; the roles are those of all. */
-export function identityOf(certificate: X509Certificate, { certificates }: Access): CertifiedIdentity | undefined {
+/**
+ * Undefined for a certificate of which no name is configured. Its first name that is says who it is; the roles are those of all.
+ * One that is narrowed comes before the others: what else a certificate is called must not make it more.
+ */
+export function identityOf(certificate: X509Certificate, { certificates, narrowed }: Access): CertifiedIdentity | undefined {
   if (certificates === undefined) return undefined;
   const names = namesOf(certificate).map(comparable);
   const isNamed = (name: string, role: Role) => certificates[role].some((one) => comparable(one) === name);
   const roles = ROLES.filter((role) => names.some((name) => isNamed(name, role)));
-  const first = names.find((name) => roles.some((role) => isNamed(name, role)));
-  if (first === undefined) return undefined;
-  return { actor: actorOfName(first), roles: new Set(roles), expires: Date.parse(certificate.validTo) };
+  const actors = names.filter((name) => roles.some((role) => isNamed(name, role))).map(actorOfName);
+  const actor = actors.find((one) => narrowed?.[one] !== undefined) ?? actors[0];
+  if (actor === undefined) return undefined;
+  return { actor, roles: new Set(roles), expires: Date.parse(certificate.validTo) };
 }
 
 /** Of whoever came with a certificate, that its time is over. */
