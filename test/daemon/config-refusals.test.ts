@@ -97,7 +97,6 @@ const NARROWINGS = [
   'token:0123456789abcdef own',
   'cert:CN:a prefix:b',
   'uid:4294967295 own',
-  'cert:app own',
   'uid:1 thread:',
   'uid:1 thread:a b',
 ];
