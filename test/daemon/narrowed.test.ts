@@ -30,11 +30,11 @@ test('a user that is narrowed to its own keys uses them and no other, and is no 
 });
 
 test('what is narrowed is told, as it was written', (t) => {
-  const { shown, access } = resolveConfig({ dev: true, narrowed: 'uid:1 own thread:a, cert:CN:b thread:c' }, {});
+  const { shown, access } = resolveConfig({ dev: true, narrowed: 'uid:1 own thread:a, uid:2 thread:c' }, {});
   const { narrowed } = access;
   t.deepEqual(Object.entries(narrowed!), [
     ['uid:1', { threadPrefixes: ['a'], own: true }],
-    ['cert:CN:b', { threadPrefixes: ['c'] }],
+    ['uid:2', { threadPrefixes: ['c'] }],
   ]);
-  t.deepEqual(shown.find(({ key }) => key === 'auth.narrowed')?.value, ['uid:1 own thread:a, cert:CN:b thread:c']);
+  t.deepEqual(shown.find(({ key }) => key === 'auth.narrowed')?.value, ['uid:1 own thread:a, uid:2 thread:c']);
 });
