@@ -1,7 +1,7 @@
 import { KmsError } from '../errors.js';
 import { MAX_ACCOUNTS, MAX_COLD_PER_IDENTITY, MAX_CONNECTIONS_PER_IDENTITY, MAX_HELD_BYTES_PER_IDENTITY } from '../limits.js';
 import { type Held, HeldBytes } from './buffers.js';
-import type { Identity } from './identity.js';
+import { ANONYMOUS, type Identity } from './identity.js';
 import { Burst, type Log } from './log.js';
 import { Bucket, type RateLimits } from './rates.js';
 
@@ -97,6 +97,14 @@ export class Accounts {
     const made = this.make(actor);
     this.byActor.set(actor, made);
     return made;
+  }
+
+  /**
+   * The pace at which a connection that came as `identity` is read. Nobodies have nothing in common: one that asks too much must not
+   * keep another's hello, of which the rest has yet to come, from being read.
+   */
+  paceOf(identity: Identity): Account {
+    return identity === ANONYMOUS ? this.make(identity.actor) : this.of(identity);
   }
 
   /** From now on. */

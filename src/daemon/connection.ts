@@ -76,7 +76,7 @@ export class Connection implements Caller {
       () => this.readOn(),
     );
     this.pace = new Pace(
-      this.account,
+      service.accounts.paceOf(identity),
       () => this.socket.pause(),
       () => this.readOn(),
     );
@@ -121,8 +121,8 @@ export class Connection implements Caller {
       this.account.connections--;
       this.account = account;
       this.partial.held = account;
-      this.pace.become(account);
     }
+    if (!this.isClosed) this.pace.become(account);
     if (!this.isKnown && !this.isClosed) this.events.onKnown(this);
     this.current = identity;
     this.roleBits = bitsOf(identity, this.service.policy);

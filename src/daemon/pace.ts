@@ -47,6 +47,7 @@ export class Pace {
 
   /** What somebody else owes does not hold it any more. */
   become(account: Account): void {
+    if (account === this.account) return;
     this.stop();
     this.account = account;
     this.ahead = 0;

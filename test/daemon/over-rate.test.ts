@@ -1,6 +1,8 @@
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
+import { Authentication } from '../../dist/daemon/authentication.js';
+import { ANONYMOUS } from '../../dist/daemon/identity.js';
 import type { RateLimits } from '../../dist/daemon/rates.js';
 import { createToken } from '../../dist/daemon/token-writer.js';
 import { TOKEN_LOOK_MS } from '../../dist/limits.js';
@@ -32,7 +34,7 @@ async function limited(t: ExecutionContext, rates: Partial<RateLimits>) {
       headers: { authorization: `Bearer ${tokens[which]}` },
     });
   const replace = (change: Partial<RateLimits>) => daemon.prepare({ ...configIn(directory), rates: { ...limits, ...change } })();
-  return { daemon, key, events, greeted, http, replace, tokens };
+  return { daemon, key, events, connect, greeted, http, replace, tokens };
 }
 
 /** Sends all of them in one write; what became of each. */
@@ -45,6 +47,24 @@ async function flood(peer: Peer, key: string, count: number): Promise<string[]> 
 function countOf(codes: string[], code: string): number {
   return codes.filter((one) => one === code).length;
 }
+
+test.serial('what one nobody owes does not keep the rest of another’s hello from being read', async (t) => {
+  const { connect, tokens } = await limited(t, { requestsPerSecond: 1, burstMs: 0 });
+  const ofPeer = Reflect.get(Authentication.prototype, 'ofPeer');
+  Authentication.prototype.ofPeer = () => ANONYMOUS;
+  t.teardown(() => {
+    Authentication.prototype.ofPeer = ofPeer;
+  });
+  const [greedy, other] = [await connect(), await connect()];
+  const asked = Array.from({ length: 60 }, () => greedy.prepare(OP.hello, [1, 'none']));
+  greedy.write(...asked.map(({ frame }) => frame));
+  await Promise.all(asked.map(({ answer }) => answer));
+  const { frame, answer } = other.prepare(OP.hello, [1, tokens[0]]);
+  other.write(frame.subarray(0, 20));
+  await delay(50);
+  other.write(frame.subarray(20));
+  t.is(await Promise.race([answer.then(({ error }) => error?.code ?? 'OK'), delay(5_000).then(() => 'not read')]), 'OK');
+});
 
 test('who asks beyond its rate is answered BUSY for what it cannot wait for, and nobody else is', async (t) => {
   const { key, events, greeted } = await limited(t, { requestsPerSecond: 100, burstMs: 500 });
