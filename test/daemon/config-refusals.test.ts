@@ -90,7 +90,6 @@ for (const [endpoint, rule] of REFUSED) {
 }
 
 const NARROWINGS = [
-  'uid:01 own',
   'cert:app own',
   'uid:1',
   'uid:x own',
