@@ -1,4 +1,4 @@
-import { chmodSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, writeFileSync } from 'node:fs';
 import { get } from 'node:https';
 import { join } from 'node:path';
 import { connect as connectTls, type TLSSocket } from 'node:tls';
@@ -76,7 +76,7 @@ for (const protocol of PROTOCOLS) {
 test('a certificate that expires ends its connection', async (t) => {
   const ground = await TlsGround.create(t);
   const { daemon } = await ground.start();
-  const remote = await ground.connect('kms+tls', await ground.client({ cn: 'app', until: 2 / 3600 }));
+  const remote = await ground.connect('kms+tls', await ground.client({ cn: 'app', until: 6 / 3600 }));
   await remote.createDekForThread('t');
   while (daemon.connections() > 0) await new Promise((resolve) => setTimeout(resolve, 50));
   await t.throwsAsync(remote.createDekForThread('t'), { message: REFUSED });
@@ -118,6 +118,11 @@ const UNUSABLE: ReadonlyArray<readonly [what: string, break_: (directory: string
   ['no key', (d) => writeFileSync(join(d, 'key.pem'), ''), /tls\.key_file: .*key\.pem holds no private key/],
   ['a key that others read', (d) => chmodSync(join(d, 'key.pem'), 0o644), /tls\.key_file: .*is open to others: chmod o-rwx/],
   ['authorities that others write', (d) => chmodSync(join(d, 'ca.pem'), 0o622), /tls\.client_ca_file: .*chmod go-w/],
+  [
+    'an authority of another user’s making',
+    (d) => chownSync(join(d, 'ca.pem'), 12_345, -1),
+    /tls\.client_ca_file: .*belongs to uid 12345: chown/,
+  ],
   ['no authority', (d) => writeFileSync(join(d, 'ca.pem'), '-----BEGIN'), /tls\.client_ca_file: .*holds no certificates/],
   ['no list', (d) => writeFileSync(join(d, 'crl.pem'), ''), /tls\.crl_file: .*holds no revocation lists/],
 ];
@@ -127,7 +132,13 @@ for (const [what, break_, line] of UNUSABLE) {
     const contents = { server: await serverOf(ground.root, 'kms'), authorities: ground.root.pem };
     ground.write({ ...contents, revoked: await ground.root.revoke([]) });
     const { daemon } = await ground.start();
-    break_(ground.directory);
+    try {
+      break_(ground.directory);
+    } catch (error) {
+      t.log('skipped: needs root to give a file away', error);
+      t.pass();
+      return;
+    }
     t.throws(() => daemon.prepare(ground.resolve()), { message: line });
     t.is(await ground.outcome('kms+tls', await ground.client({ cn: 'app' })), 'OK');
     await daemon.stop();

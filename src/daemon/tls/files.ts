@@ -19,7 +19,7 @@ export interface Material {
 /** Throws a KmsError of one line that names the key and the file. */
 export function readMaterial({ certFile, keyFile, clientCaFile, crlFile }: TlsFiles): Material {
   const read = (name: string, file: string | undefined, isSecret = false) =>
-    file === undefined ? Buffer.alloc(0) : readChecked(name, file, { isSecret, maxBytes: MAX_TLS_FILE_BYTES });
+    file === undefined ? Buffer.alloc(0) : readChecked(name, file, { isSecret, isOwned: true, maxBytes: MAX_TLS_FILE_BYTES });
   return {
     certificate: read('tls.cert_file', certFile),
     authorities: read('tls.client_ca_file', clientCaFile),
