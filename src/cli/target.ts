@@ -95,24 +95,22 @@ class Replacement implements Target {
   readonly #path: string;
   readonly #temporary: string;
   readonly #file: FileHandle;
-  readonly #onSignal = (signal: NodeJS.Signals) => {
-    rmSync(this.#temporary, { force: true });
-    this.#ignoreSignals();
-    process.kill(process.pid, signal);
-  };
+  readonly #ignoreSignals: () => void;
 
-  private constructor(path: string, temporary: string, file: FileHandle) {
+  private constructor(path: string, temporary: string, file: FileHandle, ignoreSignals: () => void) {
     this.#path = path;
     this.#temporary = temporary;
     this.#file = file;
-    for (const signal of SIGNALS) process.once(signal, this.#onSignal);
+    this.#ignoreSignals = ignoreSignals;
   }
 
   static async open(path: string, mode: number): Promise<Replacement> {
     const temporary = join(dirname(path), `.progressdb-kms.${randomBytes(8).toString('hex')}.tmp`);
+    const ignoreSignals = removedBySignal(temporary);
     try {
-      return new Replacement(path, temporary, await open(temporary, 'wx', mode));
+      return new Replacement(path, temporary, await open(temporary, 'wx', mode), ignoreSignals);
     } catch (error) {
+      ignoreSignals();
       throw fileFailure('write', path, error);
     }
   }
@@ -144,8 +142,18 @@ class Replacement implements Target {
     this.#ignoreSignals();
     return false;
   }
+}
 
-  #ignoreSignals(): void {
-    for (const signal of SIGNALS) process.off(signal, this.#onSignal);
-  }
+/** From before the file is made, so that no signal finds it there and nobody to remove it. Returns what ends this. */
+function removedBySignal(path: string): () => void {
+  const onSignal = (signal: NodeJS.Signals) => {
+    rmSync(path, { force: true });
+    ignore();
+    process.kill(process.pid, signal);
+  };
+  const ignore = () => {
+    for (const signal of SIGNALS) process.off(signal, onSignal);
+  };
+  for (const signal of SIGNALS) process.once(signal, onSignal);
+  return ignore;
 }
