@@ -286,7 +286,10 @@ export class Listener {
       isTrusted: () => certificate === undefined || handshakes.whyNotTrusted(chain) === '',
       sweeps: 0,
     };
-    const reason = identity === undefined ? fault || 'nobody' : this.recount(held, identity, named() !== undefined);
+    const reason =
+      identity === undefined
+        ? fault || unknownPeer(certificate !== undefined)
+        : this.recount(held, identity, named() !== undefined);
     if (identity !== undefined && reason === undefined && isProtocol(firstByte) && this.acceptors.length > 0) {
       this.serve({ socket }, firstByte, identity, undefined, held);
       return;
@@ -372,12 +375,17 @@ function isStill(identity: Identity, { peerNow }: Held): boolean {
   return now !== undefined && isSame(now, identity);
 }
 
+function unknownPeer(hasCertificate: boolean): string {
+  return hasCertificate ? 'no name of its certificate is configured' : 'it has no certificate, and its uid is not configured';
+}
+
 /** In this order the socket is never open to the group that it happened to be made with. */
 function openTo(socket: string, group: number): void {
   try {
     chownSync(socket, -1, group);
     chmodSync(socket, 0o660);
   } catch (cause) {
-    throw new KmsError('INVALID_ARGUMENT', `--group: the socket cannot be given to group ${group}`, { cause });
+    const rule = `the socket cannot be given to group ${group}: the user of the daemon must be a member of it`;
+    throw new KmsError('INVALID_ARGUMENT', `--group: ${rule}`, { cause });
   }
 }

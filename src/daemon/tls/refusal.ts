@@ -6,7 +6,7 @@ import { errorBody } from '../http/answers.js';
 
 /** How long a refused peer may take to read why. */
 const LINGER_MS = 500;
-const ERROR = new KmsError('UNAUTHENTICATED', 'the client certificate is not accepted');
+const ERROR = new KmsError('UNAUTHENTICATED', 'no accepted client certificate');
 
 /**
  * Tells a peer that it is not let in, in the protocol that its first byte is of, and ends the connection. Nothing of what it
