@@ -12,7 +12,7 @@ export const ERROR_TABLE = {
   KEY_DESTROYED: { wire: 7, http: 410, exit: 15, message: 'the key is destroyed' },
   KEY_EXHAUSTED: { wire: 8, http: 409, exit: 16, message: 'the key has reached its use limit' },
   SEALED: { wire: 9, http: 503, exit: 17, message: 'the key service is sealed' },
-  BUSY: { wire: 10, http: 429, exit: 18, message: 'too many requests in flight' },
+  BUSY: { wire: 10, http: 429, exit: 18, message: 'too much at once' },
   TOO_LARGE: { wire: 11, http: 413, exit: 19, message: 'the message is too large' },
   AUDIT_UNAVAILABLE: { wire: 12, http: 503, exit: 20, message: 'the audit log cannot be written' },
   STORE_UNAVAILABLE: { wire: 13, http: 503, exit: 21, message: 'the key store is unavailable' },

@@ -67,8 +67,8 @@ Failure checkFile(const char* path, int fd, bool mayBeGroupReadable) {
   if (!S_ISREG(status.st_mode)) return refuse(path, "is not a regular file");
   const uid_t us = geteuid();
   if (status.st_uid != us && status.st_uid != 0) {
-    return deny(path, "is owned by uid " + std::to_string(status.st_uid) + ", it must be owned by uid " +
-                          std::to_string(us) + " or root");
+    return deny(path, "is owned by uid " + std::to_string(status.st_uid) + ", it must be owned by " +
+                          (us == 0 ? "" : "uid " + std::to_string(us) + " or ") + "root");
   }
   const std::string mend = std::string(mayBeGroupReadable ? ": chmod 640 " : ": chmod 600 ") + path;
   if ((status.st_mode & (S_IWGRP | S_IWOTH)) != 0) return deny(path, "may be written by others" + mend);

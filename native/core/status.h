@@ -18,7 +18,7 @@ namespace kms {
   X(KeyDestroyed, 7, "KEY_DESTROYED", "the key is destroyed")                   \
   X(KeyExhausted, 8, "KEY_EXHAUSTED", "the key has reached its use limit")      \
   X(Sealed, 9, "SEALED", "the key service is sealed")                           \
-  X(Busy, 10, "BUSY", "too many requests in flight")                            \
+  X(Busy, 10, "BUSY", "too much at once")                                       \
   X(TooLarge, 11, "TOO_LARGE", "the message is too large")                      \
   X(AuditUnavailable, 12, "AUDIT_UNAVAILABLE", "the audit log cannot be written") \
   X(StoreUnavailable, 13, "STORE_UNAVAILABLE", "the key store is unavailable")  \

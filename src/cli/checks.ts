@@ -22,6 +22,8 @@ export function quoted(path: string): string {
   return /^[\w@%+=:,./-]+$/.test(path) ? path : `'${path.replaceAll("'", "'\\''")}'`;
 }
 
+export const doctorAs = (uid: number): string => `sudo -u '#${uid}' progressdb-kms doctor`;
+
 const octal = (stats: Stats) => (stats.mode & 0o7777).toString(8).padStart(4, '0');
 
 /** The directory, its folders and every file in them: of one user, ours unless we are root, and closed to everybody else. */
@@ -74,7 +76,11 @@ export function checkKeyFile(
   if (stats === undefined) return [fail('key-file', `${path} does not exist`, `cp BACKUP ${quoted(path)}`)];
   const found: Finding[] = [];
   if (stats.uid !== uid && stats.uid !== 0) {
-    found.push(fail('key-file', `${path} belongs to uid ${stats.uid}`, `chown ${uid} ${quoted(path)}`));
+    // Root looks at what is of a service's user: given to root, that user could not read it any more.
+    const isOfService = uid === 0 && dataDir !== undefined && statSync(dataDir, { throwIfNoEntry: false })?.uid === stats.uid;
+    const message = `${path} belongs to uid ${stats.uid}`;
+    if (isOfService) found.push(advice('key-file', `${message}, as the data directory does`, doctorAs(stats.uid)));
+    else found.push(fail('key-file', message, `chown ${uid} ${quoted(path)}`));
   }
   const mayBeGroupReadable = credentialsDir !== undefined && path.startsWith(`${credentialsDir}/`);
   if ((stats.mode & (mayBeGroupReadable ? 0o037 : 0o077)) !== 0) {

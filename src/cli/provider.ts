@@ -115,8 +115,9 @@ export function answers(socket: string): Promise<boolean> {
     });
     connection.once('error', (error) => {
       const code = isSystemError(error) ? error.code : undefined;
-      if (code === 'EACCES' || code === 'EPERM') fail(new KmsError('PERMISSION_DENIED', `the socket ${socket} may not be used`));
-      else done(false);
+      if (code !== 'EACCES' && code !== 'EPERM') return done(false);
+      const hint = `\`ls -l ${socket}\` shows whose it is: a new member of a group logs in again; serve --group names the group`;
+      fail(new Failure('PERMISSION_DENIED', `permission denied: the socket ${socket} may not be used`, hint));
     });
   });
 }

@@ -94,27 +94,23 @@ const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 class Replacement implements Target {
   readonly #path: string;
   readonly #temporary: string;
-  #file!: FileHandle;
-  readonly #onSignal = (signal: NodeJS.Signals) => {
-    rmSync(this.#temporary, { force: true });
-    this.#ignoreSignals();
-    process.kill(process.pid, signal);
-  };
+  readonly #file: FileHandle;
+  readonly #ignoreSignals: () => void;
 
-  private constructor(path: string, temporary: string) {
+  private constructor(path: string, temporary: string, file: FileHandle, ignoreSignals: () => void) {
     this.#path = path;
     this.#temporary = temporary;
-    for (const signal of SIGNALS) process.once(signal, this.#onSignal);
+    this.#file = file;
+    this.#ignoreSignals = ignoreSignals;
   }
 
   static async open(path: string, mode: number): Promise<Replacement> {
-    const target = new Replacement(path, join(dirname(path), `.progressdb-kms.${randomBytes(8).toString('hex')}.tmp`));
+    const temporary = join(dirname(path), `.progressdb-kms.${randomBytes(8).toString('hex')}.tmp`);
+    const ignoreSignals = removedBySignal(temporary);
     try {
-      // Signals are watched already: one that comes as soon as the file is there takes it along.
-      target.#file = await open(target.#temporary, 'wx', mode);
-      return target;
+      return new Replacement(path, temporary, await open(temporary, 'wx', mode), ignoreSignals);
     } catch (error) {
-      target.#ignoreSignals();
+      ignoreSignals();
       throw fileFailure('write', path, error);
     }
   }
@@ -146,8 +142,18 @@ class Replacement implements Target {
     this.#ignoreSignals();
     return false;
   }
+}
 
-  #ignoreSignals(): void {
-    for (const signal of SIGNALS) process.off(signal, this.#onSignal);
-  }
+/** From before the file is made, so that no signal finds it there and nobody to remove it. Returns what ends this. */
+function removedBySignal(path: string): () => void {
+  const onSignal = (signal: NodeJS.Signals) => {
+    rmSync(path, { force: true });
+    ignore();
+    process.kill(process.pid, signal);
+  };
+  const ignore = () => {
+    for (const signal of SIGNALS) process.off(signal, onSignal);
+  };
+  for (const signal of SIGNALS) process.once(signal, onSignal);
+  return ignore;
 }

@@ -86,7 +86,8 @@ export function distrust(server: Server, socket: net.Socket): KmsError | undefin
   try {
     const { uid } = server.peerOf(handle.fd);
     if (server.trusts(uid)) return undefined;
-    return new KmsError('PERMISSION_DENIED', `the server at ${place.path} runs as uid ${uid}, which is not trusted`);
+    const who = `the server at ${place.path} runs as uid ${uid}, which is not trusted`;
+    return new KmsError('PERMISSION_DENIED', `${who}: name it in serverUids or --server-uids if it is the daemon's`);
   } catch (cause) {
     return new KmsError('PERMISSION_DENIED', 'the uid of the server cannot be told', { cause });
   }

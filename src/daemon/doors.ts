@@ -129,6 +129,7 @@ function openTo(socket: string, group: number): void {
     chownSync(socket, -1, group);
     chmodSync(socket, 0o660);
   } catch (cause) {
-    throw new KmsError('INVALID_ARGUMENT', `--group: the socket cannot be given to group ${group}`, { cause });
+    const rule = `the socket cannot be given to group ${group}: the user of the daemon must be a member of it`;
+    throw new KmsError('INVALID_ARGUMENT', `--group: ${rule}`, { cause });
   }
 }

@@ -209,7 +209,10 @@ export class Listener {
       isOver: false,
       sweeps: 0,
     };
-    const reason = identity === undefined ? fault || 'nobody' : this.recount(standing, identity, named() !== undefined);
+    const reason =
+      identity === undefined
+        ? fault || unknownPeer(certificate !== undefined)
+        : this.recount(standing, identity, named() !== undefined);
     if (identity !== undefined && reason === undefined && isProtocol(firstByte) && this.doors.areOpen) {
       this.serve({ socket }, firstByte, identity, undefined, standing);
       return;
@@ -295,4 +298,8 @@ export class Listener {
 function isStill(identity: Identity, { peerNow }: Standing): boolean {
   const now = peerNow();
   return now !== undefined && isSame(now, identity);
+}
+
+function unknownPeer(hasCertificate: boolean): string {
+  return hasCertificate ? 'no name of its certificate is configured' : 'it has no certificate, and its uid is not configured';
 }

@@ -138,7 +138,7 @@ function materialOf({ tls }: DaemonConfig, log: Log): Material | undefined {
   for (const [file, end] of Object.entries(expiriesOf(material))) {
     if (end === undefined) continue;
     const isLate = end - Date.now() < TLS_EXPIRY_NOTICE_MS;
-    log(isLate ? 'warn' : 'debug', 'tls_file', { file, expires: new Date(end).toISOString() });
+    log(isLate ? 'warn' : 'info', 'tls_file', { file, expires: new Date(end).toISOString() });
   }
   return material;
 }

@@ -54,6 +54,18 @@ test("root is told to give a service's files back, not to take the directory", (
   t.like(checkDataDir(dataDir, 0)[0], { verdict: 'fail', mend: `chown -R 12345 ${dataDir}` });
 });
 
+test("root is told to look at a service's key file as the service, not to take it", (t) => {
+  if (skipped(t, uid === 0 ? undefined : 'needs root')) return;
+  const dataDir = join(dir, 'whose-key');
+  mkdirSync(dataDir, { mode: 0o700 });
+  const key = join(dir, 'whose.key');
+  writeFileSync(key, '', { mode: 0o600 });
+  chownSync(key, 12_345, 12_345);
+  t.like(checkKeyFile(key, dataDir, 0, undefined)[0], { verdict: 'fail', mend: `chown 0 ${key}` });
+  chownSync(dataDir, 12_345, 12_345);
+  t.like(checkKeyFile(key, dataDir, 0, undefined)[0], { verdict: 'advice', mend: "sudo -u '#12345' progressdb-kms doctor" });
+});
+
 test('a key file for a group is allowed among credentials only, one in the data directory never', (t) => {
   const key = join(dir, 'master.key');
   writeFileSync(key, '');

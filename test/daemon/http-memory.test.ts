@@ -85,9 +85,9 @@ test('a share takes no more than all connections together may hold, and gives ba
   const held = new HeldBytes();
   const [one, other] = [new Share(held), new Share(held)];
   one.take(MAX_HELD_BYTES - 10);
-  t.throws(() => other.take(11), { message: /too many requests/ });
+  t.throws(() => other.take(11), { message: /too much at once/ });
   other.take(10);
-  t.throws(() => one.take(1), { message: /too many requests/ });
+  t.throws(() => one.take(1), { message: /too much at once/ });
   one.give();
   one.give();
   other.take(MAX_HELD_BYTES - 10);

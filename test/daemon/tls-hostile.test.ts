@@ -150,12 +150,12 @@ test('who is refused gets one line or frame, and nothing that it sent is looked 
   http.write('PO');
   const answer = (await answerOf(http)).toString();
   t.true(answer.startsWith('HTTP/1.1 401 Unauthorized\r\n'));
-  t.regex(answer, /\{"error":\{"code":"UNAUTHENTICATED","message":"[^"]*the client certificate is not accepted"\}\}$/);
+  t.regex(answer, /\{"error":\{"code":"UNAUTHENTICATED","message":"[^"]*no accepted client certificate"\}\}$/);
   const binary = await open(t, ground);
   // A frame of 16 MiB is announced, and does not come.
   binary.write(Buffer.from([0, 0xff, 0xff, 0xff]));
   const frame = await answerOf(binary);
-  t.true(frame.includes('the client certificate is not accepted'));
+  t.true(frame.includes('no accepted client certificate'));
   t.is(frame.readUInt32BE(0), frame.length - 4);
 });
 

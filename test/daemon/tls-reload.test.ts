@@ -9,7 +9,7 @@ import { PROTOCOLS, TlsGround } from './tls-ground.js';
 
 const DATA = Buffer.from('data');
 /** At once, or at the next connection. */
-const REFUSED = /certificate is not accepted|connection to the key service was lost/;
+const REFUSED = /no accepted client certificate|connection to the key service was lost/;
 
 /** The common name that the daemon's certificate has now. */
 function commonNameOf(port: number, ca: string): Promise<unknown> {

@@ -12,6 +12,7 @@ import {
   checkSocketFile,
   checkSystem,
   checkTokens,
+  doctorAs,
   type Finding,
   fail,
   ok,
@@ -70,13 +71,14 @@ async function checkFiles(settings: Settings, dataDir: string | undefined, uid: 
 
 /** As the user of the daemon; as root, who may look at everything, where that is not to be seen. */
 function asOwner(settings: Settings): string {
-  let owner = 0;
-  try {
-    owner = lstatSync(daemonAddressOf(settings).socket ?? '').uid;
-  } catch {
-    // No socket, or none that we may see.
+  for (const path of [daemonAddressOf(settings).socket ?? '', settings.dataDir.value]) {
+    try {
+      return doctorAs(lstatSync(path).uid);
+    } catch {
+      // It is not there, or we may not see it.
+    }
   }
-  return `sudo -u '#${owner}' progressdb-kms doctor`;
+  return doctorAs(0);
 }
 
 async function reachDaemon(settings: Settings, socket: string, findings: Finding[]): Promise<DaemonAccess | undefined> {
@@ -91,7 +93,10 @@ async function reachDaemon(settings: Settings, socket: string, findings: Finding
     findings.push(ok('socket', `a daemon of ours answers on ${socket}`));
     return daemon;
   } catch (error) {
-    findings.push(fail('socket', failureOf(error).message, `ls -l ${quoted(socket)}`));
+    const { code, message } = failureOf(error);
+    // Somebody listens, and closes: the daemon does so to users that it does not know.
+    const allowed = `progressdb-kms serve --allowed-uids ${process.getuid?.() ?? 0}`;
+    findings.push(fail('socket', message, code === 'STORE_UNAVAILABLE' ? allowed : `ls -l ${quoted(socket)}`));
     return undefined;
   }
 }
@@ -146,8 +151,11 @@ async function checkOffline(settings: Settings, findings: Finding[]): Promise<vo
   try {
     access = await openOffline(settings);
   } catch (error) {
+    const { message } = failureOf(error);
+    const isOfService = findings.some(({ check, verdict }) => check === 'key-file' && verdict === 'advice');
+    if (isOfService && process.getuid?.() === 0) findings.push(advice('key', message, asOwner(settings)));
     // Wide permissions name their own command in the message; what is left is another key than the store's.
-    findings.push(fail('key', failureOf(error).message, 'progressdb-kms doctor --master-key-file FILE'));
+    else findings.push(fail('key', message, 'progressdb-kms doctor --master-key-file FILE'));
     return;
   }
   try {

@@ -5,7 +5,7 @@ import { NO_REQUEST } from '../../wire/frames.js';
 import { encodeError } from '../../wire/messages.js';
 import { errorBody } from '../http/answers.js';
 
-const ERROR = new KmsError('UNAUTHENTICATED', 'the client certificate is not accepted');
+const ERROR = new KmsError('UNAUTHENTICATED', 'no accepted client certificate');
 
 /**
  * Tells a peer that it is not let in, in the protocol that its first byte is of, and ends the connection. Nothing of what it
