@@ -14,6 +14,7 @@
 #include "core/encoding.h"
 #include "core/entropy.h"
 #include "core/os_error.h"
+#include "core/registers.h"
 
 namespace kms {
 namespace {
@@ -206,6 +207,7 @@ Failure readKeyDescriptor(int fd, uint8_t* scratch, size_t scratchLength, uint8_
 }
 
 Failure writeKeyFile(const char* path) {
+  const RegisterGuard registers;
   const std::string whole = path;
   const size_t slash = whole.rfind('/');
   const std::string parent = slash == std::string::npos ? "." : whole.substr(0, slash + 1);

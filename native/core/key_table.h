@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "core/arena.h"
+#include "core/registers.h"
 #include "core/thread_state.h"
 #include "core/use_rests.h"
 
@@ -218,6 +219,7 @@ class KeyTable {
 
 template <typename Fill>
 Failure KeyTable::add(SpaceId space, Kind kind, Fill&& fill, Handle* handle) {
+  const RegisterGuard registers;
   // Filled in a cell that nobody knows yet; the lock is not held while `fill` reads a file or draws random bytes.
   Arena& arena = Arena::instance();
   Arena::Cell cell = arena.allocate();
@@ -236,6 +238,7 @@ Failure KeyTable::add(SpaceId space, Kind kind, Fill&& fill, Handle* handle) {
 
 template <typename Use>
 Status KeyTable::with(Handle key, uint32_t kinds, Use&& use) {
+  const RegisterGuard registers;
   const std::shared_lock<WritersFirst> hold(mutex_);
   const Entry* const entry = entryOf(key);
   if (entry == nullptr || entry->cell == Arena::kNone || (kinds & bit(entry->kind)) == 0) return Status::InvalidArgument;
@@ -244,6 +247,7 @@ Status KeyTable::with(Handle key, uint32_t kinds, Use&& use) {
 
 template <typename Use>
 Status KeyTable::withTwo(Handle a, uint32_t kindsA, Handle b, uint32_t kindsB, Use&& use) {
+  const RegisterGuard registers;
   const std::shared_lock<WritersFirst> hold(mutex_);
   const Entry* const first = entryOf(a);
   const Entry* const second = entryOf(b);

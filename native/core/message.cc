@@ -1,5 +1,7 @@
 #include "core/message.h"
 
+#include "core/registers.h"
+
 namespace kms {
 
 HotResult encrypt(ThreadState& thread, Context& context, Bytes plaintext, Bytes aad, uint8_t* out) {
@@ -29,6 +31,7 @@ HotResult refused(HotResult entered) {
 }  // namespace
 
 HotResult encryptWith(ThreadState& thread, Handle dek, Bytes plaintext, Bytes aad, uint8_t* out) {
+  const RegisterGuard registers;
   Context* context = nullptr;
   const HotResult entered = KeyTable::instance().enter(thread, dek, 1, &context);
   if (entered != 0) return refused(entered);
@@ -38,6 +41,7 @@ HotResult encryptWith(ThreadState& thread, Handle dek, Bytes plaintext, Bytes aa
 }
 
 HotResult decryptWith(ThreadState& thread, Handle dek, Bytes ciphertext, Bytes aad, uint8_t* out) {
+  const RegisterGuard registers;
   Context* context = nullptr;
   const HotResult entered = KeyTable::instance().enter(thread, dek, 0, &context);
   if (entered != 0) return refused(entered);

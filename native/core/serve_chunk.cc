@@ -3,6 +3,8 @@
 #include <chrono>
 #include <cstdlib>
 
+#include "core/registers.h"
+
 namespace kms {
 
 namespace {
@@ -154,6 +156,8 @@ class Walk {
 
 void serveChunk(ThreadState& thread, SpaceId space, uint32_t bits, uint8_t* input, size_t start, size_t end, uint8_t* output,
                 size_t capacity, int32_t* report) {
+  // Once for all frames: no other code runs between them.
+  const RegisterGuard registers;
   const auto begun = std::chrono::steady_clock::now();
   report[Report::kFlags] = 0;
   // What an encryption outside of a chunk has left may be old.
@@ -186,6 +190,7 @@ void serveChunk(ThreadState& thread, SpaceId space, uint32_t bits, uint8_t* inpu
 }
 
 HotResult serveLarge(ThreadState& thread, SpaceId space, uint32_t bits, uint8_t* body, size_t length, uint8_t** out) {
+  const RegisterGuard registers;
   HotRequest request;
   const Reading reading = readRequest(body, length, &request);
   if (reading == Reading::Malformed || reading == Reading::Cold) return hotFailure(Status::InvalidArgument);

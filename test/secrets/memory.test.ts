@@ -115,6 +115,7 @@ test.serial('the scanner finds every form of a key that is planted in another pr
   ]) {
     for (const half of ['first', 'last']) t.true(forms.has(`key/${form}/${half}`), `${form}, ${half} half`);
   }
+  for (const half of ['first', 'last']) t.true(forms.has(`key/raw/${half}-low`), `the lower part of the ${half} half`);
   t.true(bytes > 10_000_000);
   t.deepEqual((await scanner.scan(child.pid!, needlesOf('other', randomBytes(32)))).hits, []);
 });

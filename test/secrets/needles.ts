@@ -26,6 +26,11 @@ function halves(name: string, bytes: Buffer): Needle[] {
   ];
 }
 
+/** Of a half in a vector register the first eight bytes are all that V8 saves before version 13. */
+function lows(halvesOfIt: readonly Needle[]): Needle[] {
+  return halvesOfIt.map(({ name, bytes }) => ({ name: `${name}-low`, bytes: bytes.subarray(0, HALF / 2) }));
+}
+
 function texts(name: string, key: Buffer): Needle[] {
   const hex = key.toString('hex');
   const forms: Array<[string, string]> = [
@@ -64,6 +69,7 @@ export function needlesOf(name: string, key: Buffer): Needle[] {
         words(bytes, (word, index) => word + K256[index]!),
       ),
     ]),
+    ...lows(halves(`${name}/raw`, key)),
     ...texts(name, key),
   ];
 }
