@@ -6,6 +6,8 @@
 #include <strings.h>
 #endif
 
+#include "core/registers.h"
+
 namespace kms {
 
 const char* statusCode(Status status) {
@@ -40,6 +42,8 @@ void wipe(void* data, size_t length) {
 }
 
 __attribute__((noinline)) void wipeStack() {
+  // Before the stack: a signal that is handled meanwhile has them saved below what is wiped here (measured).
+  wipeRegisters();
   uint8_t below[8192];
   wipe(below, sizeof below);
 }

@@ -57,7 +57,8 @@ constexpr HotResult hotFailure(Status status) { return -static_cast<HotResult>(s
 
 // Not removed by the optimiser.
 void wipe(void* data, size_t length);
-// Overwrites the part of the stack that calls from here have used: what a cipher or a hash may have spilled there.
+// Clears the vector registers, then overwrites the part of the stack that calls from here have used: what a cipher or a hash may
+// have spilled there.
 void wipeStack();
 
 }  // namespace kms

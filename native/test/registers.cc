@@ -75,6 +75,7 @@ TEST("a wipe clears every register in its full width") {
   const int64_t all = __builtin_cpu_supports("avx512vl") ? 32 : 16;
   CHECK_EQUAL(leftBy([] {}), all);
   CHECK_EQUAL(leftBy([] { wipeRegisters(); }), int64_t{0});
+  CHECK_EQUAL(leftBy([] { wipeStack(); }), int64_t{0});
 }
 
 TEST("no use of a key, nor a refusal, leaves anything in a register") {
