@@ -207,12 +207,16 @@ TEST("no key is entered for a policy that was found for another, while slots cha
       if ((seed >> 8 & 3) == 0) table.retire(own, idOf(key), Retire::Evicted);
       keys::published(own, idOf(key), 1);
       table.cover(own, idOf(key), policies[key % 2]);
+      // Writers come first: without a pause nobody else would be let in.
+      std::this_thread::sleep_for(std::chrono::microseconds(20));
     }
   };
   std::vector<std::thread> threads;
   for (unsigned i = 0; i < kThreads; ++i) threads.emplace_back(use, i + 1);
   for (unsigned i = 0; i < 2; ++i) threads.emplace_back(change, i + 80);
   std::this_thread::sleep_for(kRunning);
+  // On a machine with other work it takes longer until enough has happened.
+  for (int i = 0; i < 300 && (entered <= 1000 || turnedAway <= 1000); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(100));
   done = true;
   for (std::thread& thread : threads) thread.join();
   printf("%llu entered, %llu turned away\n", static_cast<unsigned long long>(entered.load()),
