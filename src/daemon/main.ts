@@ -115,13 +115,19 @@ export async function startDaemon(given: DaemonConfig, log: Log, inherited: read
     ports,
     connections: () => listener.size,
     prepare: (next) => {
-      const issuer = service.authentication.issuerFor(next.oidc, log);
+      // First: an issuer that is renewed forgets what it remembered, which must not come of files that cannot be had.
       const replaced = materialOf(next, log);
-      return () => {
-        listener.replaceAccess(next.access, issuer, replaced);
+      try {
+        const issuer = service.authentication.issuerFor(next.oidc, log);
+        return () => {
+          listener.replaceAccess(next.access, issuer, replaced);
+          replaced?.key.fill(0);
+          service.accounts.replace(next.rates);
+        };
+      } catch (error) {
         replaced?.key.fill(0);
-        service.accounts.replace(next.rates);
-      };
+        throw error;
+      }
     },
     stop: () => {
       stopped ??= stop();
@@ -134,7 +140,12 @@ export async function startDaemon(given: DaemonConfig, log: Log, inherited: read
 function materialOf({ tls }: DaemonConfig, log: Log): Material | undefined {
   if (tls === undefined) return undefined;
   const material = readMaterial(tls);
-  checkMaterial(material, tls);
+  try {
+    checkMaterial(material, tls);
+  } catch (error) {
+    material.key.fill(0);
+    throw error;
+  }
   for (const [file, end] of Object.entries(expiriesOf(material))) {
     if (end === undefined) continue;
     const isLate = end - Date.now() < TLS_EXPIRY_NOTICE_MS;
