@@ -39,7 +39,8 @@ using Info = Napi::CallbackInfo;
 using Value = Napi::Value;
 
 constexpr uint32_t kWrapping = KeyTable::bit(Kind::SlotKey) | KeyTable::bit(Kind::Root) | KeyTable::bit(Kind::Kek);
-constexpr uint32_t kWrappable = KeyTable::bit(Kind::SlotKey) | KeyTable::bit(Kind::Root) | KeyTable::bit(Kind::Kek) | KeyTable::bit(Kind::Dek);
+constexpr uint32_t kWrappable = KeyTable::bit(Kind::SlotKey) | KeyTable::bit(Kind::Root) | KeyTable::bit(Kind::Kek) | KeyTable::bit(Kind::Dek) |
+                                KeyTable::bit(Kind::Mac);
 constexpr uint32_t kDerivable = KeyTable::bit(Kind::Master) | KeyTable::bit(Kind::Root);
 constexpr uint32_t kMac = KeyTable::bit(Kind::Mac);
 constexpr uint32_t kDek = KeyTable::bit(Kind::Dek);

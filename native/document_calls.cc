@@ -68,6 +68,9 @@ napi_value valueOf(napi_env env, const Record& record) {
 napi_value slotValue(napi_env env, const KeyringSlot& slot) {
   return Members(env)
       .add("slotId", slot.slotId)
+      .add("kind", slot.kind)
+      .add("state", slot.state)
+      .add("expiresAt", slot.expiresAt)
       .add("salt", slot.salt)
       .add("root", slot.root)
       .add("slotKey", slot.slotKey)
@@ -86,6 +89,10 @@ napi_value kekValue(napi_env env, const KeyringKek& kek) {
       .object();
 }
 
+napi_value auditKeyValue(napi_env env, const AuditKey& key) {
+  return Members(env).add("publicKey", key.publicKey).add("wrapped", key.wrapped).add("createdAt", key.createdAt).object();
+}
+
 napi_value valueOf(napi_env env, const Keyring& keyring) {
   return Members(env)
       .add("format", keyring.format)
@@ -93,6 +100,8 @@ napi_value valueOf(napi_env env, const Keyring& keyring) {
       .add("generation", keyring.generation)
       .add("slots", keyring.slots, slotValue)
       .add("keks", keyring.keks, kekValue)
+      .add("recordMac", keyring.recordMac)
+      .add("auditKeys", keyring.auditKeys, auditKeyValue)
       .add("defaultKeyId", keyring.defaultKeyId)
       .add("sha256", keyring.sha256)
       .add("mac", keyring.mac)

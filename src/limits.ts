@@ -170,6 +170,8 @@ export const JWKS_RETRY_MS = 5_000;
 export const TOKEN_ID_PATTERN = /^[0-9a-f]{16}$/;
 /** No spaces and nothing that moves a terminal's cursor: names are printed in a table. */
 export const TOKEN_NAME_PATTERN = /^[A-Za-z0-9._:@/-]{0,64}$/;
+/** Names the backups of a rotation: the version of the KEK it brings, and the first digits of that one's id. */
+export const ROTATION_ID_PATTERN = /^r[1-9][0-9]{0,9}-[0-9a-f]{16}$/;
 export const KEY_ID_PATTERN = /^k_[0-9a-z]{1,64}$/;
 export const ACTOR_PATTERN = /^[A-Za-z0-9._:@/-]{1,64}$/;
 /** The `sub` of a JWT: OpenID Connect Core, section 2, bounds it to 255 ASCII characters. */

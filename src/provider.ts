@@ -74,6 +74,66 @@ export interface Health {
   keysNearLimit: string[];
 }
 
+export interface RewrapOptions extends CallOptions {
+  /** 64 hex digits: a master key that opens the store, too, from here on; see `SlotDescription`. Only for compatibility. */
+  newKekHex?: string;
+}
+
+export interface RotationOptions extends CallOptions {
+  /** As of `RewrapOptions`; once a start has used it, the older master keys open the store no more. */
+  newKekHex?: string;
+  /** The same from a key file, which the process that has the store reads. */
+  newMasterKeyFile?: string;
+  /** Resolve when the rotation is complete, or blocked, instead of when it has begun. */
+  wait?: boolean;
+  /** Only count and open what would be rewrapped. */
+  dryRun?: boolean;
+  /** Keys rewrapped per second at most, 0 for any number. */
+  keysPerSecond?: number;
+  /** Keys with damaged records that the rotation shall leave behind: what was encrypted under them is lost. */
+  abandon?: readonly string[];
+}
+
+export interface RotationStatus {
+  /** `blocked`: records that cannot be read or opened hold the rotation up; `failed`: it stopped, and a start resumes it. */
+  state: 'idle' | 'running' | 'blocked' | 'failed';
+  /** The rotation that is under way or was the last of this process; null if there was none. */
+  rotationId: string | null;
+  /** Where it is: null while none is under way. */
+  phase: 'drain' | 'rewrap' | 'verify' | 'retire' | null;
+  /** The active KEK. */
+  kekId: string;
+  kekVersion: string;
+  /** Records that this rotation has to rewrap, and has. */
+  total: number;
+  done: number;
+  keysPerSecond: number;
+  /** Null while that cannot be said. */
+  secondsLeft: number | null;
+  /** RFC 3339, UTC. */
+  startedAt: string | null;
+  finishedAt: string | null;
+  /** Why it is blocked, up to 100 keys. */
+  blockedBy: Array<{ keyId: string; reason: string }>;
+  /** Why it failed. */
+  error: string | null;
+  /** Whether a rotation is due, by the age of the active KEK or the number of its wraps, and why. */
+  due: string | null;
+}
+
+/** A way to open the store. */
+export interface SlotDescription {
+  slotId: string;
+  kind: 'master' | 'recovery';
+  /** `pending` and `successor` have opened no start yet; a successor then takes the place of the other master keys. */
+  state: 'active' | 'pending' | 'successor';
+  createdAt: string;
+  /** When it goes unless a start has used it; null for never. */
+  expiresAt: string | null;
+  /** Whether this is what the store was opened with. */
+  inUse: boolean;
+}
+
 /** What applications call. Every method rejects with a `KmsError`. One contract suite runs against each implementation. */
 export interface Provider {
   /** Makes a data key for a thread; durable when the promise resolves. */
@@ -93,9 +153,14 @@ export interface Provider {
   encrypt(plaintext: Uint8Array, aad?: Uint8Array, options?: CallOptions): Promise<Uint8Array>;
   decrypt(sealed: Uint8Array, aad?: Uint8Array, options?: CallOptions): Promise<Uint8Array>;
   getWrapped(keyId: string, options?: CallOptions): Promise<Uint8Array>;
-  rewrapDek(keyId: string, options?: CallOptions): Promise<CreatedKey>;
-  rotateKek(options?: CallOptions): Promise<Record<string, unknown>>;
-  rotationStatus(options?: CallOptions): Promise<Record<string, unknown>>;
+  /** Moves one key to the active KEK. Durable when the promise resolves. */
+  rewrapDek(keyId: string, options?: RewrapOptions): Promise<CreatedKey>;
+  /**
+   * Makes a new KEK and moves every key to it while all of them go on serving. Resolves once the new KEK is durable and in use,
+   * or with `wait` at the end. CONFLICT while another rotation is under way, unless only `abandon` is given.
+   */
+  rotateKek(options?: RotationOptions): Promise<RotationStatus>;
+  rotationStatus(options?: CallOptions): Promise<RotationStatus>;
   listKeys(query?: ListQuery, options?: CallOptions): Promise<KeyPage>;
   describeKey(keyId: string, options?: CallOptions): Promise<KeyDescription>;
   disableKey(keyId: string, options?: CallOptions): Promise<KeyDescription>;

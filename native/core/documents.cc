@@ -8,12 +8,15 @@
 namespace kms {
 namespace {
 
-constexpr uint64_t kDocumentFormat = 1;
+constexpr uint64_t kRecordFormat = 1;
+constexpr uint64_t kKeyringFormat = 2;
 constexpr size_t kMaxRecordBytes = 4096;
 constexpr size_t kMaxKeyringBytes = 1 << 20;
 constexpr size_t kMaxSlots = 64;
 constexpr size_t kMaxKeks = 1024;
+constexpr size_t kMaxAuditKeys = 2;
 constexpr size_t kSaltBytes = 32;
+constexpr size_t kPublicKeyBytes = 32;
 constexpr size_t kShaBytes = 32;
 constexpr uint64_t kMaxInteger = (uint64_t{1} << 53) - 1;
 constexpr uint64_t kMaxVersion = (uint64_t{1} << 32) - 1;
@@ -49,6 +52,8 @@ bool isKeyIdOrEmpty(std::string_view text) { return text.empty() || isKeyId(text
 bool isAlg(std::string_view text) { return text == "A256GCM"; }
 bool isKeyState(std::string_view text) { return text == "active" || text == "disabled" || text == "destroyed"; }
 bool isKekState(std::string_view text) { return text == "active" || text == "decrypt-only"; }
+bool isSlotKind(std::string_view text) { return text == "master" || text == "recovery"; }
+bool isSlotState(std::string_view text) { return text == "active" || text == "pending" || text == "successor"; }
 
 int decimal(std::string_view digits) {
   int value = 0;
@@ -72,6 +77,8 @@ bool isTime(std::string_view text) {
   return day >= 1 && day <= days && decimal(text.substr(11, 2)) < 24 && decimal(text.substr(14, 2)) < 60 &&
          decimal(text.substr(17, 2)) < 60;
 }
+
+bool isTimeOrEmpty(std::string_view text) { return text.empty() || isTime(text); }
 
 // A document being read: where it is, and what is wrong with it once something is.
 struct Reading {
@@ -151,7 +158,7 @@ bool readMembers(Reading& in, const Member<Document> (&members)[N], Document* ou
 }
 
 template <typename Item, size_t N>
-bool readList(Reading& in, const char* name, const Member<Item> (&members)[N], size_t most, std::vector<Item>* items) {
+bool readListOrNone(Reading& in, const char* name, const Member<Item> (&members)[N], size_t most, std::vector<Item>* items) {
   if (!in.json.openArray()) return false;
   while (in.json.nextElement()) {
     if (items->size() == most) return false;
@@ -162,11 +169,16 @@ bool readList(Reading& in, const char* name, const Member<Item> (&members)[N], s
       return false;
     }
   }
-  return !in.json.failed() && !items->empty();
+  return !in.json.failed();
+}
+
+template <typename Item, size_t N>
+bool readList(Reading& in, const char* name, const Member<Item> (&members)[N], size_t most, std::vector<Item>* items) {
+  return readListOrNone(in, name, members, most, items) && !items->empty();
 }
 
 const Member<Record> kRecordMembers[] = {
-    {"format", [](Reading& in, Record& r) { return number(in, &r.format, kDocumentFormat, kDocumentFormat); }},
+    {"format", [](Reading& in, Record& r) { return number(in, &r.format, kRecordFormat, kRecordFormat); }},
     {"store_id", [](Reading& in, Record& r) { return text(in, &r.storeId, isStoreId); }},
     {"key_id", [](Reading& in, Record& r) { return text(in, &r.keyId, isKeyId); }},
     {"thread_id", [](Reading& in, Record& r) { return text(in, &r.threadId, isThreadIdOrEmpty); }},
@@ -183,8 +195,19 @@ const Member<Record> kRecordMembers[] = {
     {"mac", [](Reading& in, Record& r) { return base64(in, &r.mac, kMacBytes); }},
 };
 
+const Member<KeyringSlot> kFirstSlotMembers[] = {
+    {"slot_id", [](Reading& in, KeyringSlot& s) { return text(in, &s.slotId, isSlotId); }},
+    {"salt", [](Reading& in, KeyringSlot& s) { return base64(in, &s.salt, kSaltBytes); }},
+    {"root", [](Reading& in, KeyringSlot& s) { return base64(in, &s.root, kWrappedBytes); }},
+    {"slot_key", [](Reading& in, KeyringSlot& s) { return base64(in, &s.slotKey, kWrappedBytes); }},
+    {"created_at", [](Reading& in, KeyringSlot& s) { return text(in, &s.createdAt, isTime); }},
+};
+
 const Member<KeyringSlot> kSlotMembers[] = {
     {"slot_id", [](Reading& in, KeyringSlot& s) { return text(in, &s.slotId, isSlotId); }},
+    {"kind", [](Reading& in, KeyringSlot& s) { return text(in, &s.kind, isSlotKind); }},
+    {"state", [](Reading& in, KeyringSlot& s) { return text(in, &s.state, isSlotState); }},
+    {"expires_at", [](Reading& in, KeyringSlot& s) { return text(in, &s.expiresAt, isTimeOrEmpty); }},
     {"salt", [](Reading& in, KeyringSlot& s) { return base64(in, &s.salt, kSaltBytes); }},
     {"root", [](Reading& in, KeyringSlot& s) { return base64(in, &s.root, kWrappedBytes); }},
     {"slot_key", [](Reading& in, KeyringSlot& s) { return base64(in, &s.slotKey, kWrappedBytes); }},
@@ -200,12 +223,32 @@ const Member<KeyringKek> kKekMembers[] = {
     {"created_at", [](Reading& in, KeyringKek& k) { return text(in, &k.createdAt, isTime); }},
 };
 
+const Member<AuditKey> kAuditKeyMembers[] = {
+    {"public", [](Reading& in, AuditKey& a) { return base64(in, &a.publicKey, kPublicKeyBytes); }},
+    {"wrapped", [](Reading& in, AuditKey& a) { return base64(in, &a.wrapped, kWrappedBytes); }},
+    {"created_at", [](Reading& in, AuditKey& a) { return text(in, &a.createdAt, isTime); }},
+};
+
+const Member<Keyring> kFirstKeyringMembers[] = {
+    {"format", [](Reading& in, Keyring& k) { return number(in, &k.format, 1, 1); }},
+    {"store_id", [](Reading& in, Keyring& k) { return text(in, &k.storeId, isStoreId); }},
+    {"generation", [](Reading& in, Keyring& k) { return number(in, &k.generation, 1, kMaxInteger); }},
+    {"slots", [](Reading& in, Keyring& k) { return readList(in, "slots", kFirstSlotMembers, kMaxSlots, &k.slots); }},
+    {"keks", [](Reading& in, Keyring& k) { return readList(in, "keks", kKekMembers, kMaxKeks, &k.keks); }},
+    {"default_key_id", [](Reading& in, Keyring& k) { return text(in, &k.defaultKeyId, isKeyIdOrEmpty); }},
+    {"sha256", [](Reading& in, Keyring& k) { return lowerHex(in, &k.sha256, kShaBytes); }},
+    {"mac", [](Reading& in, Keyring& k) { return base64(in, &k.mac, kMacBytes); }},
+};
+
 const Member<Keyring> kKeyringMembers[] = {
-    {"format", [](Reading& in, Keyring& k) { return number(in, &k.format, kDocumentFormat, kDocumentFormat); }},
+    {"format", [](Reading& in, Keyring& k) { return number(in, &k.format, kKeyringFormat, kKeyringFormat); }},
     {"store_id", [](Reading& in, Keyring& k) { return text(in, &k.storeId, isStoreId); }},
     {"generation", [](Reading& in, Keyring& k) { return number(in, &k.generation, 1, kMaxInteger); }},
     {"slots", [](Reading& in, Keyring& k) { return readList(in, "slots", kSlotMembers, kMaxSlots, &k.slots); }},
     {"keks", [](Reading& in, Keyring& k) { return readList(in, "keks", kKekMembers, kMaxKeks, &k.keks); }},
+    {"record_mac", [](Reading& in, Keyring& k) { return base64(in, &k.recordMac, kWrappedBytes); }},
+    {"audit_keys",
+     [](Reading& in, Keyring& k) { return readListOrNone(in, "audit_keys", kAuditKeyMembers, kMaxAuditKeys, &k.auditKeys); }},
     {"default_key_id", [](Reading& in, Keyring& k) { return text(in, &k.defaultKeyId, isKeyIdOrEmpty); }},
     {"sha256", [](Reading& in, Keyring& k) { return lowerHex(in, &k.sha256, kShaBytes); }},
     {"mac", [](Reading& in, Keyring& k) { return base64(in, &k.mac, kMacBytes); }},
@@ -225,8 +268,8 @@ uint64_t claimedFormat(const uint8_t* json, size_t length) {
 }
 
 template <typename Document, size_t N>
-Failure readDocument(const char* what, const uint8_t* json, size_t length, size_t most, const Member<Document> (&members)[N],
-                     Document* out) {
+Failure readDocument(const char* what, const uint8_t* json, size_t length, size_t most, uint64_t newest,
+                     const Member<Document> (&members)[N], Document* out) {
   *out = Document();
   Reading in{JsonReader(json, length), ""};
   if (length > most) {
@@ -237,7 +280,7 @@ Failure readDocument(const char* what, const uint8_t* json, size_t length, size_
   }
   *out = Document();
   const uint64_t format = claimedFormat(json, length);
-  if (format > kDocumentFormat) {
+  if (format > newest) {
     return Failure{Status::Unsupported, "format " + std::to_string(format) + " is newer than this version knows"};
   }
   return Failure{Status::StoreUnavailable, std::string(what) + ": " + (in.detail.empty() ? "is not valid JSON" : in.detail)};
@@ -252,7 +295,7 @@ bool isKeyId(std::string_view id) {
 bool isThreadId(std::string_view id) { return all(id, isName, 1, 256); }
 
 Failure readRecord(const uint8_t* json, size_t length, Record* out) {
-  const Failure failure = readDocument("record", json, length, kMaxRecordBytes, kRecordMembers, out);
+  const Failure failure = readDocument("record", json, length, kMaxRecordBytes, kRecordFormat, kRecordMembers, out);
   if (!failure.ok()) return failure;
   if (out->wrapped.empty() != (out->state == "destroyed")) {
     *out = Record();
@@ -262,7 +305,9 @@ Failure readRecord(const uint8_t* json, size_t length, Record* out) {
 }
 
 Failure readKeyring(const uint8_t* json, size_t length, Keyring* out) {
-  return readDocument("keyring", json, length, kMaxKeyringBytes, kKeyringMembers, out);
+  const bool isFirst = length <= kMaxKeyringBytes && claimedFormat(json, length) == 1;
+  return isFirst ? readDocument("keyring", json, length, kMaxKeyringBytes, kKeyringFormat, kFirstKeyringMembers, out)
+                 : readDocument("keyring", json, length, kMaxKeyringBytes, kKeyringFormat, kKeyringMembers, out);
 }
 
 }  // namespace kms

@@ -34,6 +34,12 @@ struct Record {
 
 struct KeyringSlot {
   std::string slotId;
+  // `master` or `recovery`.
+  std::string kind = "master";
+  // `active`, `pending` or `successor`.
+  std::string state = "active";
+  // Empty for never.
+  std::string expiresAt;
   std::vector<uint8_t> salt;
   std::vector<uint8_t> root;
   std::vector<uint8_t> slotKey;
@@ -50,12 +56,24 @@ struct KeyringKek {
   std::string createdAt;
 };
 
+// An Ed25519 key that signs the audit log's checkpoints.
+struct AuditKey {
+  std::vector<uint8_t> publicKey;
+  std::vector<uint8_t> wrapped;
+  std::string createdAt;
+};
+
+// Format 1 has no audit keys, no record MAC key (it is derived from the root key), and slots of master keys only.
 struct Keyring {
   uint64_t format = 0;
   std::string storeId;
   uint64_t generation = 0;
   std::vector<KeyringSlot> slots;
   std::vector<KeyringKek> keks;
+  // Empty in format 1.
+  std::vector<uint8_t> recordMac;
+  // The one in use, then its successor while that is being announced.
+  std::vector<AuditKey> auditKeys;
   // Empty before the first use of the default key.
   std::string defaultKeyId;
   std::vector<uint8_t> sha256;

@@ -11,6 +11,7 @@ import type {
   KeyPage,
   KeyState,
   ListQuery,
+  RotationStatus,
 } from '../provider.js';
 import { OP, PROTOCOL_VERSION } from '../wire/frames.js';
 import { checkKeyId } from '../wire/hot.js';
@@ -116,12 +117,12 @@ export class RemoteKms implements KmsClient {
     return createdOfResults([keyId, ...(await this.cold(OP.rewrap, [keyId, null], options))]);
   }
 
-  async rotateKek(options?: CallOptions): Promise<Record<string, unknown>> {
-    return mapOf((await this.cold(OP.rotateKek, [{}], options))[0], 'status');
+  async rotateKek(options?: CallOptions): Promise<RotationStatus> {
+    return mapOf((await this.cold(OP.rotateKek, [{}], options))[0], 'status') as unknown as RotationStatus;
   }
 
-  async rotationStatus(options?: CallOptions): Promise<Record<string, unknown>> {
-    return mapOf((await this.cold(OP.rotationStatus, [], options))[0], 'status');
+  async rotationStatus(options?: CallOptions): Promise<RotationStatus> {
+    return mapOf((await this.cold(OP.rotationStatus, [], options))[0], 'status') as unknown as RotationStatus;
   }
 
   async listKeys(query?: ListQuery, options?: CallOptions): Promise<KeyPage> {

@@ -13,6 +13,9 @@ import type {
   KeyState,
   ListQuery,
   Provider,
+  RewrapOptions,
+  RotationOptions,
+  RotationStatus,
 } from '../provider.js';
 import type { KeyStore } from '../store/key-store.js';
 import { arenaInfo, type MasterSource } from '../vault.js';
@@ -210,15 +213,15 @@ export class EmbeddedKms implements Provider {
     return this.#use().keys.verify();
   }
 
-  async rewrapDek(_keyId: string, _options?: CallOptions): Promise<CreatedKey> {
+  async rewrapDek(_keyId: string, _options?: RewrapOptions): Promise<CreatedKey> {
     throw new KmsError('UNSUPPORTED', 'rewrap comes with key rotation');
   }
 
-  async rotateKek(_options?: CallOptions): Promise<Record<string, unknown>> {
+  async rotateKek(_options?: RotationOptions): Promise<RotationStatus> {
     throw new KmsError('UNSUPPORTED', 'this version has no key rotation');
   }
 
-  async rotationStatus(_options?: CallOptions): Promise<Record<string, unknown>> {
+  async rotationStatus(_options?: CallOptions): Promise<RotationStatus> {
     throw new KmsError('UNSUPPORTED', 'this version has no key rotation');
   }
 

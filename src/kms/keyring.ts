@@ -1,7 +1,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { KmsError } from '../errors.js';
 import { FIRST_WRAP_BLOCK, LAST_WRAP_BLOCK, MAX_USES } from '../limits.js';
-import { canonicalKeyring, kekAad, rootAad, slotKeyAad } from '../store/canonical.js';
+import { canonicalKeyring, kekAad, recordMacAad, rootAad, slotKeyAad } from '../store/canonical.js';
 import { DamagedDocument, type KeyringDocument, type KeyringKek, type KeyringSlot, type KeyStore } from '../store/key-store.js';
 import type { Handle, Vault } from '../vault.js';
 
@@ -28,12 +28,19 @@ function now(): string {
   return new Date().toISOString();
 }
 
-function rootKeys(vault: Vault, root: Handle, storeId: string): RootKeys {
+/**
+ * The record MAC key was derived from the first root key, and is carried from one root key to the next: a new root key would
+ * otherwise have every record written again. Format 1 does not hold it.
+ */
+function rootKeys(vault: Vault, root: Handle, storeId: string, wrappedRecordMac?: Uint8Array): RootKeys {
   const salt = Buffer.from(storeId, 'utf8');
   return {
     root,
     keyringMac: vault.derive(root, salt, KEYRING_MAC_INFO, 'mac'),
-    recordMac: vault.derive(root, salt, RECORD_MAC_INFO, 'mac'),
+    recordMac:
+      wrappedRecordMac === undefined
+        ? vault.derive(root, salt, RECORD_MAC_INFO, 'mac')
+        : vault.unwrap(root, wrappedRecordMac, recordMacAad(storeId), 'mac'),
   };
 }
 
@@ -49,6 +56,9 @@ function makeSlot(vault: Vault, master: Handle, root: Handle, storeId: string): 
   try {
     return {
       slotId,
+      kind: 'master',
+      state: 'active',
+      expiresAt: '',
       salt,
       root: vault.wrap(slotKey, root, rootAad(storeId, slotId)),
       slotKey: vault.wrap(root, slotKey, slotKeyAad(storeId, slotId)),
@@ -121,7 +131,7 @@ export class Keyring {
     const kekId = `kek_${randomBytes(16).toString('hex')}`;
     const kek = vault.generate('kek');
     const draft: Draft = {
-      format: 1,
+      format: 2,
       storeId,
       generation: 1,
       slots: [makeSlot(vault, master, keys.root, storeId)],
@@ -135,6 +145,8 @@ export class Keyring {
           createdAt: now(),
         },
       ],
+      recordMac: vault.wrap(keys.root, keys.recordMac, recordMacAad(storeId)),
+      auditKeys: [],
       defaultKeyId: '',
     };
     const document = sealDocument(vault, keys, draft);
@@ -147,7 +159,7 @@ export class Keyring {
   /** Opens a document that `readKeyring` gave. Throws UNAUTHENTICATED for a wrong master key, STORE_UNAVAILABLE if it was tampered with. */
   static open(vault: Vault, store: KeyStore, master: Handle, document: KeyringDocument): Keyring {
     const root = openSlots(vault, master, document);
-    const keys = rootKeys(vault, root, document.storeId);
+    const keys = rootKeys(vault, root, document.storeId, document.format === 1 ? undefined : document.recordMac);
     if (!vault.macMatches(keys.keyringMac, canonicalKeyring(document), document.mac)) {
       throw new KmsError('STORE_UNAVAILABLE', 'the keyring was tampered with: its authentication code does not match');
     }
@@ -218,10 +230,16 @@ export class Keyring {
     await this.#write((draft) => ({ ...draft, defaultKeyId: keyId }));
   }
 
+  #newest(draft: Draft): Draft {
+    if (draft.format === 2) return draft;
+    const { root, recordMac } = this.#keys;
+    return { ...draft, format: 2, recordMac: this.#vault.wrap(root, recordMac, recordMacAad(draft.storeId)) };
+  }
+
   #write(change: (draft: Draft) => Draft): Promise<void> {
     const write = this.#lastWrite.then(async () => {
       const { sha256: _sha256, mac: _mac, ...draft } = this.#document;
-      const next = sealDocument(this.#vault, this.#keys, { ...change(draft), generation: draft.generation + 1 });
+      const next = sealDocument(this.#vault, this.#keys, { ...this.#newest(change(draft)), generation: draft.generation + 1 });
       await this.#store.writeKeyring(next);
       this.#document = next;
     });

@@ -1,5 +1,5 @@
 import { KmsError } from '../errors.js';
-import type { KeyMeta, KeyringDocument } from './key-store.js';
+import type { KeyMeta, KeyringDocument, KeyringSlot } from './key-store.js';
 
 const LENGTH_BYTES = 4;
 
@@ -48,18 +48,30 @@ export function canonicalRecord(meta: Omit<KeyMeta, 'mac'>): Uint8Array {
   ]);
 }
 
+type Fields = Array<string | number | Uint8Array>;
+
+function slotFields(format: 1 | 2, slot: KeyringSlot): Fields {
+  const added = format === 1 ? [] : [slot.kind, slot.state, slot.expiresAt];
+  return [slot.slotId, ...added, slot.salt, slot.root, slot.slotKey, slot.createdAt];
+}
+
 /** What the `sha256` and the `mac` of a keyring are over. The counts keep a slot's fields from passing for a KEK's. */
 export function canonicalKeyring(document: Omit<KeyringDocument, 'sha256' | 'mac'>): Uint8Array {
-  const { slots, keks } = document;
+  const { format, slots, keks, auditKeys } = document;
+  const added: Fields =
+    format === 1
+      ? []
+      : [document.recordMac, auditKeys.length, ...auditKeys.flatMap((key) => [key.publicKey, key.wrapped, key.createdAt])];
   return lp([
-    'progressdb-kms/keyring/v1',
-    document.format,
+    `progressdb-kms/keyring/v${format}`,
+    format,
     document.storeId,
     document.generation,
     slots.length,
-    ...slots.flatMap((slot) => [slot.slotId, slot.salt, slot.root, slot.slotKey, slot.createdAt]),
+    ...slots.flatMap((slot) => slotFields(format, slot)),
     keks.length,
     ...keks.flatMap((kek) => [kek.kekId, kek.kekVersion, kek.state, kek.wrapped, kek.wrapsReserved, kek.createdAt]),
+    ...added,
     document.defaultKeyId,
   ]);
 }
@@ -94,4 +106,12 @@ export function rootAad(storeId: string, slotId: string): Uint8Array {
 
 export function slotKeyAad(storeId: string, slotId: string): Uint8Array {
   return lp(['progressdb-kms/slot-key/v1', storeId, slotId]);
+}
+
+export function recordMacAad(storeId: string): Uint8Array {
+  return lp(['progressdb-kms/record-mac-key/v1', storeId]);
+}
+
+export function auditKeyAad(storeId: string, publicKey: Uint8Array): Uint8Array {
+  return lp(['progressdb-kms/audit-key/v1', storeId, publicKey]);
 }

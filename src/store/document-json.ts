@@ -37,7 +37,7 @@ export function recordJson(meta: KeyMeta): Buffer {
   );
 }
 
-/** The file of a keyring. */
+/** The file of a keyring, of format 2. */
 export function keyringJson(document: KeyringDocument): Buffer {
   return documentBytes(
     {
@@ -46,6 +46,9 @@ export function keyringJson(document: KeyringDocument): Buffer {
       generation: document.generation,
       slots: document.slots.map((slot) => ({
         slot_id: slot.slotId,
+        kind: slot.kind,
+        state: slot.state,
+        expires_at: slot.expiresAt,
         salt: base64(slot.salt),
         root: base64(slot.root),
         slot_key: base64(slot.slotKey),
@@ -58,6 +61,12 @@ export function keyringJson(document: KeyringDocument): Buffer {
         wrapped: base64(kek.wrapped),
         wraps_reserved: kek.wrapsReserved,
         created_at: kek.createdAt,
+      })),
+      record_mac: base64(document.recordMac),
+      audit_keys: document.auditKeys.map((key) => ({
+        public: base64(key.publicKey),
+        wrapped: base64(key.wrapped),
+        created_at: key.createdAt,
       })),
       default_key_id: document.defaultKeyId,
       sha256: Buffer.from(document.sha256).toString('hex'),

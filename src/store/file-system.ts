@@ -17,7 +17,10 @@ export interface FileSystem {
   close(fd: number): Promise<void>;
   /** Refuses to overwrite, which a rename does not. */
   link(from: string, to: string): Promise<void>;
+  rename(from: string, to: string): Promise<void>;
   unlink(path: string): Promise<void>;
+  rmdir(path: string): Promise<void>;
+  ftruncate(fd: number, length: number): Promise<void>;
   mkdir(path: string, mode: number): Promise<void>;
   readdir(path: string): Promise<string[]>;
   stat(path: string): Promise<fs.Stats>;
@@ -57,6 +60,9 @@ export const nodeFileSystem: FileSystem = {
   fchown: (fd, uid, gid) => called<void>((done) => fs.fchown(fd, uid, gid, done as fs.NoParamCallback)),
   close: (fd) => called<void>((done) => fs.close(fd, done as fs.NoParamCallback)),
   link: (from, to) => called<void>((done) => fs.link(from, to, done as fs.NoParamCallback)),
+  rename: (from, to) => called<void>((done) => fs.rename(from, to, done as fs.NoParamCallback)),
+  rmdir: (path) => called<void>((done) => fs.rmdir(path, done as fs.NoParamCallback)),
+  ftruncate: (fd, length) => called<void>((done) => fs.ftruncate(fd, length, done as fs.NoParamCallback)),
   unlink: (path) => called<void>((done) => fs.unlink(path, done as fs.NoParamCallback)),
   mkdir: (path, mode) => called<void>((done) => fs.mkdir(path, mode, done as fs.NoParamCallback)),
   readdir: (path) => called((done) => fs.readdir(path, done)),

@@ -19,8 +19,20 @@ export interface KeyMeta {
   mac: Uint8Array;
 }
 
+/** What opens the keyring: an operator's master key, or a key that was split into recovery shares. */
+export type SlotKind = 'master' | 'recovery';
+/**
+ * `pending` was added beside the others and awaits a start that uses it; `successor` came with a rotation: once a start has
+ * used it, the older master slots go.
+ */
+export type SlotState = 'active' | 'pending' | 'successor';
+
 export interface KeyringSlot {
   slotId: string;
+  kind: SlotKind;
+  state: SlotState;
+  /** '' for never. An active slot never expires. */
+  expiresAt: string;
   salt: Uint8Array;
   /** The root key under this slot's key. */
   root: Uint8Array;
@@ -38,12 +50,25 @@ export interface KeyringKek {
   createdAt: string;
 }
 
+/** A key that signs checkpoints of the audit log (Ed25519, RFC 8032). */
+export interface AuditKey {
+  publicKey: Uint8Array;
+  /** The 32 bytes of the private key under the root key. */
+  wrapped: Uint8Array;
+  createdAt: string;
+}
+
+/** Format 1 is read, and written as 2 at its next change. */
 export interface KeyringDocument {
-  format: 1;
+  format: 1 | 2;
   storeId: string;
   generation: number;
   slots: KeyringSlot[];
   keks: KeyringKek[];
+  /** The record MAC key under the root key; empty in format 1, where it is derived from the root key. */
+  recordMac: Uint8Array;
+  /** The one in use, then its successor while that is being announced. None before the first audit log. */
+  auditKeys: AuditKey[];
   /** '' before the first use of the default key. */
   defaultKeyId: string;
   sha256: Uint8Array;
@@ -53,6 +78,31 @@ export interface KeyringDocument {
 /** Thrown (as the cause of a STORE_UNAVAILABLE) for a document that cannot be what the service wrote. */
 export class DamagedDocument extends Error {
   override name = 'DamagedDocument';
+}
+
+/**
+ * Records as they were before a rotation rewrapped them. A rotation id has matched ROTATION_ID_PATTERN before it comes here.
+ * As of a store, every promise that resolves means: durable.
+ */
+export interface RecordBackups {
+  /** Keeps the record as it is now; the one that is kept already stays. KEY_NOT_FOUND if there is none. */
+  keep(rotationId: string, keyId: string): Promise<void>;
+  /** Keeps the keyring as it is now; the one that is kept already stays. */
+  keepKeyring(rotationId: string): Promise<void>;
+  /** Undefined if none is kept. Throws DamagedDocument. */
+  read(rotationId: string, keyId: string): Promise<KeyMeta | undefined>;
+  /** Ids of the keys of which a record is kept, as `listKeyIds`. */
+  listKeyIds(rotationId: string, after: string | undefined, limit: number): Promise<string[]>;
+  /** The rotations of which anything is kept, the oldest first. */
+  list(): Promise<string[]>;
+  /** Removes all that is kept of a rotation. */
+  drop(rotationId: string): Promise<void>;
+  /** Removes the kept keyrings of all rotations: what was a master key before opens none of them afterwards. */
+  dropKeyrings(): Promise<void>;
+  /** Removes the record of a key wherever it is kept: for a key that is destroyed. */
+  forget(keyId: string): Promise<void>;
+  /** Takes the record out of the store and keeps it with the rotation as it is, readable or not. */
+  setAside(rotationId: string, keyId: string): Promise<void>;
 }
 
 /**

@@ -25,6 +25,12 @@ function copyOfKeyring(document: KeyringDocument): KeyringDocument {
       slotKey: new Uint8Array(slot.slotKey),
     })),
     keks: document.keks.map((kek) => ({ ...kek, wrapped: new Uint8Array(kek.wrapped) })),
+    recordMac: new Uint8Array(document.recordMac),
+    auditKeys: document.auditKeys.map((key) => ({
+      ...key,
+      publicKey: new Uint8Array(key.publicKey),
+      wrapped: new Uint8Array(key.wrapped),
+    })),
     sha256: new Uint8Array(document.sha256),
     mac: new Uint8Array(document.mac),
   };

@@ -2,6 +2,7 @@
 const LAYERS: ReadonlyArray<readonly string[]> = [
   ['errors.ts', 'limits.ts'],
   [
+    'audit/audit-log.ts',
     'checked-file.ts',
     'native.ts',
     'provider.ts',
@@ -14,6 +15,9 @@ const LAYERS: ReadonlyArray<readonly string[]> = [
   ['vault.ts'],
   ['kms/'],
   [
+    'audit/',
+    'backup/',
+    'import/',
     'store/data-directory.ts',
     'store/directory-sync.ts',
     'store/durable-directory.ts',

@@ -36,10 +36,21 @@ export function next(record: KeyMeta, overrides: Partial<KeyMeta> = {}): KeyMeta
 export function newKeyring(generation: number): KeyringDocument {
   const bytes = (length: number) => new Uint8Array(randomBytes(length));
   return {
-    format: 1,
+    format: 2,
     storeId: '0123456789abcdef0123456789abcdef',
     generation,
-    slots: [{ slotId: `s_${'cd'.repeat(16)}`, salt: bytes(32), root: bytes(60), slotKey: bytes(60), createdAt: TIME }],
+    slots: [
+      {
+        slotId: `s_${'cd'.repeat(16)}`,
+        kind: 'master',
+        state: 'active',
+        expiresAt: '',
+        salt: bytes(32),
+        root: bytes(60),
+        slotKey: bytes(60),
+        createdAt: TIME,
+      },
+    ],
     keks: [
       {
         kekId: `kek_${'ab'.repeat(16)}`,
@@ -50,6 +61,8 @@ export function newKeyring(generation: number): KeyringDocument {
         createdAt: TIME,
       },
     ],
+    recordMac: bytes(60),
+    auditKeys: [{ publicKey: bytes(32), wrapped: bytes(60), createdAt: TIME }],
     defaultKeyId: '',
     sha256: bytes(32),
     mac: bytes(32),

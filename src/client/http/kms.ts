@@ -11,6 +11,7 @@ import type {
   KeyPage,
   KeyState,
   ListQuery,
+  RotationStatus,
 } from '../../provider.js';
 import { OP, OPERATIONS, type Op } from '../../wire/frames.js';
 import { descriptionOfMap, healthOfMap, MAX_CIPHERTEXT_BYTES, mapOfQuery, parseArguments } from '../../wire/messages.js';
@@ -106,11 +107,11 @@ export class HttpKms implements KmsClient {
     return this.post(OP.rewrap, '/rewrap', { key_id: keyId }, options, createdOf);
   }
 
-  async rotateKek(options?: CallOptions): Promise<Record<string, unknown>> {
+  async rotateKek(options?: CallOptions): Promise<RotationStatus> {
     return this.post(OP.rotateKek, '/rotate_kek', {}, options, statusOf);
   }
 
-  async rotationStatus(options?: CallOptions): Promise<Record<string, unknown>> {
+  async rotationStatus(options?: CallOptions): Promise<RotationStatus> {
     return this.get(OP.rotationStatus, '/rotation_status', options, statusOf);
   }
 
