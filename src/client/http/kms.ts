@@ -108,11 +108,11 @@ export class HttpKms implements KmsClient {
   }
 
   async rotateKek(options?: CallOptions): Promise<RotationStatus> {
-    return this.post(OP.rotateKek, '/rotate_kek', {}, options, statusOf);
+    return this.post(OP.rotateKek, '/rotate_kek', {}, options, statusOf) as Promise<unknown> as Promise<RotationStatus>;
   }
 
   async rotationStatus(options?: CallOptions): Promise<RotationStatus> {
-    return this.get(OP.rotationStatus, '/rotation_status', options, statusOf);
+    return this.get(OP.rotationStatus, '/rotation_status', options, statusOf) as Promise<unknown> as Promise<RotationStatus>;
   }
 
   async listKeys(query?: ListQuery, options?: CallOptions): Promise<KeyPage> {
