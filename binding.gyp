@@ -5,6 +5,7 @@
       "sources": [
         "native/addon.cc",
         "native/acceptor.cc",
+        "native/audit_calls.cc",
         "native/certificate_calls.cc",
         "native/document_calls.cc",
         "native/hot_calls.cc",

@@ -10,6 +10,8 @@
 #include <type_traits>
 #include <utility>
 
+#include "core/audit_chain.h"
+#include "core/data_audit.h"
 #include "core/directory_lock.h"
 #include "core/documents.h"
 #include "core/kdf.h"
@@ -28,8 +30,20 @@ void throwFailure(napi_env env, const Environment& environment, const Failure& f
   if (napi_new_instance(env, constructor, failure.detail.empty() ? 1 : 2, argv, &error) == napi_ok) napi_throw(env, error);
 }
 
+namespace {
+
+// The keys of a space, and what goes by them.
+void closeWhole(SpaceId space) {
+  KeyTable::instance().closeSpace(space);
+  AuditChains::instance().closeOf(space);
+  DataAudits::instance().forget(space);
+}
+
+}  // namespace
+
 Environment::~Environment() {
-  for (const SpaceId space : spaces) KeyTable::instance().closeSpace(space);
+  for (const uint32_t chain : chains) AuditChains::instance().close(chain);
+  for (const SpaceId space : spaces) closeWhole(space);
   for (const int lock : locks) unlock(lock);
 }
 
@@ -40,11 +54,13 @@ using Value = Napi::Value;
 
 constexpr uint32_t kWrapping = KeyTable::bit(Kind::SlotKey) | KeyTable::bit(Kind::Root) | KeyTable::bit(Kind::Kek);
 constexpr uint32_t kWrappable = KeyTable::bit(Kind::SlotKey) | KeyTable::bit(Kind::Root) | KeyTable::bit(Kind::Kek) | KeyTable::bit(Kind::Dek) |
-                                KeyTable::bit(Kind::Mac);
+                                KeyTable::bit(Kind::Mac) | KeyTable::bit(Kind::Signing);
 constexpr uint32_t kDerivable = KeyTable::bit(Kind::Master) | KeyTable::bit(Kind::Root);
+constexpr uint32_t kMaster = KeyTable::bit(Kind::Master);
 constexpr uint32_t kMac = KeyTable::bit(Kind::Mac);
 constexpr uint32_t kDek = KeyTable::bit(Kind::Dek);
-constexpr uint32_t kAny = ~0u;
+// An epoch key is read by its chain alone, which changes it.
+constexpr uint32_t kAny = ~KeyTable::bit(Kind::Epoch);
 
 KeyTable& table() { return KeyTable::instance(); }
 Environment& environmentOf(const Info& info) { return *info.Env().GetInstanceData<Environment>(); }
@@ -97,7 +113,8 @@ class Arguments {
   Kind kind() {
     const std::string name = text();
     constexpr std::pair<const char*, Kind> kinds[] = {{"master", Kind::Master}, {"slot", Kind::SlotKey}, {"root", Kind::Root},
-                                                      {"kek", Kind::Kek},       {"mac", Kind::Mac},      {"dek", Kind::Dek}};
+                                                      {"kek", Kind::Kek},       {"mac", Kind::Mac},      {"dek", Kind::Dek},
+                                                      {"signing", Kind::Signing}};
     for (const auto& [known, kind] : kinds) {
       if (name == known) return kind;
     }
@@ -202,7 +219,7 @@ Value openSpace(const Info& info, uint32_t cachedKeys) {
 }
 
 Value closeSpace(const Info& info, uint32_t space) {
-  table().closeSpace(space);
+  closeWhole(space);
   std::vector<uint32_t>& spaces = environmentOf(info).spaces;
   spaces.erase(std::remove(spaces.begin(), spaces.end(), space), spaces.end());
   return info.Env().Undefined();
@@ -271,7 +288,8 @@ Value deriveKey(const Info& info, Handle from, Bytes salt, Bytes label, Kind kin
   return addBeside(info, from, kind, [&](uint8_t* key) {
     Arena::Scratch scratch(Arena::instance());
     return Failure(table().with(from, kDerivable, [&](const uint8_t* source) {
-      return hkdfSha256(source, salt, label, scratch.data(), key) ? Status::Ok : Status::Internal;
+      hkdfSha256(source, salt, label, scratch.data(), key);
+      return Status::Ok;
     }));
   });
 }
@@ -290,8 +308,18 @@ Value unwrapKeyCall(const Info& info, Handle under, Bytes wrapped, Bytes aad, Ki
   });
 }
 
+// A data key of the original stands under the master key itself, without AAD. No other key of ours may be unwrapped so.
+Value unwrapOriginalCall(const Info& info, Handle master, Bytes wrapped) {
+  return addBeside(info, master, Kind::Dek, [&](uint8_t* key) {
+    return Failure(table().with(master, kMaster, [&](const uint8_t* wrapping) { return unwrapKey(wrapping, wrapped, Bytes{}, key); }));
+  });
+}
+
 Status macOf(Handle key, Bytes data, uint8_t mac[kMacBytes]) {
-  return table().with(key, kMac, [&](const uint8_t* secret) { return hmacSha256(secret, data, mac) ? Status::Ok : Status::Internal; });
+  return table().with(key, kMac, [&](const uint8_t* secret) {
+    hmacSha256(secret, data, mac);
+    return Status::Ok;
+  });
 }
 
 Value hmac(const Info& info, Handle key, Bytes data) {
@@ -341,6 +369,11 @@ Value kekVersionOf(const Info& info, Handle dek) {
 Value retireKey(const Info& info, uint32_t space, const std::string& id, const std::string& how) {
   if (!isKeyId(id) || (how != "evicted" && how != "disabled" && how != "destroyed")) return fail(info, Status::InvalidArgument);
   table().retire(space, id, how == "evicted" ? Retire::Evicted : how == "disabled" ? Retire::Disabled : Retire::Destroyed);
+  return info.Env().Undefined();
+}
+
+Value retireKeys(const Info& info, uint32_t space) {
+  table().retireAll(space);
   return info.Env().Undefined();
 }
 
@@ -402,7 +435,7 @@ Value bind(const Info& info) {
   const Napi::Env env = info.Env();
   Environment& environment = environmentOf(info);
   if (info.Length() != 2 || !info[0].IsFunction() || !info[1].IsTypedArray() ||
-      info[1].As<Napi::TypedArray>().TypedArrayType() != napi_int32_array) {
+      info[1].As<Napi::TypedArray>().TypedArrayType() != napi_int32_array || info[1].As<Napi::TypedArray>().ElementLength() < 2) {
     return env.Undefined();
   }
   napi_create_reference(env, info[0], 1, &environment.errorClass);
@@ -445,6 +478,7 @@ Napi::Object load(Napi::Env env, Napi::Object exports) {
       {"deriveKey", Call<deriveKey>::invoke},
       {"wrapKey", Call<wrapKeyCall>::invoke},
       {"unwrapKey", Call<unwrapKeyCall>::invoke},
+      {"unwrapOriginal", Call<unwrapOriginalCall>::invoke},
       {"hmac", Call<hmac>::invoke},
       {"verifyHmac", Call<verifyHmac>::invoke},
       {"sameKey", Call<sameKey>::invoke},
@@ -453,6 +487,7 @@ Napi::Object load(Napi::Env env, Napi::Object exports) {
       {"findKey", Call<findKey>::invoke},
       {"kekVersionOf", Call<kekVersionOf>::invoke},
       {"retireKey", Call<retireKey>::invoke},
+      {"retireKeys", Call<retireKeys>::invoke},
       {"grantUses", Call<grantUses>::invoke},
       {"newPolicy", Call<newPolicy>::invoke},
       {"coverKey", Call<coverKey>::invoke},
@@ -469,6 +504,7 @@ Napi::Object load(Napi::Env env, Napi::Object exports) {
   defineDocumentCalls(env, exports, environment);
   defineListenCalls(env, exports, environment);
   defineCertificateCalls(env, exports, environment);
+  defineAuditCalls(env, exports, environment);
   return exports;
 }
 

@@ -18,6 +18,7 @@ struct Environment {
   ThreadState* thread = nullptr;
   // What the thread opened and has not closed: given up with it.
   std::vector<uint32_t> spaces;
+  std::vector<uint32_t> chains;
   std::vector<int> locks;
 
   ~Environment();
@@ -38,6 +39,8 @@ napi_status defineDocumentCalls(napi_env env, napi_value exports, Environment* e
 // openTrust, whyNotTrusted, holdsDelta, firstNextUpdate: a client's certificate against authorities and revocation lists,
 // whether those are lists, and how long they hold.
 napi_status defineCertificateCalls(napi_env env, napi_value exports, Environment* environment);
+// openChain and what is done with a chain; publicKeyOf: the lines of the audit log, and what signs them.
+napi_status defineAuditCalls(napi_env env, napi_value exports, Environment* environment);
 // listenUnix, listenTcp, holdUnix, listenFd, peerOf, closeFd, notifyManager: sockets, and who is at the other end.
 napi_status defineListenCalls(napi_env env, napi_value exports, Environment* environment);
 

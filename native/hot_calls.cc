@@ -38,15 +38,17 @@ napi_value number(napi_env env, HotResult value) {
   return result;
 }
 
-// (handle, input, aad | undefined, out, offset) of encryptInto and decryptInto.
+// (handle, input, aad | undefined, out, offset, actor?) of encryptInto and decryptInto.
 struct IntoArguments {
   Handle key;
   Bytes input;
   Bytes aad;
   uint8_t* out = nullptr;
   size_t room = 0;
+  uint32_t actor = AuditActors::kOwn;
 
-  bool read(napi_env env, const napi_value* argv) {
+  bool read(napi_env env, const napi_value* argv, size_t argc) {
+    if (argc > 5 && !absent(env, argv[5]) && napi_get_value_uint32(env, argv[5], &actor) != napi_ok) return false;
     double handle = 0, offset = 0;
     uint8_t *in = nullptr, *extra = nullptr;
     size_t inLength = 0, extraLength = 0, outLength = 0;
@@ -76,47 +78,47 @@ bool fits(const IntoArguments& arguments, size_t result) {
 
 template <bool kEncrypt>
 napi_value into(napi_env env, napi_callback_info info) {
-  size_t argc = 5;
-  napi_value argv[5];
+  size_t argc = 6;
+  napi_value argv[6];
   void* data = nullptr;
   napi_get_cb_info(env, info, &argc, argv, nullptr, &data);
   ThreadState* const thread = static_cast<Environment*>(data)->thread;
   IntoArguments arguments;
-  if (thread == nullptr || !arguments.read(env, argv)) return number(env, hotFailure(Status::InvalidArgument));
+  if (thread == nullptr || !arguments.read(env, argv, argc)) return number(env, hotFailure(Status::InvalidArgument));
   if (kEncrypt) {
     if (!fits(arguments, arguments.input.length + kOverheadBytes)) return number(env, hotFailure(Status::InvalidArgument));
     thread->nonces().expire();
-    return number(env, encryptWith(*thread, arguments.key, arguments.input, arguments.aad, arguments.out));
+    return number(env, encryptWith(*thread, arguments.key, arguments.input, arguments.aad, arguments.out, arguments.actor));
   }
   const size_t result = arguments.input.length < kOverheadBytes ? 0 : arguments.input.length - kOverheadBytes;
   if (!fits(arguments, result)) return number(env, hotFailure(Status::InvalidArgument));
-  return number(env, decryptWith(*thread, arguments.key, arguments.input, arguments.aad, arguments.out));
+  return number(env, decryptWith(*thread, arguments.key, arguments.input, arguments.aad, arguments.out, arguments.actor));
 }
 
-// (space, bits, input, start, end, output, report)
+// (space, bits, actor, input, start, end, output, report)
 napi_value serve(napi_env env, napi_callback_info info) {
-  size_t argc = 7;
-  napi_value argv[7];
+  size_t argc = 8;
+  napi_value argv[8];
   void* data = nullptr;
   napi_get_cb_info(env, info, &argc, argv, nullptr, &data);
   const Environment* const environment = static_cast<Environment*>(data);
-  uint32_t space = 0, bits = 0, start = 0, end = 0;
+  uint32_t space = 0, bits = 0, actor = 0, start = 0, end = 0;
   uint8_t *input = nullptr, *output = nullptr;
   size_t inputLength = 0, capacity = 0, reportLength = 0;
   napi_typedarray_type type = napi_uint8_array;
   void* report = nullptr;
   const bool good = environment->thread != nullptr && napi_get_value_uint32(env, argv[0], &space) == napi_ok &&
-                    napi_get_value_uint32(env, argv[1], &bits) == napi_ok && bytesOf(env, argv[2], &input, &inputLength) &&
-                    napi_get_value_uint32(env, argv[3], &start) == napi_ok && napi_get_value_uint32(env, argv[4], &end) == napi_ok &&
-                    bytesOf(env, argv[5], &output, &capacity) &&
-                    napi_get_typedarray_info(env, argv[6], &type, &reportLength, &report, nullptr, nullptr) == napi_ok &&
+                    napi_get_value_uint32(env, argv[1], &bits) == napi_ok && napi_get_value_uint32(env, argv[2], &actor) == napi_ok &&
+                    bytesOf(env, argv[3], &input, &inputLength) && napi_get_value_uint32(env, argv[4], &start) == napi_ok &&
+                    napi_get_value_uint32(env, argv[5], &end) == napi_ok && bytesOf(env, argv[6], &output, &capacity) &&
+                    napi_get_typedarray_info(env, argv[7], &type, &reportLength, &report, nullptr, nullptr) == napi_ok &&
                     type == napi_int32_array && reportLength >= Report::kLength && start <= end && end <= inputLength &&
                     inputLength <= INT32_MAX && capacity <= INT32_MAX && !overlap(Bytes{input, inputLength}, output, capacity);
   if (!good) {
     throwFailure(env, *environment, Failure(Status::InvalidArgument, "serveChunk"));
     return nullptr;
   }
-  serveChunk(*environment->thread, space, bits, input, start, end, output, capacity, static_cast<int32_t*>(report));
+  serveChunk(*environment->thread, space, bits, actor, input, start, end, output, capacity, static_cast<int32_t*>(report));
   return nullptr;
 }
 

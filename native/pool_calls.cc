@@ -39,21 +39,22 @@ struct Job {
   Handle key;
   SpaceId space = 0;
   uint32_t bits = 0;
+  uint32_t actor = AuditActors::kOwn;
   Block input;
   Block aad;
   Block output;
   HotResult result = 0;
+  // Audit events want to be written.
+  bool rangForAudit = false;
   napi_deferred deferred = nullptr;
   napi_async_work work = nullptr;
 };
 
-void execute(napi_env, void* data) {
-  Job& job = *static_cast<Job*>(data);
-  ThreadState& thread = thisPoolThread();
+void work(ThreadState& thread, Job& job) {
   const Bytes input{job.input.data, job.input.length}, aad{job.aad.data, job.aad.length};
   thread.nonces().discard();
   if (job.task == Task::Serve) {
-    job.result = serveLarge(thread, job.space, job.bits, job.input.data, job.input.length, &job.output.data);
+    job.result = serveLarge(thread, job.space, job.bits, job.actor, job.input.data, job.input.length, &job.output.data);
     job.output.length = job.result < 0 ? 0 : static_cast<size_t>(job.result);
     return;
   }
@@ -62,8 +63,15 @@ void execute(napi_env, void* data) {
     job.result = hotFailure(Status::Internal);
     return;
   }
-  job.result = encrypts ? encryptWith(thread, job.key, input, aad, job.output.data)
-                        : decryptWith(thread, job.key, input, aad, job.output.data);
+  job.result = encrypts ? encryptWith(thread, job.key, input, aad, job.output.data, job.actor)
+                        : decryptWith(thread, job.key, input, aad, job.output.data, job.actor);
+}
+
+void execute(napi_env, void* data) {
+  Job& job = *static_cast<Job*>(data);
+  ThreadState& thread = thisPoolThread();
+  work(thread, job);
+  job.rangForAudit = thread.takeAuditRing();
 }
 
 napi_value release(napi_env env, Block& block, size_t length) {
@@ -89,7 +97,8 @@ void complete(napi_env env, napi_status, void* data) {
   if (job->result > 0 && value == nullptr) job->result = hotFailure(Status::Internal);
   if (value == nullptr) napi_create_int32(env, static_cast<int32_t>(job->result), &value);
   // Pool threads have no event loop to be rung at: the one that waits for the result takes the call.
-  if (KeyTable::instance().hasUseRequests() && job->environment->bell != nullptr) *job->environment->bell = 1;
+  if (KeyTable::instance().hasUseRequests() && job->environment->bell != nullptr) job->environment->bell[0] = 1;
+  if (job->rangForAudit && job->environment->bell != nullptr) job->environment->bell[1] = 1;
   napi_resolve_deferred(env, job->deferred, value);
   napi_delete_async_work(env, job->work);
 }
@@ -100,6 +109,12 @@ bool copyOf(napi_env env, napi_value value, Block* block) {
   if (!bytesOf(env, value, &data, &length) || !block->allocate(length)) return false;
   if (length != 0) memcpy(block->data, data, length);
   return true;
+}
+
+// Absent is the space's own.
+bool readActor(napi_env env, napi_value value, uint32_t* actor) {
+  napi_valuetype type = napi_undefined;
+  return napi_typeof(env, value, &type) == napi_ok && (type == napi_undefined || napi_get_value_uint32(env, value, actor) == napi_ok);
 }
 
 napi_value start(napi_env env, std::unique_ptr<Job> job) {
@@ -118,11 +133,11 @@ napi_value start(napi_env env, std::unique_ptr<Job> job) {
   return promise;
 }
 
-// (handle, input, aad | undefined)
+// (handle, input, aad | undefined, actor?)
 template <Task kTask>
 napi_value onPool(napi_env env, napi_callback_info info) {
-  size_t argc = 3;
-  napi_value argv[3];
+  size_t argc = 4;
+  napi_value argv[4];
   void* data = nullptr;
   napi_get_cb_info(env, info, &argc, argv, nullptr, &data);
   auto* const environment = static_cast<Environment*>(data);
@@ -131,7 +146,7 @@ napi_value onPool(napi_env env, napi_callback_info info) {
   double handle = 0;
   const bool good = job != nullptr && environment->thread != nullptr && napi_get_value_double(env, argv[0], &handle) == napi_ok &&
                     copyOf(env, argv[1], &job->input) && napi_typeof(env, argv[2], &aadType) == napi_ok &&
-                    (aadType == napi_undefined || copyOf(env, argv[2], &job->aad));
+                    (aadType == napi_undefined || copyOf(env, argv[2], &job->aad)) && readActor(env, argv[3], &job->actor);
   if (!good) {
     throwFailure(env, *environment, Failure(Status::InvalidArgument, "takes a handle, bytes and bytes or undefined"));
     return nullptr;
@@ -142,18 +157,19 @@ napi_value onPool(napi_env env, napi_callback_info info) {
   return start(env, std::move(job));
 }
 
-// (space, bits, body)
+// (space, bits, actor, body)
 napi_value serveOnPool(napi_env env, napi_callback_info info) {
-  size_t argc = 3;
-  napi_value argv[3];
+  size_t argc = 4;
+  napi_value argv[4];
   void* data = nullptr;
   napi_get_cb_info(env, info, &argc, argv, nullptr, &data);
   auto* const environment = static_cast<Environment*>(data);
   std::unique_ptr<Job> job(new (std::nothrow) Job());
   const bool good = job != nullptr && environment->thread != nullptr && napi_get_value_uint32(env, argv[0], &job->space) == napi_ok &&
-                    napi_get_value_uint32(env, argv[1], &job->bits) == napi_ok && copyOf(env, argv[2], &job->input);
+                    napi_get_value_uint32(env, argv[1], &job->bits) == napi_ok &&
+                    napi_get_value_uint32(env, argv[2], &job->actor) == napi_ok && copyOf(env, argv[3], &job->input);
   if (!good) {
-    throwFailure(env, *environment, Failure(Status::InvalidArgument, "takes a space, bits and a frame's body"));
+    throwFailure(env, *environment, Failure(Status::InvalidArgument, "takes a space, bits, an actor and a frame's body"));
     return nullptr;
   }
   job->environment = environment;

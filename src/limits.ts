@@ -4,6 +4,8 @@ const KIB = 1024;
 const MIB = 1024 * KIB;
 
 export const KEY_BYTES = 32;
+/** Of Ed25519 (RFC 8032) and X25519 (RFC 7748). */
+export const PUBLIC_KEY_BYTES = 32;
 export const NONCE_BYTES = 12;
 export const TAG_BYTES = 16;
 /** What a thread-key ciphertext is longer than its plaintext: nonce and tag. */
@@ -113,6 +115,26 @@ export const LAST_WRAP_BLOCK = 2 ** 14;
 /** How long a clean stop spends on returning unused reservations. What is not returned is lost, never under-counted. */
 export const RETURN_USES_MS = 2_000;
 
+/** The version of a KEK has 32 bits in a record. */
+export const MAX_KEK_VERSION = 2 ** 32 - 1;
+/** When a rotation is due: after a year, as NIST SP 800-57 part 1 has it for symmetric key-wrapping keys, or at half of the wraps. */
+export const KEK_DUE_DAYS = 365;
+export const KEK_DUE_WRAPS = 2 ** 31;
+/** Slots of a keyring: docs/FORMATS.md. */
+export const MAX_SLOTS = 64;
+/** Slots that no start has used yet: who may add them over the wire must not fill the keyring. */
+export const MAX_WAITING_SLOTS = 4;
+/** How long one that was added over the wire awaits its first start. */
+export const SLOT_LIFE_MS = 7 * 24 * 3_600_000;
+/** Records that a rotation works on at once: as many as share one fsync of a directory, and leave others their turn. */
+export const ROTATION_WIDTH = 64;
+/** Keys that a rotation encrypts a probe under before, and opens it with afterwards. */
+export const ROTATION_PROBES = 16;
+/** Keys named that hold a rotation up; the others show once these are mended. */
+export const MAX_BLOCKERS = 100;
+/** Rotations of which the backups stay unless told. */
+export const DEFAULT_KEEP_BACKUPS = 1;
+
 export const MAX_RECORD_BYTES = 4 * KIB;
 export const MAX_KEYRING_BYTES = MIB;
 export const MAX_KEY_FILE_BYTES = 4 * KIB;
@@ -126,10 +148,20 @@ export const TLS_EXPIRY_NOTICE_MS = 14 * 24 * 3_600_000;
 export const MAX_LIST_LIMIT = 1_000;
 export const LIST_SCAN_LIMIT = 4_096;
 
+/** Keys that one rotation can be told to leave behind: each is named by hand, and stands in the audit log. */
+export const MAX_ABANDONED_KEYS = 1_000;
+/** Beyond what any store writes: a larger throttle is a mistake for none. */
+export const MAX_KEYS_PER_SECOND = 1_000_000;
+/** PATH_MAX of Linux with its closing zero. */
+export const MAX_PATH_BYTES = 4_095;
+
 /** Keys that are counted for `/metrics` at most, how long that may take, and how often: each is a record read and verified. */
 export const MAX_CENSUS_KEYS = 10_000;
 export const CENSUS_TIME_MS = 1_000;
 export const CENSUS_INTERVAL_MS = 60_000;
+
+/** One line of the audit log with its line feed: whoever reads it may hold a line at a time. */
+export const MAX_AUDIT_LINE_BYTES = 8 * KIB;
 
 /** Access tokens of one store: each of a fleet's services has one, and each request looks one up in memory. */
 export const MAX_TOKENS = 1_024;
@@ -167,11 +199,76 @@ export const JWKS_STALE_MS = 60 * 60_000;
 export const JWKS_COOLDOWN_MS = 30_000;
 export const JWKS_RETRY_MS = 5_000;
 
+/** One read of a log that is verified: more of it at once is no faster (measured). */
+export const AUDIT_READ_BYTES = MIB;
+/** Anchors of one file: a line a day for a century, and it is read whole. */
+export const MAX_ANCHOR_FILE_BYTES = 32 * MIB;
+/** Rollbacks that a report names one by one; more are counted. */
+export const MAX_NAMED_ROLLBACKS = 100;
+
+/** Lines that wait for one receiver, and their bytes: some minutes of its absence; what comes then is dropped and counted. */
+export const FORWARD_QUEUE_LINES = 65_536;
+export const FORWARD_QUEUE_BYTES = 16 * MIB;
+/** Lines handed over at once: a receiver that takes only some of them gets no more than these again. */
+export const FORWARD_BATCH_LINES = 1_024;
+export const FORWARD_BATCH_BYTES = 256 * KIB;
+/** How long a receiver may take to admit us, and to take what it is sent. */
+export const FORWARD_CONNECT_MS = 10_000;
+export const FORWARD_STALL_MS = 30_000;
+/** How soon after a failure it is tried again, at first and at most. */
+export const FORWARD_RETRY_MS = 250;
+export const FORWARD_MAX_RETRY_MS = 30_000;
+/** How long a stop waits for receivers: the lines are in the file. */
+export const FORWARD_CLOSE_MS = 2_000;
+export const MAX_FORWARD_TARGETS = 8;
+
 export const TOKEN_ID_PATTERN = /^[0-9a-f]{16}$/;
 /** No spaces and nothing that moves a terminal's cursor: names are printed in a table. */
 export const TOKEN_NAME_PATTERN = /^[A-Za-z0-9._:@/-]{0,64}$/;
+/** The value of one member that is special to a type. */
+export const MAX_AUDIT_TEXT = 512;
+/** How often what data operations have done is written. */
+export const AUDIT_INTERVAL_MS = 100;
+/** Lines that the disk has not taken: beyond these nothing is begun that would make more of them. */
+export const AUDIT_WAITING_BYTES = 4 * MIB;
+/** Lines of data operations made in one go: bounds how far apart checkpoints may be. */
+export const AUDIT_DRAIN_BYTES = 128 * KIB;
+/** A signature stands at least so often: a start has to read no further back, and a verifier says no more vaguely what is wrong. */
+export const CHECKPOINT_LINES = 1_000;
+export const CHECKPOINT_MS = 10_000;
+/** Checkpoints after which another key signs; each start brings one, too. */
+export const CHECKPOINTS_PER_KEY = 10_000;
+/** Given up when the disk is full: room for the lines of what was under way, and of the stop. */
+export const AUDIT_RESERVE_BYTES = MIB;
+/** How far back a start looks for the last signature: as many of the longest lines as may stand before one. */
+export const MAX_AUDIT_END_BYTES = 16 * MIB;
+export const DEFAULT_AUDIT_FILE_BYTES = 64 * MIB;
+/** How long a seal waits for its line to be durable: a disk that hangs must not keep the keys. */
+export const LAST_LINES_MS = 2_000;
+
+/** Damaged records that a backup may leave out and name: with more of them it is no backup. */
+export const MAX_LEFT_OUT = 256;
+/** What a restore adds to use counts: more encryptions than a key does between two backups, and a sixteenth of its limit. */
+export const RESTORED_USES = 2 ** 28;
+/**
+ * What an imported key is taken to have been used for. The original did not count; but each of its encryptions left a message of
+ * one thread in its store, and a thread of so many would be hundreds of gigabytes.
+ */
+export const IMPORTED_USES = 2 ** 30;
+/** Shares of one recovery key: more people than ever meet for it, and below the 255 that the scheme has points for. */
+export const MAX_SHARES = 64;
+/** What is read of shares, or of one of them on a terminal. */
+export const MAX_SHARES_BYTES = 64 * KIB;
+/** Keys of one import: each is held in memory between the two passes, some 300 bytes. */
+export const MAX_IMPORT_KEYS = 1_000_000;
+/** One file of an import, or one line. */
+export const MAX_IMPORT_LINE_BYTES = 16 * KIB;
+export const MAX_IMPORT_ANSWER_BYTES = 4 * KIB;
+/** How long the original may take for one key. */
+export const IMPORT_TIMEOUT_MS = 10_000;
 /** Names the backups of a rotation: the version of the KEK it brings, and the first digits of that one's id. */
 export const ROTATION_ID_PATTERN = /^r[1-9][0-9]{0,9}-[0-9a-f]{16}$/;
+export const SLOT_ID_PATTERN = /^s_[0-9a-f]{32}$/;
 export const KEY_ID_PATTERN = /^k_[0-9a-z]{1,64}$/;
 export const ACTOR_PATTERN = /^[A-Za-z0-9._:@/-]{1,64}$/;
 /** The `sub` of a JWT: OpenID Connect Core, section 2, bounds it to 255 ASCII characters. */
@@ -196,6 +293,12 @@ export function assertLimits(): void {
     [((MAX_JWT_BYTES + 64) * 4) / 3 + KIB < MAX_HTTP_HEADER_BYTES, 'the longest JWT fits into a header, as Basic too'],
     [MAX_JWTS_AWAITING_KEYS < MAX_JWTS_IN_FLIGHT, 'tokens that wait for keys leave room for the others'],
     [JWKS_COOLDOWN_MS < JWKS_REFRESH_MS && JWKS_REFRESH_MS < JWKS_STALE_MS, 'keys are fetched again before they are stale'],
+    [
+      FORWARD_BATCH_BYTES < FORWARD_QUEUE_BYTES && MAX_AUDIT_LINE_BYTES < FORWARD_BATCH_BYTES,
+      'a batch holds a line, the queue a batch',
+    ],
+    [CHECKPOINT_LINES * MAX_AUDIT_LINE_BYTES + AUDIT_DRAIN_BYTES < MAX_AUDIT_END_BYTES, 'a start finds the last checkpoint'],
+    [RESTORED_USES * 8 <= MAX_USES && IMPORTED_USES < SOFT_USES, 'a restored or imported key has uses left'],
     [MAX_CONNECTIONS_PER_UID <= MAX_CONNECTIONS, 'one uid may hold no more than all connections'],
   ];
   for (const [ok, text] of holds) if (!ok) throw new Error(`limits.ts: does not hold: ${text}`);

@@ -13,7 +13,14 @@ export type Trust = { readonly [trust]: never };
 export type Space = number;
 
 export type Protection = 'secretmem' | 'mlock' | 'none';
-export type Kind = 'master' | 'slot' | 'root' | 'kek' | 'mac' | 'dek';
+export type Kind = 'master' | 'slot' | 'root' | 'kek' | 'mac' | 'dek' | 'signing';
+/** The lines of one epoch of an audit log. */
+export type Chain = number;
+/** The last line of a chain: its number, and the SHA-256 of it without its line feed. */
+export interface ChainHead {
+  seq: number;
+  prev: Uint8Array;
+}
 
 export interface ArenaInfo {
   protection: Protection;
@@ -83,6 +90,15 @@ export interface HeldSocket {
 export const NOT_CACHED = -100;
 export const NEEDS_USES = -101;
 export const NOT_COVERED = -102;
+/** As many events wait for their lines as may: some have to be taken first. */
+export const NEEDS_AUDIT = -103;
+
+/** How encryptions and decryptions come into the audit log: in groups, each with a line of its own, or not. */
+export type DataOperations = 'off' | 'grouped' | 'each';
+/** Where a call has to name somebody: the space's own actor. */
+export const OWN_ACTOR = 2 ** 32 - 2;
+/** For what is no use of a key although it goes the same way. */
+export const UNAUDITED = 2 ** 32 - 1;
 
 /**
  * Positions in the report of `serveChunk`. `units` says before the call for how many there is room, `NO_LIMIT` for any number,
@@ -95,7 +111,7 @@ export const DEFERRED_FIELDS = 3;
 export const MAX_DEFERRED = 256;
 export const REPORT_LENGTH = REPORT.first + DEFERRED_FIELDS * MAX_DEFERRED;
 export const FLAG = { plaintextWritten: 1, outputFull: 2, protocolError: 4 } as const;
-export const DEFERRED = { cold: 0, notCached: 1, needsUses: 2, large: 3, notCovered: 4 } as const;
+export const DEFERRED = { cold: 0, notCached: 1, needsUses: 2, large: 3, notCovered: 4, audit: 5 } as const;
 /** Bits of `serveChunk`'s `bits`. */
 export const BIT = { client: 1, sealed: 2, unknown: 4, cold: 8, full: 16, untimed: 32 } as const;
 /** From this bit on, the number of the peer's policy; 0 is none. */
@@ -126,7 +142,7 @@ export const COUNTS = {
 
 /** The addon. Cold calls throw `KmsError`; the hot ones return a count, or a negative status. Inputs named `secret` are wiped. */
 export interface Binding {
-  /** Gives the addon the error class; returns the native copy of the code table for the tests. */
+  /** Gives the addon the error class, and the `doorbell`; returns the native copy of the code table for the tests. */
   bind(errorClass: typeof KmsError, doorbell: Int32Array): Record<string, number>;
 
   // Process
@@ -174,6 +190,8 @@ export interface Binding {
   deriveKey(from: Handle, salt: Uint8Array, info: Uint8Array, kind: Kind): Handle;
   wrapKey(under: Handle, key: Handle, aad: Uint8Array): Uint8Array;
   unwrapKey(under: Handle, wrapped: Uint8Array, aad: Uint8Array, kind: Kind): Handle;
+  /** A DEK of the original: under the master key itself, without AAD. Takes only a master key. */
+  unwrapOriginal(master: Handle, wrapped: Uint8Array): Handle;
   hmac(key: Handle, data: Uint8Array): Uint8Array;
   verifyHmac(key: Handle, data: Uint8Array, mac: Uint8Array): boolean;
   sameKey(a: Handle, b: Handle): boolean;
@@ -187,6 +205,8 @@ export interface Binding {
   kekVersionOf(dek: Handle): number;
   /** Wipes the key; `disabled` and `destroyed` stay as answers. Returns after the last wipe. */
   retireKey(space: Space, keyId: string, state: 'evicted' | 'disabled' | 'destroyed'): void;
+  /** Evicts every cached key. When it returns, what was begun with one has ended, on the pool too, and its audit event waits. */
+  retireKeys(space: Space): void;
   grantUses(space: Space, keyId: string, uses: number): void;
   /** A number that no policy of this process had before, below 2^23; 0 when there are no more. */
   newPolicy(): number;
@@ -203,14 +223,30 @@ export interface Binding {
   sweep(contextSweeps: number, keySweeps: number): void;
 
   // Hot
+  // `actor`, where it is asked for, is who uses the key: a number of `auditActor`, or absent for the space's own. While the space's
+  // data operations cannot be written all of them answer AUDIT_UNAVAILABLE.
   // Of arrays of another type than Uint8Array these two take as many bytes as there are elements: the callers check.
   /** Bytes written to `out` at `offset`, or a negative status. */
-  encryptInto(dek: Handle, plaintext: Uint8Array, aad: Uint8Array | undefined, out: Uint8Array, offset: number): number;
-  decryptInto(dek: Handle, ciphertext: Uint8Array, aad: Uint8Array | undefined, out: Uint8Array, offset: number): number;
+  encryptInto(
+    dek: Handle,
+    plaintext: Uint8Array,
+    aad: Uint8Array | undefined,
+    out: Uint8Array,
+    offset: number,
+    actor?: number,
+  ): number;
+  decryptInto(
+    dek: Handle,
+    ciphertext: Uint8Array,
+    aad: Uint8Array | undefined,
+    out: Uint8Array,
+    offset: number,
+    actor?: number,
+  ): number;
   /** The same on the pool, for large messages: the result in memory of its own that wipes itself, or a negative status. */
-  encryptOnPool(dek: Handle, plaintext: Uint8Array, aad: Uint8Array | undefined): Promise<Uint8Array | number>;
+  encryptOnPool(dek: Handle, plaintext: Uint8Array, aad: Uint8Array | undefined, actor?: number): Promise<Uint8Array | number>;
   /** An empty plaintext comes as the number 0. */
-  decryptOnPool(dek: Handle, ciphertext: Uint8Array, aad: Uint8Array | undefined): Promise<Uint8Array | number>;
+  decryptOnPool(dek: Handle, ciphertext: Uint8Array, aad: Uint8Array | undefined, actor?: number): Promise<Uint8Array | number>;
   /**
    * Walks the frames in input[start, end): answers ops 2 to 5 into `output`, names every other frame in `report`, wipes the
    * plaintext it sealed. Unfinished frames are left: `report[consumed]` says where they begin.
@@ -218,15 +254,50 @@ export interface Binding {
   serveChunk(
     space: Space,
     bits: number,
+    actor: number,
     input: Uint8Array,
     start: number,
     end: number,
     output: Uint8Array,
     report: Int32Array,
   ): void;
-  /** One large frame's body on the pool: the answer's frame, and whether it holds plaintext; or a negative status for `notCached`, `needsUses`, `notCovered`. */
-  serveOnPool(space: Space, bits: number, body: Uint8Array): Promise<Uint8Array | number>;
+  /** One large frame's body on the pool: the answer's frame, and whether it holds plaintext; or a negative status for `notCached`, `needsUses`, `notCovered`, `audit`. */
+  serveOnPool(space: Space, bits: number, actor: number, body: Uint8Array): Promise<Uint8Array | number>;
   wipe(secret: Uint8Array): void;
+
+  // Audit
+  /** The 32 bytes that verify what the `signing` key signs (Ed25519, RFC 8032). */
+  publicKeyOf(signing: Handle): Uint8Array;
+  /**
+   * A chain whose lines go on after number `seq`, the hash of which is `prev` (0 and zeros for none), with an epoch key of its own.
+   * It goes with the space: then every call on it answers SEALED.
+   */
+  openChain(space: Space, storeId: string, boot: string, seq: number, prev: Uint8Array): Chain;
+  /** e ‖ wrapped of docs/FORMATS.md, 92 bytes. CONFLICT once there is a line, INVALID_ARGUMENT for a public key of low order. */
+  sealEpochKey(chain: Chain, auditorPublic: Uint8Array): Uint8Array;
+  /**
+   * The next line, its line feed included. `members` is the JSON of the event's members from `type` on, without braces and white
+   * space. With a `signing` key that is not 0 the line is signed. On a failure (TOO_LARGE above 8,192 bytes) there is no line.
+   */
+  chainLine(chain: Chain, members: string, signing: Handle): Uint8Array;
+  chainHead(chain: Chain): ChainHead;
+  /** Wipes the epoch key. */
+  closeChain(chain: Chain): void;
+  /**
+   * The next lines of the chain, about what data operations of its space have done and not told yet: of groups and then of
+   * single events as many as fit into `mostBytes` (at least 640). Empty when there is nothing to tell. What is not taken goes with the space.
+   */
+  takeData(chain: Chain, mostBytes: number): Uint8Array;
+  /** The number of an actor, for as long as the process lives; 0 for what is none, and when there are no more numbers. */
+  auditActor(name: string): number;
+  /** `ownActor` is who uses keys where a call does not say. */
+  setDataAudit(space: Space, mode: DataOperations, ownActor: number): void;
+  /** While it is on, encryptions and decryptions answer AUDIT_UNAVAILABLE. */
+  setDataRefusal(space: Space, on: boolean): void;
+  /** One message that came to `outcome` (its wire code) before it came to a key. 0, or a status: AUDIT_UNAVAILABLE, `NEEDS_AUDIT`. */
+  tellData(space: Space, actor: number, encrypts: boolean, keyId: string, outcome: number, bytes: number): number;
+  /** The same for a frame's body of ops 2 to 5. */
+  tellFrame(space: Space, actor: number, body: Uint8Array, outcome: number): number;
 
   // Certificates
   /** Both are PEM. With revocation lists, every issuer of a chain must have one in force. INVALID_ARGUMENT if one cannot be read. */
@@ -280,6 +351,9 @@ function load(): Binding {
 }
 
 export const binding = load();
-/** Set to 1 by the native core on this thread when a key's reserved uses are half gone. */
-export const doorbell = new Int32Array(1);
+/**
+ * Set to 1 by the native core on this thread: the first cell when a key's reserved uses are half gone, the second when half as many
+ * audit events wait for their lines as may.
+ */
+export const doorbell = new Int32Array(2);
 export const nativeStatuses = binding.bind(KmsError, doorbell);

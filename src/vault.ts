@@ -1,13 +1,39 @@
 import { markAsUntransferable } from 'node:worker_threads';
-import { errorCodeOfWire, KmsError } from './errors.js';
+import { ERROR_TABLE, type ErrorCode, errorCodeOfWire, KmsError } from './errors.js';
 import { CIPHERTEXT_OVERHEAD, INLINE_BYTES, KEY_BYTES } from './limits.js';
-import { type ArenaInfo, binding, doorbell, type Handle, type Kind, NEEDS_USES, NOT_CACHED, type Space } from './native.js';
+import {
+  type ArenaInfo,
+  binding,
+  type Chain,
+  type ChainHead,
+  type DataOperations,
+  doorbell,
+  type Handle,
+  type Kind,
+  NEEDS_AUDIT,
+  NEEDS_USES,
+  NOT_CACHED,
+  OWN_ACTOR,
+  type Space,
+  UNAUDITED,
+} from './native.js';
 
-export type { ArenaInfo, Handle, Kind, Space };
+export type { ArenaInfo, ChainHead, DataOperations, Handle, Kind, Space };
 
-/** What a hot call asks for instead of a result: the key is not in the vault, or its reserved uses are gone. */
-export type Wanting = typeof NOT_CACHED | typeof NEEDS_USES;
-export { NEEDS_USES, NOT_CACHED };
+/**
+ * What a hot call asks for instead of a result: the key is not in the vault, its reserved uses are gone, or there is no room for
+ * another audit event.
+ */
+export type Wanting = typeof NOT_CACHED | typeof NEEDS_USES | typeof NEEDS_AUDIT;
+export { NEEDS_AUDIT, NEEDS_USES, NOT_CACHED, UNAUDITED };
+
+/** Who uses a key, for the audit log: a number of `actorNumber`, or undefined for the space's own actor. */
+export type Actor = number | undefined;
+
+/** 0, to which everything that is audited is refused, for what is no actor. */
+export function actorNumber(name: string): number {
+  return binding.auditActor(name);
+}
 
 /** Below what malloc asks the kernel for anew: the page faults of larger ones cost more than they save (measured). */
 const SLAB_BYTES = 64 * 1024;
@@ -60,31 +86,42 @@ export function errorOfStatus(status: number): KmsError {
   return new KmsError(errorCodeOfWire(-status));
 }
 
+export function isWanting(status: number): status is Wanting {
+  return status === NOT_CACHED || status === NEEDS_USES || status === NEEDS_AUDIT;
+}
+
 function settle(status: number): Wanting {
-  if (status === NOT_CACHED || status === NEEDS_USES) return status;
+  if (isWanting(status)) return status;
   throw errorOfStatus(status);
 }
 
 /** nonce ‖ ciphertext ‖ tag in fresh memory, or what the call wants first. Throws the other failures. */
-export function encrypt(key: Handle, plaintext: Uint8Array, aad: Uint8Array | undefined): Uint8Array | Wanting {
+export function encrypt(key: Handle, plaintext: Uint8Array, aad: Uint8Array | undefined, actor?: Actor): Uint8Array | Wanting {
   const length = plaintext.length + CIPHERTEXT_OVERHEAD;
-  if (length > LARGEST_FROM_SLAB) return alone(encryptInto, key, plaintext, aad, length);
+  if (length > LARGEST_FROM_SLAB) return alone(encryptInto, key, plaintext, aad, length, actor);
   ciphertexts.makeRoom(length);
-  const written = encryptInto(key, plaintext, aad, ciphertexts.bytes, ciphertexts.at);
+  const written = encryptInto(key, plaintext, aad, ciphertexts.bytes, ciphertexts.at, actor);
   return written < 0 ? settle(written) : ciphertexts.take(written);
 }
 
-export function decrypt(key: Handle, ciphertext: Uint8Array, aad: Uint8Array | undefined): Uint8Array | Wanting {
+export function decrypt(key: Handle, ciphertext: Uint8Array, aad: Uint8Array | undefined, actor?: Actor): Uint8Array | Wanting {
   const length = Math.max(0, ciphertext.length - CIPHERTEXT_OVERHEAD);
-  if (length > LARGEST_FROM_SLAB) return alone(decryptInto, key, ciphertext, aad, length);
+  if (length > LARGEST_FROM_SLAB) return alone(decryptInto, key, ciphertext, aad, length, actor);
   plaintexts.makeRoom(length);
-  const written = decryptInto(key, ciphertext, aad, plaintexts.bytes, plaintexts.at);
+  const written = decryptInto(key, ciphertext, aad, plaintexts.bytes, plaintexts.at, actor);
   return written < 0 ? settle(written) : plaintexts.take(written);
 }
 
-function alone(into: typeof encryptInto, key: Handle, input: Uint8Array, aad: Uint8Array | undefined, length: number) {
+function alone(
+  into: typeof encryptInto,
+  key: Handle,
+  input: Uint8Array,
+  aad: Uint8Array | undefined,
+  length: number,
+  actor: Actor,
+) {
   const out = Buffer.allocUnsafeSlow(length);
-  const written = into(key, input, aad, out, 0);
+  const written = into(key, input, aad, out, 0, actor);
   return written < 0 ? settle(written) : new Uint8Array(out.buffer, out.byteOffset, length);
 }
 
@@ -97,8 +134,9 @@ export async function encryptLarge(
   key: Handle,
   plaintext: Uint8Array,
   aad: Uint8Array | undefined,
+  actor?: Actor,
 ): Promise<Uint8Array | Wanting> {
-  const result = await binding.encryptOnPool(key, plaintext, aad);
+  const result = await binding.encryptOnPool(key, plaintext, aad, actor);
   return typeof result === 'number' ? settle(result) : result;
 }
 
@@ -106,8 +144,9 @@ export async function decryptLarge(
   key: Handle,
   ciphertext: Uint8Array,
   aad: Uint8Array | undefined,
+  actor?: Actor,
 ): Promise<Uint8Array | Wanting> {
-  const result = await binding.decryptOnPool(key, ciphertext, aad);
+  const result = await binding.decryptOnPool(key, ciphertext, aad, actor);
   if (typeof result !== 'number') return result;
   return result === 0 ? new Uint8Array(0) : settle(result);
 }
@@ -118,6 +157,13 @@ export { doorbell };
 export function bellRang(): boolean {
   if (doorbell[0] === 0) return false;
   doorbell[0] = 0;
+  return true;
+}
+
+/** True once after many audit events of this thread have come to wait for their lines. */
+export function auditBellRang(): boolean {
+  if (doorbell[1] === 0) return false;
+  doorbell[1] = 0;
   return true;
 }
 
@@ -179,6 +225,44 @@ export class Vault {
     return binding.generateKey(this.#use(), kind);
   }
 
+  /** An Ed25519 key, and what verifies its signatures. */
+  generateSigning(): { handle: Handle; publicKey: Uint8Array } {
+    const handle = this.generate('signing');
+    return { handle, publicKey: this.publicKeyOf(handle) };
+  }
+
+  publicKeyOf(signing: Handle): Uint8Array {
+    this.#use();
+    return binding.publicKeyOf(signing);
+  }
+
+  /** A new epoch of the store's audit log, whose lines go on after `head`; it ends with the vault. */
+  openChain(storeId: string, boot: string, head: ChainHead): AuditChain {
+    return new AuditChain(binding.openChain(this.#use(), storeId, boot, head.seq, head.prev));
+  }
+
+  /** How data operations come into the audit log; `ownActor` does those that name nobody. */
+  setDataAudit(mode: DataOperations, ownActor: string): void {
+    binding.setDataAudit(this.#use(), mode, actorNumber(ownActor));
+  }
+
+  /** While it is on, encryptions and decryptions answer AUDIT_UNAVAILABLE. */
+  setDataRefusal(on: boolean): void {
+    binding.setDataRefusal(this.#use(), on);
+  }
+
+  /** A message that failed before it came to its key: for the audit log. 0, or what is wanted; throws AUDIT_UNAVAILABLE, SEALED. */
+  tell(encrypts: boolean, keyId: string, code: ErrorCode, bytes: number, actor: Actor): 0 | Wanting {
+    const status = binding.tellData(this.#use(), actor ?? OWN_ACTOR, encrypts, keyId, ERROR_TABLE[code].wire, bytes);
+    return status === 0 ? 0 : settle(status);
+  }
+
+  /** The same for the body of a frame of ops 2 to 5. */
+  tellFrame(actor: number, body: Uint8Array, code: ErrorCode): 0 | Wanting {
+    const status = binding.tellFrame(this.#use(), actor, body, ERROR_TABLE[code].wire);
+    return status === 0 ? 0 : settle(status);
+  }
+
   /** Takes a raw data key over; `raw` is wiped. */
   importDek(raw: Uint8Array): Handle {
     if (raw.length !== KEY_BYTES) throw new KmsError('INVALID_ARGUMENT', 'a data key has 32 bytes');
@@ -203,10 +287,27 @@ export class Vault {
     return binding.wrapKey(under, key, aad);
   }
 
+  /** In constant time. */
+  isSame(a: Handle, b: Handle): boolean {
+    this.#use();
+    return binding.sameKey(a, b);
+  }
+
   /** AUTHENTICATION_FAILED unless `wrapped` was made under this key with this AAD. */
   unwrap(under: Handle, wrapped: Uint8Array, aad: Uint8Array, kind: Kind): Handle {
     this.#use();
     return binding.unwrapKey(under, wrapped, aad, kind);
+  }
+
+  /** A data key of the original, which stands under its master key itself. AUTHENTICATION_FAILED unless it does. */
+  unwrapOriginal(master: Handle, wrapped: Uint8Array): Handle {
+    this.#use();
+    return binding.unwrapOriginal(master, wrapped);
+  }
+
+  sameKey(a: Handle, b: Handle): boolean {
+    this.#use();
+    return binding.sameKey(a, b);
   }
 
   mac(key: Handle, data: Uint8Array): Uint8Array {
@@ -246,6 +347,11 @@ export class Vault {
     if (this.#open) binding.retireKey(this.space, keyId, how);
   }
 
+  /** Wipes all data keys. What was begun with one, on the pool too, is done when it returns, and told for the audit log. */
+  retireAll(): void {
+    if (this.#open) binding.retireKeys(this.space);
+  }
+
   grantUses(keyId: string, uses: number): void {
     if (this.#open) binding.grantUses(this.space, keyId, uses);
   }
@@ -260,6 +366,46 @@ export class Vault {
 
   get cachedKeys(): number {
     return this.#open ? binding.cachedKeys(this.space) : 0;
+  }
+}
+
+/** The lines of one epoch of an audit log; its key is made and replaced natively. After its or the vault's close: SEALED. */
+export class AuditChain {
+  readonly #chain: Chain;
+
+  /** By `Vault.openChain`. */
+  constructor(chain: Chain) {
+    this.#chain = chain;
+  }
+
+  /**
+   * The next line with its line feed. `members`: the JSON of the event from `type` on, as `JSON.stringify` gives it, without its
+   * braces. Signed with `signing`, an Ed25519 key, if given. Throws TOO_LARGE above 8,192 bytes; then there is no line.
+   */
+  line(members: string, signing: Handle = 0): Uint8Array {
+    return binding.chainLine(this.#chain, members, signing);
+  }
+
+  /** The epoch key sealed to an auditor's X25519 public key; CONFLICT once there is a line. */
+  sealEpochKey(auditorPublic: Uint8Array): Uint8Array {
+    return binding.sealEpochKey(this.#chain, auditorPublic);
+  }
+
+  /**
+   * The next lines, about what data operations did since the last time: of groups and then of single events what fits into `most`
+   * bytes. Empty when there is nothing more to tell. To be taken a last time before the vault is closed.
+   */
+  takeData(most: number): Uint8Array {
+    return binding.takeData(this.#chain, most);
+  }
+
+  head(): ChainHead {
+    return binding.chainHead(this.#chain);
+  }
+
+  /** Wipes the epoch key. */
+  close(): void {
+    binding.closeChain(this.#chain);
   }
 }
 

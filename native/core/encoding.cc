@@ -24,6 +24,16 @@ uint32_t base64Digit(uint32_t c, uint32_t* bad) {
   return (upper & (c - 'A')) | (lower & (c - 'a' + 26)) | (digit & (c - '0' + 52)) | (plus & 62) | (slash & 63);
 }
 
+// Each range of values lies at another distance from its characters.
+uint8_t base64Character(uint32_t value) {
+  const uint32_t upper = between(value, 0, 25) & (value + 'A');
+  const uint32_t lower = between(value, 26, 51) & (value - 26 + 'a');
+  const uint32_t digit = between(value, 52, 61) & (value - 52 + '0');
+  const uint32_t plus = between(value, 62, 62) & '+';
+  const uint32_t slash = between(value, 63, 63) & '/';
+  return static_cast<uint8_t>(upper | lower | digit | plus | slash);
+}
+
 }  // namespace
 
 bool decodeHex(const uint8_t* text, size_t textLength, uint8_t* out, size_t outLength) {
@@ -64,6 +74,15 @@ bool decodeBase64(const uint8_t* text, size_t textLength, uint8_t* out, size_t o
     bad |= group & ((1u << (8 * (3 - bytes))) - 1);  // stray bits below the last whole byte
   }
   return bad == 0;
+}
+
+void encodeBase64(const uint8_t* data, size_t length, uint8_t* text) {
+  for (size_t i = 0; i < length; i += 3) {
+    const size_t bytes = length - i < 3 ? length - i : 3;
+    uint32_t group = 0;
+    for (size_t j = 0; j < 3; j++) group = group << 8 | (j < bytes ? data[i + j] : 0u);
+    for (size_t j = 0; j < 4; j++) *text++ = j <= bytes ? base64Character(group >> (18 - 6 * j) & 63) : '=';
+  }
 }
 
 }  // namespace kms

@@ -19,4 +19,7 @@ constexpr size_t base64Length(size_t bytes) { return (bytes + 2) / 3 * 4; }
 // Decodes exactly `outLength` bytes: the standard alphabet, padded, no stray bits (one text for one value).
 bool decodeBase64(const uint8_t* text, size_t textLength, uint8_t* out, size_t outLength);
 
+// Writes base64Length(length) characters.
+void encodeBase64(const uint8_t* data, size_t length, uint8_t* text);
+
 }  // namespace kms

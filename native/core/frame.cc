@@ -4,6 +4,9 @@
 #include <cstring>
 #include <string>
 
+#include "core/data_audit.h"
+#include "core/documents.h"
+
 namespace kms {
 
 namespace {
@@ -138,7 +141,33 @@ HotResult answerOne(ThreadState& thread, const HotRequest& request, Context& con
   return static_cast<HotResult>(closeFrame(out, writer.at()));
 }
 
-void writeItem(ThreadState& thread, const HotRequest& request, Context& context, Bytes item, Bytes aad, PackWriter& writer) {
+// What became of the items of a batch: messages and bytes of data by outcome.
+struct Outcomes {
+  uint32_t items[Tally::kOutcomes] = {};
+  uint64_t bytes[Tally::kOutcomes] = {};
+
+  void add(Status outcome, size_t length) {
+    ++items[static_cast<uint32_t>(outcome)];
+    bytes[static_cast<uint32_t>(outcome)] += length;
+  }
+};
+
+// Ok, AuthenticationFailed, TooLarge and Internal are all that a message comes to.
+constexpr uint32_t kMostOutcomes = 4;
+
+uint32_t messagesOf(const HotRequest& request) { return request.batch ? request.items : 1; }
+
+DataEvent eventOf(const HotRequest& request, Status outcome, uint32_t items, uint64_t bytes) {
+  DataEvent event;
+  event.encrypts = request.encrypts();
+  event.batch = request.batch;
+  event.outcome = outcome;
+  event.items = items;
+  event.bytes = bytes;
+  return event;
+}
+
+Status writeItem(ThreadState& thread, const HotRequest& request, Context& context, Bytes item, Bytes aad, PackWriter& writer) {
   const bool encrypts = request.encrypts();
   PackWriter ahead = writer;
   HotResult result = hotFailure(Status::AuthenticationFailed);
@@ -149,16 +178,17 @@ void writeItem(ThreadState& thread, const HotRequest& request, Context& context,
   if (result >= 0) {
     ahead.skip(static_cast<size_t>(result));
     writer = ahead;
-    return;
+    return Status::Ok;
   }
   const auto status = static_cast<Status>(-result);
   const char* const message = statusMessage(status);
   writer.arrayHeader(2);
   writer.unsignedInteger(static_cast<uint32_t>(status));
   writer.string(message, strlen(message));
+  return status;
 }
 
-HotResult answerBatch(ThreadState& thread, const HotRequest& request, Context& context, uint8_t* out) {
+HotResult answerBatch(ThreadState& thread, const HotRequest& request, Context& context, uint8_t* out, Outcomes* outcomes) {
   PackWriter writer = openAnswer(out, 3, request.id);
   writer.arrayHeader(request.items);
   PackReader items(request.data.data, request.data.data + request.data.length);
@@ -170,7 +200,7 @@ HotResult answerBatch(ThreadState& thread, const HotRequest& request, Context& c
       aad = Bytes{};
       if (!aads.nil()) aads.binary(&aad);
     }
-    writeItem(thread, request, context, item, aad, writer);
+    outcomes->add(writeItem(thread, request, context, item, aad, writer), item.length);
   }
   if (static_cast<size_t>(writer.at() - out) - kFrameHeaderBytes > kMaxFrameBytes) {
     if (!request.encrypts()) wipe(out, static_cast<size_t>(writer.at() - out));
@@ -181,20 +211,67 @@ HotResult answerBatch(ThreadState& thread, const HotRequest& request, Context& c
 
 }  // namespace
 
-HotResult answer(ThreadState& thread, SpaceId space, uint32_t policy, const HotRequest& request, uint8_t* out, bool* plaintextWritten) {
+namespace {
+
+Status statusOf(HotResult result) { return result >= 0 ? Status::Ok : static_cast<Status>(-result); }
+
+// With the key entered. What was done is told before the key is left.
+HotResult answerHeld(ThreadState& thread, const HotRequest& request, Context& context, DataUse& use, uint8_t* out) {
+  const AuditedKey key = KeyTable::instance().keyOf(context);
+  if (!request.batch) {
+    const HotResult result = answerOne(thread, request, context, out);
+    use.tell(key, eventOf(request, statusOf(result), 1, request.dataBytes));
+    return result;
+  }
+  Outcomes outcomes;
+  const HotResult result = answerBatch(thread, request, context, out, &outcomes);
+  // An answer that is too large is none, whatever its items came to.
+  if (result < 0) {
+    use.tell(key, eventOf(request, statusOf(result), messagesOf(request), request.dataBytes));
+    return result;
+  }
+  for (uint32_t i = 0; i < Tally::kOutcomes; ++i) {
+    if (outcomes.items[i] != 0) use.tell(key, eventOf(request, static_cast<Status>(i), outcomes.items[i], outcomes.bytes[i]));
+  }
+  return result;
+}
+
+}  // namespace
+
+HotResult answer(ThreadState& thread, SpaceId space, Asker asker, const HotRequest& request, uint8_t* out, bool* plaintextWritten) {
   KeyTable& table = KeyTable::instance();
+  DataUse use(thread, space, asker.actor, request.batch ? kMostOutcomes : 1);
+  if (use.refusal() == kNeedsAudit) return kNeedsAudit;
   Context* context = nullptr;
   const uint32_t uses = request.encrypts() ? (request.batch ? request.items : 1) : 0;
-  HotResult result = table.enterById(thread, space, text(request.keyId), policy, uses, &context);
+  HotResult result = use.refusal();
+  if (result == 0) result = table.enterById(thread, space, text(request.keyId), asker.policy, uses, &context);
   if (result == kNotCached || result == kNeedsUses || result == kNotCovered) return result;
-  if (result == 0) {
-    result = request.batch ? answerBatch(thread, request, *context, out) : answerOne(thread, request, *context, out);
+  if (context != nullptr && result == 0) {
+    result = answerHeld(thread, request, *context, use, out);
     table.leave(context);
     if (!request.encrypts()) *plaintextWritten = true;
+  } else if (use.refusal() == 0) {
+    use.tell(AuditedKey{Handle{}, text(request.keyId)}, eventOf(request, statusOf(result), messagesOf(request), request.dataBytes));
   }
   wipeSealed(request, request.data);
   thread.tally().answered(static_cast<uint32_t>(request.operation), result >= 0 ? Status::Ok : static_cast<Status>(-result));
   return result >= 0 ? result : static_cast<HotResult>(writeError(request.id, Failure(static_cast<Status>(-result)), out));
+}
+
+HotResult tellData(ThreadState& thread, SpaceId space, std::string_view keyId, const DataEvent& event) {
+  DataUse use(thread, space, event.actor, 1);
+  if (use.refusal() != 0) return use.refusal();
+  if (isKeyId(keyId)) use.tell(AuditedKey{Handle{}, keyId}, event);
+  return 0;
+}
+
+HotResult tellFrame(ThreadState& thread, SpaceId space, uint32_t actor, const uint8_t* body, size_t length, Status outcome) {
+  HotRequest request;
+  if (readRequest(body, length, &request) != Reading::Hot) return 0;
+  DataEvent event = eventOf(request, outcome, messagesOf(request), request.dataBytes);
+  event.actor = actor;
+  return tellData(thread, space, text(request.keyId), event);
 }
 
 size_t writeError(uint32_t id, const Failure& failure, uint8_t* out) {

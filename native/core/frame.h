@@ -51,9 +51,20 @@ Reading readRequest(const uint8_t* body, size_t length, HotRequest* request);
 // Room the answer's frame takes at most.
 size_t answerBound(const HotRequest& request);
 
-// Answers into `out`, which has that room; bytes written, or kNotCached / kNeedsUses / kNotCovered and nothing was done. A
-// plaintext that was encrypted is wiped in the body. `plaintextWritten` is set if the answer holds any.
-HotResult answer(ThreadState& thread, SpaceId space, uint32_t policy, const HotRequest& request, uint8_t* out, bool* plaintextWritten);
+// Who asks: the number of the policy it is narrowed by, 0 for none, and that of its name in the audit log.
+struct Asker {
+  uint32_t policy = 0;
+  uint32_t actor = AuditActors::kNone;
+};
+
+// Answers into `out`, which has that room; bytes written, or kNotCached / kNeedsUses / kNotCovered / kNeedsAudit and nothing was
+// done. A plaintext that was encrypted is wiped in the body. `plaintextWritten` is set if the answer holds any.
+HotResult answer(ThreadState& thread, SpaceId space, Asker asker, const HotRequest& request, uint8_t* out, bool* plaintextWritten);
+
+// Audits a request of ops 2 to 5 that came to this outcome elsewhere. 0, or why it could not be: AuditUnavailable, kNeedsAudit.
+HotResult tellFrame(ThreadState& thread, SpaceId space, uint32_t actor, const uint8_t* body, size_t length, Status outcome);
+// The same for one message or a batch under this id.
+HotResult tellData(ThreadState& thread, SpaceId space, std::string_view keyId, const DataEvent& event);
 
 // The frame `[id, code, message]`; at most kErrorBound bytes.
 constexpr size_t kErrorBound = 300;

@@ -69,6 +69,13 @@ SpaceId KeyTable::openSpace(uint32_t cachedKeys) {
   return id;
 }
 
+void KeyTable::retireAll(SpaceId space) {
+  const std::unique_lock<WritersFirst> hold(mutex_);
+  for (uint32_t slot = 0; slot < fresh_; ++slot) {
+    if (entries_[slot].published && entries_[slot].space == space) retireLocked(slot, Retire::Evicted);
+  }
+}
+
 void KeyTable::closeSpace(SpaceId space) {
   const std::unique_lock<WritersFirst> hold(mutex_);
   for (uint32_t slot = 0; slot < fresh_; ++slot) {
@@ -79,6 +86,11 @@ void KeyTable::closeSpace(SpaceId space) {
   const auto isOfSpace = [&](const auto& one) { return one.first == space; };
   useRequests_.erase(std::remove_if(useRequests_.begin(), useRequests_.end(), isOfSpace), useRequests_.end());
   useRequestCount_ = static_cast<uint32_t>(useRequests_.size());
+}
+
+bool KeyTable::hasSpace(SpaceId space) {
+  const std::shared_lock<WritersFirst> hold(mutex_);
+  return spaces_.count(space) != 0;
 }
 
 void KeyTable::wipeAll() {

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "core/arena.h"
+#include "core/audit_groups.h"
 #include "core/registers.h"
 #include "core/thread_state.h"
 #include "core/use_rests.h"
@@ -21,7 +22,7 @@ namespace kms {
 using SpaceId = uint32_t;
 
 // What a key is for. An operation takes only its kinds, so that a data key cannot be made to unwrap a KEK.
-enum class Kind : uint8_t { Master, SlotKey, Root, Kek, Mac, Dek };
+enum class Kind : uint8_t { Master, SlotKey, Root, Kek, Mac, Dek, Signing, Epoch };
 enum class KeyState : uint8_t { Active, Disabled, Destroyed };
 enum class Retire : uint8_t { Evicted, Disabled, Destroyed };
 
@@ -69,8 +70,11 @@ class KeyTable {
   uint32_t keptContexts() const { return keptContexts_; }
 
   SpaceId openSpace(uint32_t cachedKeys);
+  // Evicts all of its cached keys. What had been begun with them is done, and told, when it returns; nothing begins afterwards.
+  void retireAll(SpaceId space);
   // Wipes all of its keys and forgets its counters.
   void closeSpace(SpaceId space);
+  bool hasSpace(SpaceId space);
 
   // Loose keys: known by handle only. `fill` writes the key straight into the arena.
   template <typename Fill>
@@ -81,6 +85,10 @@ class KeyTable {
   Status with(Handle key, uint32_t kinds, Use&& use);
   template <typename Use>
   Status withTwo(Handle a, uint32_t kindsA, Handle b, uint32_t kindsB, Use&& use);
+  // Runs `use` with bytes it may change. For a kind that nobody else reads, by the one owner of the key, a call at a time: the
+  // shared lock keeps it from being wiped meanwhile, and from nothing else.
+  template <typename Use>
+  Status withOwn(Handle key, Kind kind, Use&& use);
   static constexpr uint32_t bit(Kind kind) { return 1u << static_cast<uint32_t>(kind); }
   bool spaceOf(Handle key, SpaceId* space);
 
@@ -114,6 +122,18 @@ class KeyTable {
   // For a `policy` that is not 0 only if the key is known to be covered: kNotCovered otherwise, and nothing is held.
   HotResult enterById(ThreadState& thread, SpaceId space, std::string_view id, uint32_t policy, uint32_t uses, Context** context);
   void leave(Context* context);
+  // Returns uses that an entered context took and that will not be made of it.
+  void giveBack(const Context& context, uint32_t uses) { entries_[Handle(context.key).slot].remaining += uses; }
+  // Of an entered context's key: a slot does not change while it is held.
+  SpaceId spaceOf(const Context& context) const { return entries_[Handle(context.key).slot].space; }
+  AuditedKey keyOf(const Context& context) const {
+    const Handle key = context.key;
+    return AuditedKey{key, entries_[key.slot].name()};
+  }
+  // Space and id of a cached key that may not be entered, as a copy; false for a handle that is stale or of no cached key.
+  bool describe(Handle dek, SpaceId* space, std::string* id);
+  // The same for one id all the process's life, and not to be foreseen.
+  uint64_t hashOf(SpaceId space, std::string_view id) const { return IdHash{seed_}(IdKey{space, id}); }
 
   // At exit: every key of every space.
   void wipeAll();
@@ -255,6 +275,15 @@ Status KeyTable::withTwo(Handle a, uint32_t kindsA, Handle b, uint32_t kindsB, U
   if (second == nullptr || second->cell == Arena::kNone || (kindsB & bit(second->kind)) == 0) return Status::InvalidArgument;
   Arena& arena = Arena::instance();
   return use(static_cast<const uint8_t*>(arena.key(first->cell)), static_cast<const uint8_t*>(arena.key(second->cell)));
+}
+
+template <typename Use>
+Status KeyTable::withOwn(Handle key, Kind kind, Use&& use) {
+  const RegisterGuard registers;
+  const std::shared_lock<WritersFirst> hold(mutex_);
+  const Entry* const entry = entryOf(key);
+  if (entry == nullptr || entry->cell == Arena::kNone || entry->kind != kind) return Status::InvalidArgument;
+  return use(Arena::instance().key(entry->cell));
 }
 
 }  // namespace kms

@@ -183,6 +183,15 @@ void KeyTable::leave(Context* context) {
   letGo(*context);
 }
 
+bool KeyTable::describe(Handle dek, SpaceId* space, std::string* id) {
+  const std::shared_lock<WritersFirst> hold(mutex_);
+  const Entry* const entry = entryOf(dek);
+  if (entry == nullptr || entry->kind != Kind::Dek || !entry->published) return false;
+  *space = entry->space;
+  id->assign(entry->name());
+  return true;
+}
+
 void KeyTable::addThread(ThreadState* thread) {
   const std::unique_lock<WritersFirst> hold(mutex_);
   threads_.push_back(thread);

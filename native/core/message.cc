@@ -1,5 +1,6 @@
 #include "core/message.h"
 
+#include "core/data_audit.h"
 #include "core/registers.h"
 
 namespace kms {
@@ -22,32 +23,61 @@ HotResult decrypt(Context& context, Bytes ciphertext, Bytes aad, uint8_t* out) {
 
 namespace {
 
-// A handle that is stale is a key that is missing.
-HotResult refused(HotResult entered) {
-  if (entered == kNotCached) KeyTable::instance().missed();
+Status statusOf(HotResult result) { return result >= 0 ? Status::Ok : static_cast<Status>(-result); }
+
+// What keeps a key from being used is told too. A handle that is stale is a key that is missing: what becomes of it is not known here.
+HotResult refused(ThreadState& thread, Handle dek, HotResult entered, uint32_t actor, DataEvent event) {
+  KeyTable& table = KeyTable::instance();
+  if (entered == kNotCached) table.missed();
+  if (entered == kNotCached || entered == kNeedsUses) return entered;
+  SpaceId space = 0;
+  std::string id;
+  if (!table.describe(dek, &space, &id)) return entered;
+  DataUse use(thread, space, actor, 1);
+  if (use.refusal() != 0) return use.refusal();
+  event.outcome = statusOf(entered);
+  use.tell(AuditedKey{Handle{}, id}, event);
   return entered;
+}
+
+template <typename Work>
+HotResult useOnce(ThreadState& thread, Handle dek, uint32_t uses, uint32_t actor, DataEvent event, Work&& work) {
+  const RegisterGuard registers;
+  KeyTable& table = KeyTable::instance();
+  Context* context = nullptr;
+  const HotResult entered = table.enter(thread, dek, uses, &context);
+  if (entered != 0) return refused(thread, dek, entered, actor, event);
+  DataUse use(thread, table.spaceOf(*context), actor, 1);
+  HotResult result = use.refusal();
+  if (result == 0) {
+    result = work(*context);
+    event.outcome = statusOf(result);
+    use.tell(table.keyOf(*context), event);
+  } else {
+    table.giveBack(*context, uses);
+  }
+  table.leave(context);
+  return result;
+}
+
+DataEvent eventOf(bool encrypts, Bytes data) {
+  DataEvent event;
+  event.encrypts = encrypts;
+  event.items = 1;
+  event.bytes = data.length;
+  return event;
 }
 
 }  // namespace
 
-HotResult encryptWith(ThreadState& thread, Handle dek, Bytes plaintext, Bytes aad, uint8_t* out) {
-  const RegisterGuard registers;
-  Context* context = nullptr;
-  const HotResult entered = KeyTable::instance().enter(thread, dek, 1, &context);
-  if (entered != 0) return refused(entered);
-  const HotResult result = encrypt(thread, *context, plaintext, aad, out);
-  KeyTable::instance().leave(context);
-  return result;
+HotResult encryptWith(ThreadState& thread, Handle dek, Bytes plaintext, Bytes aad, uint8_t* out, uint32_t actor) {
+  return useOnce(thread, dek, 1, actor, eventOf(true, plaintext),
+                 [&](Context& context) { return encrypt(thread, context, plaintext, aad, out); });
 }
 
-HotResult decryptWith(ThreadState& thread, Handle dek, Bytes ciphertext, Bytes aad, uint8_t* out) {
-  const RegisterGuard registers;
-  Context* context = nullptr;
-  const HotResult entered = KeyTable::instance().enter(thread, dek, 0, &context);
-  if (entered != 0) return refused(entered);
-  const HotResult result = decrypt(*context, ciphertext, aad, out);
-  KeyTable::instance().leave(context);
-  return result;
+HotResult decryptWith(ThreadState& thread, Handle dek, Bytes ciphertext, Bytes aad, uint8_t* out, uint32_t actor) {
+  return useOnce(thread, dek, 0, actor, eventOf(false, ciphertext),
+                 [&](Context& context) { return decrypt(context, ciphertext, aad, out); });
 }
 
 }  // namespace kms

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "core/audit_actors.h"
 #include "core/key_table.h"
 
 namespace kms {
@@ -14,8 +15,8 @@ constexpr uint32_t kMaxBatchItems = 65536;
 HotResult encrypt(ThreadState& thread, Context& context, Bytes plaintext, Bytes aad, uint8_t* out);
 HotResult decrypt(Context& context, Bytes ciphertext, Bytes aad, uint8_t* out);
 
-// The same by handle: enters, does it, leaves.
-HotResult encryptWith(ThreadState& thread, Handle dek, Bytes plaintext, Bytes aad, uint8_t* out);
-HotResult decryptWith(ThreadState& thread, Handle dek, Bytes ciphertext, Bytes aad, uint8_t* out);
+// The same by handle: enters, does it, leaves, and is audited as done by `actor`.
+HotResult encryptWith(ThreadState& thread, Handle dek, Bytes plaintext, Bytes aad, uint8_t* out, uint32_t actor = AuditActors::kOwn);
+HotResult decryptWith(ThreadState& thread, Handle dek, Bytes ciphertext, Bytes aad, uint8_t* out, uint32_t actor = AuditActors::kOwn);
 
 }  // namespace kms

@@ -23,10 +23,12 @@ Status refusalOf(uint32_t bits) {
 // One walk over a chunk; the members are what it has to remember between frames.
 class Walk {
  public:
-  Walk(ThreadState& thread, SpaceId space, uint32_t bits, uint8_t* input, uint8_t* output, size_t capacity, int32_t* report)
+  Walk(ThreadState& thread, SpaceId space, uint32_t bits, uint32_t actor, uint8_t* input, uint8_t* output, size_t capacity,
+       int32_t* report)
       : thread_(thread),
         space_(space),
         bits_(bits),
+        asker_{bits >> kPolicyShift, actor},
         input_(input),
         output_(output),
         capacity_(capacity),
@@ -75,10 +77,11 @@ class Walk {
  private:
   bool serve(const HotRequest& request, size_t bodyAt, size_t length) {
     bool plaintext = false;
-    const HotResult result = answer(thread_, space_, bits_ >> kPolicyShift, request, output_ + written_, &plaintext);
+    const HotResult result = answer(thread_, space_, asker_, request, output_ + written_, &plaintext);
     if (result == kNotCached) return defer(request, bodyAt, length, Report::kNotCachedKey);
     if (result == kNeedsUses) return defer(request, bodyAt, length, Report::kNeedsMoreUses);
     if (result == kNotCovered) return defer(request, bodyAt, length, Report::kNotCoveredKey);
+    if (result == kNeedsAudit) return defer(request, bodyAt, length, Report::kNeedsRoomForEvents);
     written_ += static_cast<size_t>(result);
     count(request);
     used_ += static_cast<int32_t>(request.units());
@@ -139,6 +142,7 @@ class Walk {
   ThreadState& thread_;
   const SpaceId space_;
   const uint32_t bits_;
+  const Asker asker_;
   uint8_t* const input_;
   uint8_t* const output_;
   const size_t capacity_;
@@ -154,15 +158,15 @@ class Walk {
 
 }  // namespace
 
-void serveChunk(ThreadState& thread, SpaceId space, uint32_t bits, uint8_t* input, size_t start, size_t end, uint8_t* output,
-                size_t capacity, int32_t* report) {
+void serveChunk(ThreadState& thread, SpaceId space, uint32_t bits, uint32_t actor, uint8_t* input, size_t start, size_t end,
+                uint8_t* output, size_t capacity, int32_t* report) {
   // Once for all frames: no other code runs between them.
   const RegisterGuard registers;
   const auto begun = std::chrono::steady_clock::now();
   report[Report::kFlags] = 0;
   // What an encryption outside of a chunk has left may be old.
   thread.nonces().expire();
-  Walk walk(thread, space, bits, input, output, capacity, report);
+  Walk walk(thread, space, bits, actor, input, output, capacity, report);
   size_t at = start;
   while (end - at >= kFrameHeaderBytes && (report[Report::kFlags] & Report::kProtocolError) == 0) {
     const uint32_t length = frameLength(input + at);
@@ -189,7 +193,7 @@ void serveChunk(ThreadState& thread, SpaceId space, uint32_t bits, uint8_t* inpu
   walk.took(static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(elapsed).count()));
 }
 
-HotResult serveLarge(ThreadState& thread, SpaceId space, uint32_t bits, uint8_t* body, size_t length, uint8_t** out) {
+HotResult serveLarge(ThreadState& thread, SpaceId space, uint32_t bits, uint32_t actor, uint8_t* body, size_t length, uint8_t** out) {
   const RegisterGuard registers;
   HotRequest request;
   const Reading reading = readRequest(body, length, &request);
@@ -203,7 +207,7 @@ HotResult serveLarge(ThreadState& thread, SpaceId space, uint32_t bits, uint8_t*
   if (refused) thread.tally().answered(static_cast<uint32_t>(request.operation), request.refusal.status);
   const HotResult result =
       refused ? static_cast<HotResult>(writeError(request.id, request.refusal, *out))
-              : answer(thread, space, bits >> kPolicyShift, request, *out, &plaintext);
+              : answer(thread, space, Asker{bits >> kPolicyShift, actor}, request, *out, &plaintext);
   thread.nonces().discard();
   if (result >= 0) return result;
   free(*out);

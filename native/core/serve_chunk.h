@@ -21,7 +21,7 @@ struct Report {
   static constexpr int kConsumed = 0, kWritten = 1, kFlags = 2, kDeferred = 3, kServed = 4, kUnits = 5, kBusy = 6, kFirst = 7;
   static constexpr int kFields = 3, kMaxDeferred = 256, kLength = kFirst + kFields * kMaxDeferred;
   enum Flag : int32_t { kPlaintextWritten = 1, kOutputFull = 2, kProtocolError = 4 };
-  enum Reason : int32_t { kCold = 0, kNotCachedKey = 1, kNeedsMoreUses = 2, kLarge = 3, kNotCoveredKey = 4 };
+  enum Reason : int32_t { kCold = 0, kNotCachedKey = 1, kNeedsMoreUses = 2, kLarge = 3, kNotCoveredKey = 4, kNeedsRoomForEvents = 5 };
 };
 
 // Walks the frames in input[start, end) and answers those of ops 2 to 5 into `output`. Stops at an unfinished frame, at a
@@ -29,11 +29,12 @@ struct Report {
 // deferred frames is full. `report` has Report::kLength entries; kUnits says beforehand for how many units there is room (an item
 // of a batch is one, and so is any other request), and afterwards how many were served or left. As long as there is room for one,
 // the next frame is let through whole; what comes after that is answered BUSY and counted in kBusy, but for a hello.
-void serveChunk(ThreadState& thread, SpaceId space, uint32_t bits, uint8_t* input, size_t start, size_t end, uint8_t* output,
-                size_t capacity, int32_t* report);
+// `actor` is who asks, in the audit log.
+void serveChunk(ThreadState& thread, SpaceId space, uint32_t bits, uint32_t actor, uint8_t* input, size_t start, size_t end,
+                uint8_t* output, size_t capacity, int32_t* report);
 
 // One large frame's body. On success `*out` is the answer's frame (malloc; the caller wipes and frees it) and the result
-// its length; kNotCached, kNeedsUses and kNotCovered come back as they are.
-HotResult serveLarge(ThreadState& thread, SpaceId space, uint32_t bits, uint8_t* body, size_t length, uint8_t** out);
+// its length; kNotCached, kNeedsUses, kNotCovered and kNeedsAudit come back as they are.
+HotResult serveLarge(ThreadState& thread, SpaceId space, uint32_t bits, uint32_t actor, uint8_t* body, size_t length, uint8_t** out);
 
 }  // namespace kms

@@ -53,6 +53,7 @@ using HotResult = int64_t;
 constexpr HotResult kNotCached = -100;
 constexpr HotResult kNeedsUses = -101;
 constexpr HotResult kNotCovered = -102;
+constexpr HotResult kNeedsAudit = -103;
 constexpr HotResult hotFailure(Status status) { return -static_cast<HotResult>(status); }
 
 // Not removed by the optimiser.

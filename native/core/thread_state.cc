@@ -1,5 +1,6 @@
 #include "core/thread_state.h"
 
+#include "core/data_audit.h"
 #include "core/key_table.h"
 
 namespace kms {
@@ -23,6 +24,7 @@ Handle Handle::of(double number) {
 ThreadState::ThreadState(uint32_t keptContexts) : contextCount_(powerOfTwoUpTo(keptContexts)) {
   if (contextCount_ != 0) contexts_ = std::make_unique<Context[]>(contextCount_);
   passing_.kept = false;
+  audits_ = std::make_unique<AuditSeats>();
   KeyTable::instance().addThread(this);
 }
 

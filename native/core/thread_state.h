@@ -11,6 +11,8 @@
 
 namespace kms {
 
+class AuditSeats;
+
 // A key's place in the table and which of the place's lives it is: a handle to a wiped key never names its successor.
 struct Handle {
   uint32_t slot = 0;
@@ -91,13 +93,24 @@ class ThreadState {
 
   RememberedId& remembered(uint64_t hash);
   NonceBatch& nonces() { return nonces_; }
+  AuditSeats& audits() { return *audits_; }
   Tally& tally() { return tally_; }
   const Tally& tally() const { return tally_; }
 
-  // Where this thread's event loop looks for keys that want more uses; null on pool threads.
+  // Where this thread's event loop looks for keys that want more uses, and in the second cell for audit events that want to be
+  // written; null on pool threads.
   void setDoorbell(int32_t* doorbell) { doorbell_ = doorbell; }
   void ring() {
-    if (doorbell_ != nullptr) *doorbell_ = 1;
+    if (doorbell_ != nullptr) doorbell_[0] = 1;
+  }
+  void ringForAudit() {
+    (doorbell_ != nullptr ? doorbell_[1] : rungForAudit_) = 1;
+  }
+  // Whether it rang on a thread without a bell: who waits for the thread's work takes the call.
+  bool takeAuditRing() {
+    const bool rung = rungForAudit_ != 0;
+    rungForAudit_ = 0;
+    return rung;
   }
 
  private:
@@ -109,7 +122,9 @@ class ThreadState {
   Context passing_;
   NonceBatch nonces_;
   Tally tally_;
+  std::unique_ptr<AuditSeats> audits_;
   int32_t* doorbell_ = nullptr;
+  int32_t rungForAudit_ = 0;
 };
 
 // The calling thread's own state, made at its first use and wiped when the thread ends.

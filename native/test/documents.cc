@@ -42,10 +42,23 @@ static Members recordMembers() {
 
 static Members slotMembers() {
   return {{"slot_id", quoted("s_" + kId32)},
+          {"kind", quoted("recovery")},
+          {"state", quoted("pending")},
+          {"expires_at", quoted("2026-02-07T12:00:00.000Z")},
           {"salt", base64Of(32)},
           {"root", base64Of(60)},
           {"slot_key", base64Of(60)},
           {"created_at", quoted(kTime)}};
+}
+
+static Members firstSlotMembers() {
+  Members members = slotMembers();
+  members.erase(members.begin() + 1, members.begin() + 4);
+  return members;
+}
+
+static Members auditKeyMembers() {
+  return {{"public", base64Of(32)}, {"wrapped", base64Of(60)}, {"created_at", quoted(kTime)}};
 }
 
 static Members kekMembers() {
@@ -66,10 +79,23 @@ static std::string list(const Members& item, size_t count) {
 }
 
 static Members keyringMembers() {
-  return {{"format", "1"},
+  return {{"format", "2"},
           {"store_id", quoted(kId32)},
           {"generation", "1"},
           {"slots", list(slotMembers(), 2)},
+          {"keks", list(kekMembers(), 3)},
+          {"record_mac", base64Of(60)},
+          {"audit_keys", list(auditKeyMembers(), 2)},
+          {"default_key_id", quoted("")},
+          {"sha256", quoted(kId32 + kId32)},
+          {"mac", base64Of(32)}};
+}
+
+static Members firstKeyringMembers() {
+  return {{"format", "1"},
+          {"store_id", quoted(kId32)},
+          {"generation", "1"},
+          {"slots", list(firstSlotMembers(), 2)},
           {"keks", list(kekMembers(), 3)},
           {"default_key_id", quoted("")},
           {"sha256", quoted(kId32 + kId32)},
@@ -94,7 +120,8 @@ static bool isEmpty(const Record& r) {
 }
 
 static bool isEmpty(const Keyring& k) {
-  return k.format + k.generation == 0 && k.slots.empty() && k.keks.empty() && k.sha256.empty() && k.mac.empty() &&
+  return k.format + k.generation == 0 && k.slots.empty() && k.keks.empty() && k.recordMac.empty() && k.auditKeys.empty() &&
+         k.sha256.empty() && k.mac.empty() &&
          (k.storeId + k.defaultKeyId).empty();
 }
 
@@ -216,7 +243,7 @@ TEST("wrapped is empty exactly when the key is destroyed") {
 TEST("a newer format is refused by name, whatever else the document holds") {
   const std::string detail = "format 2 is newer than this version knows";
   CHECK_FAILURE(record(with(recordMembers(), "format", "2")), Status::Unsupported, detail);
-  CHECK_FAILURE(keyring(with(keyringMembers(), "format", "2")), Status::Unsupported, detail);
+  CHECK_FAILURE(keyring(with(keyringMembers(), "format", "3")), Status::Unsupported, "format 3 is newer than this version knows");
   CHECK_FAILURE(record({{"new", "[{\"deep\":[[[[-1.5e3,null]]]]}]"}, {"format", "2"}}), Status::Unsupported, detail);
   CHECK_FAILURE(record({{"format", "2"}, {"long", quoted(std::string(5000, 'x'))}}), Status::Unsupported, detail);
   CHECK_FAILURE(keyring({{"format", "7"}}), Status::Unsupported, "format 7 is newer");
@@ -247,6 +274,13 @@ TEST("a keyring is read member for member") {
   CHECK_EQUAL(out.generation, 1u);
   CHECK_EQUAL(out.slots.size(), size_t{2});
   CHECK_EQUAL(out.slots[1].slotId, "s_" + kId32);
+  CHECK_EQUAL(out.slots[1].kind, std::string("recovery"));
+  CHECK_EQUAL(out.slots[1].state, std::string("pending"));
+  CHECK_EQUAL(out.slots[1].expiresAt, std::string("2026-02-07T12:00:00.000Z"));
+  CHECK_EQUAL(out.recordMac.size(), size_t{60});
+  CHECK_EQUAL(out.auditKeys.size(), size_t{2});
+  CHECK_EQUAL(out.auditKeys[1].publicKey.size() + out.auditKeys[1].wrapped.size(), size_t{92});
+  CHECK_EQUAL(out.auditKeys[1].createdAt, kTime);
   CHECK_EQUAL(out.slots[1].salt.size() + out.slots[1].root.size() + out.slots[1].slotKey.size(), size_t{152});
   CHECK_EQUAL(out.keks.size(), size_t{3});
   CHECK_EQUAL(out.keks[2].kekId, "kek_" + kId32);
@@ -272,22 +306,54 @@ TEST("each member of a keyring, of a slot and of a KEK is needed, once") {
     CHECK_FAILURE(keyring(with(members, "keks", list(without(kek, i), 1))), Status::StoreUnavailable,
                   "keyring: keks[0]: " + kek[i].first + " is missing");
   }
+  const Members auditKey = auditKeyMembers();
+  for (size_t i = 0; i < auditKey.size(); i++) {
+    CHECK_FAILURE(keyring(with(members, "audit_keys", list(without(auditKey, i), 1))), Status::StoreUnavailable,
+                  "keyring: audit_keys[0]: " + auditKey[i].first + " is missing");
+  }
   kek.push_back(kek.front());
   CHECK_FAILURE(keyring(with(members, "keks", list(kek, 1))), Status::StoreUnavailable, "keks[0]: kek_id stands twice");
+}
+
+TEST("the edges of a keyring's rules are inside") {
+  const Members slots = {{"kind", quoted("master")}, {"state", quoted("active")}, {"state", quoted("successor")}, {"expires_at", quoted("")}};
+  for (const auto& member : slots) {
+    CHECK_OK(keyring(with(keyringMembers(), "slots", list(with(slotMembers(), member.first, member.second), 1))));
+  }
+  CHECK_OK(keyring(with(keyringMembers(), "audit_keys", "[]")));
+}
+
+TEST("a keyring of format 1 is read with what that format left unsaid") {
+  Keyring out;
+  CHECK_OK(keyring(object(firstKeyringMembers()), &out));
+  CHECK_EQUAL(out.format, 1u);
+  CHECK_EQUAL(out.slots.size(), size_t{2});
+  CHECK_EQUAL(out.slots[1].kind, std::string("master"));
+  CHECK_EQUAL(out.slots[1].state, std::string("active"));
+  CHECK(out.slots[1].expiresAt.empty() && out.recordMac.empty() && out.auditKeys.empty());
+}
+
+TEST("the members of the two formats of a keyring are not mixed") {
+  CHECK_FAILURE(keyring(with(keyringMembers(), "format", "1")), Status::StoreUnavailable, "slots[0]: has an unknown member");
+  CHECK_FAILURE(keyring(with(firstKeyringMembers(), "format", "2")), Status::StoreUnavailable, "slots[0]: kind is missing");
+  CHECK_FAILURE(keyring(with(firstKeyringMembers(), "slots", list(slotMembers(), 1))), Status::StoreUnavailable,
+                "slots[0]: has an unknown member");
 }
 
 TEST("each member of a keyring is held to its rule") {
   const Members members = keyringMembers();
   const Members wrong = {
       {"generation", "0"}, {"slots", "[]"}, {"slots", "{}"}, {"slots", list(slotMembers(), 65)}, {"keks", "[]"},
-      {"keks", list(kekMembers(), 1025)}, {"default_key_id", quoted("k_A")}, {"sha256", quoted(kId32)},
+      {"keks", list(kekMembers(), 1025)}, {"record_mac", quoted("")}, {"record_mac", base64Of(32)},
+      {"audit_keys", list(auditKeyMembers(), 3)}, {"audit_keys", "{}"}, {"default_key_id", quoted("k_A")}, {"sha256", quoted(kId32)},
       {"sha256", quoted(kId32 + "0123456789ABCDEF0123456789ABCDEF")}, {"mac", quoted("")}};
   for (const auto& member : wrong) {
     CHECK_FAILURE(keyring(with(members, member.first, member.second)), Status::StoreUnavailable,
                   "keyring: " + member.first + " does not follow its rule");
   }
   const std::string good = object(slotMembers());
-  const Members badSlots = {{"slot_id", quoted("s_1")}, {"salt", base64Of(31)}, {"root", quoted("")}, {"slot_key", base64Of(32)},
+  const Members badSlots = {{"slot_id", quoted("s_1")}, {"kind", quoted("")}, {"kind", quoted("Master")}, {"state", quoted("")},
+                            {"state", quoted("disabled")}, {"expires_at", quoted("never")}, {"expires_at", "null"}, {"salt", base64Of(31)}, {"root", quoted("")}, {"slot_key", base64Of(32)},
                             {"created_at", quoted("now")}};
   for (const auto& member : badSlots) {
     const std::string slots = "[" + good + "," + object(with(slotMembers(), member.first, member.second)) + "]";
@@ -299,6 +365,11 @@ TEST("each member of a keyring is held to its rule") {
   for (const auto& member : badKeks) {
     CHECK_FAILURE(keyring(with(members, "keks", list(with(kekMembers(), member.first, member.second), 1))),
                   Status::StoreUnavailable, "keyring: keks[0]: " + member.first + " does not follow its rule");
+  }
+  const Members badAuditKeys = {{"public", base64Of(60)}, {"wrapped", base64Of(32)}, {"created_at", quoted("")}};
+  for (const auto& member : badAuditKeys) {
+    CHECK_FAILURE(keyring(with(members, "audit_keys", list(with(auditKeyMembers(), member.first, member.second), 1))),
+                  Status::StoreUnavailable, "keyring: audit_keys[0]: " + member.first + " does not follow its rule");
   }
   CHECK_FAILURE(keyring(with(members, "slots", "[1]")), Status::StoreUnavailable, "keyring: slots[0] is not valid");
   CHECK_OK(keyring(with(members, "slots", list(slotMembers(), 64))));

@@ -14,14 +14,25 @@ static bool base64(const std::string& text, size_t length, std::string* out) {
   return good;
 }
 
-TEST("base64 decodes the vectors of RFC 4648") {
+TEST("base64 goes both ways for the vectors of RFC 4648") {
   const char* vectors[][2] = {{"", ""},           {"Zg==", "f"},         {"Zm8=", "fo"},        {"Zm9v", "foo"},
                               {"Zm9vYg==", "foob"}, {"Zm9vYmE=", "fooba"}, {"Zm9vYmFy", "foobar"}, {"+/+/", "\xfb\xff\xbf"}};
   for (const auto& vector : vectors) {
     std::string decoded;
     CHECK(base64(vector[0], strlen(vector[1]), &decoded));
     CHECK_EQUAL(decoded, std::string(vector[1]));
+    std::string encoded(kms::base64Length(decoded.size()), '\0');
+    kms::encodeBase64(reinterpret_cast<const uint8_t*>(decoded.data()), decoded.size(), reinterpret_cast<uint8_t*>(encoded.data()));
+    CHECK_EQUAL(encoded, std::string(vector[0]));
   }
+}
+
+TEST("every byte goes through base64 and back") {
+  std::string all(256, '\0'), encoded(kms::base64Length(256), '\0'), decoded;
+  for (size_t i = 0; i < all.size(); ++i) all[i] = static_cast<char>(i);
+  kms::encodeBase64(reinterpret_cast<const uint8_t*>(all.data()), all.size(), reinterpret_cast<uint8_t*>(encoded.data()));
+  CHECK(base64(encoded, all.size(), &decoded));
+  CHECK(decoded == all);
 }
 
 TEST("base64 that is not canonical is refused") {

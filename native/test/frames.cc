@@ -75,7 +75,7 @@ std::vector<Message> everyWidth() {
 // A walk with room for any number of requests.
 void serve(SpaceId space, uint32_t bits, Message& chunk, Message& output, int32_t* report, int32_t room = INT32_MAX) {
   report[Report::kUnits] = room;
-  serveChunk(thisThread(), space, bits, chunk.data(), 0, chunk.size(), output.data(), output.size(), report);
+  serveChunk(thisThread(), space, bits, AuditActors::kNone, chunk.data(), 0, chunk.size(), output.data(), output.size(), report);
 }
 
 // What serveChunk made of exact copies of the input and of an output of `capacity` bytes.
@@ -85,7 +85,7 @@ struct Served {
 
   Served(SpaceId space, const Message& chunk, size_t capacity) : input(chunk), output(std::string(capacity, '\0')) {
     report[Report::kUnits] = INT32_MAX;
-    serveChunk(thisThread(), space, kMayUseKeys, input.data(), 0, input.size(), output.data(), output.size(), report);
+    serveChunk(thisThread(), space, kMayUseKeys, AuditActors::kNone, input.data(), 0, input.size(), output.data(), output.size(), report);
   }
 };
 
@@ -98,7 +98,7 @@ TEST("one AAD for many items counts for each of them, inline and on the pool") {
   const SpaceId space = spaceWithKey();
   Message body = batch(8600, 0, 65536);
   uint8_t* answer = nullptr;
-  CHECK(serveLarge(thisPoolThread(), space, kMayUseKeys, body.data(), body.size(), &answer) > 0);
+  CHECK(serveLarge(thisPoolThread(), space, kMayUseKeys, AuditActors::kNone, body.data(), body.size(), &answer) > 0);
   CHECK_EQUAL(codeOf(answer), static_cast<int>(Status::TooLarge));
   free(answer);
   // A tenth of it may be done, but not on the event loop.
@@ -168,7 +168,7 @@ TEST("a peer narrowed by a policy is served with the keys that cover it, whoever
   const auto onPool = [&](uint32_t policy) {
     Message body = batch(3, 50, 0);
     uint8_t* answer = nullptr;
-    const HotResult result = serveLarge(thisPoolThread(), space, kMayUseKeys | policy << kPolicyShift, body.data(), body.size(), &answer);
+    const HotResult result = serveLarge(thisPoolThread(), space, kMayUseKeys | policy << kPolicyShift, AuditActors::kNone, body.data(), body.size(), &answer);
     free(answer);
     return result;
   };
@@ -293,7 +293,7 @@ TEST("a body cut short anywhere is refused, and no byte behind it is read") {
       const check::Exact exact(part);
       CHECK_EQUAL(readRequest(exact.data(), exact.size(), &request) == Reading::Hot, whole);
       uint8_t* answer = nullptr;
-      const HotResult result = serveLarge(thisPoolThread(), space, kMayUseKeys, exact.data(), exact.size(), &answer);
+      const HotResult result = serveLarge(thisPoolThread(), space, kMayUseKeys, AuditActors::kNone, exact.data(), exact.size(), &answer);
       if (answer != nullptr) CHECK_EQUAL(codeOf(answer) == 0, whole);
       CHECK(whole ? result > 0 : answer != nullptr || result == hotFailure(Status::InvalidArgument));
       free(answer);
@@ -345,7 +345,7 @@ TEST("the largest answers there are keep within their bound") {
     CHECK(static_cast<size_t>(written) > body.size() && static_cast<size_t>(written) <= bound);
     const check::Exact large(body);
     uint8_t* answer = nullptr;
-    CHECK_EQUAL(serveLarge(thisPoolThread(), space, kMayUseKeys, large.data(), large.size(), &answer), HotResult{written});
+    CHECK_EQUAL(serveLarge(thisPoolThread(), space, kMayUseKeys, AuditActors::kNone, large.data(), large.size(), &answer), HotResult{written});
     free(answer);
   }
   KeyTable::instance().closeSpace(space);

@@ -105,8 +105,8 @@ TEST("no use of a key, nor a refusal, leaves anything in a register") {
   int32_t report[Report::kLength] = {};
   uint8_t frame[1] = {}, output[64];
   uint8_t* answer = nullptr;
-  CHECK_EQUAL(leftBy([&] { serveChunk(thisThread(), space, kMayUseKeys, frame, 0, 0, output, sizeof output, report); }), int64_t{0});
-  CHECK_EQUAL(leftBy([&] { serveLarge(thisPoolThread(), space, kMayUseKeys, frame, sizeof frame, &answer); }), int64_t{0});
+  CHECK_EQUAL(leftBy([&] { serveChunk(thisThread(), space, kMayUseKeys, AuditActors::kNone, frame, 0, 0, output, sizeof output, report); }), int64_t{0});
+  CHECK_EQUAL(leftBy([&] { serveLarge(thisPoolThread(), space, kMayUseKeys, AuditActors::kNone, frame, sizeof frame, &answer); }), int64_t{0});
   const check::Directory directory;
   const std::string path = directory / "master.key";
   CHECK_EQUAL(leftBy([&] { writeKeyFile(path.c_str()); }), int64_t{0});

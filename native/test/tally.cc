@@ -42,7 +42,7 @@ void serve(SpaceId space, uint32_t bits, const std::vector<Message>& frames) {
   std::vector<uint8_t> output(64 * 1024);
   std::vector<int32_t> report(Report::kLength);
   report[Report::kUnits] = INT32_MAX;
-  serveChunk(thisThread(), space, bits, chunk.data(), 0, chunk.size(), output.data(), output.size(), report.data());
+  serveChunk(thisThread(), space, bits, AuditActors::kNone, chunk.data(), 0, chunk.size(), output.data(), output.size(), report.data());
 }
 
 }  // namespace
