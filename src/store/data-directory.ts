@@ -60,7 +60,6 @@ async function make(system: FileSystem, path: string): Promise<boolean> {
     if (errnoOf(error) !== 'ENOENT' || dirname(path) === path) throw error;
     await make(system, dirname(path));
     await system.mkdir(path, DIRECTORY_MODE);
-    await syncPath(system, dirname(path));
   }
   return true;
 }
@@ -110,6 +109,19 @@ export async function prepareDirectory(system: FileSystem, path: string, owner?:
   if (!stats.isDirectory()) throw new KmsError('STORE_UNAVAILABLE', `${path} is not a directory`);
   refuseWider(system, path, stats, DIRECTORY_MODE);
   await syncPath(system, dirname(path));
+}
+
+/**
+ * Makes the names of all directories on the way to `path` durable, up to where its file system is mounted. Which of them are new
+ * cannot be told: a run that made some may have been killed before it synced the directory above.
+ */
+export async function syncWayTo(system: FileSystem, path: string): Promise<void> {
+  const { dev } = await system.stat(path);
+  for (let below = path; dirname(below) !== below; below = dirname(below)) {
+    const above = dirname(below);
+    if ((await system.stat(above)).dev !== dev) return;
+    await syncPath(system, above);
+  }
 }
 
 /**

@@ -139,6 +139,41 @@ export class DurableDirectory {
     }
   }
 
+  /** Gives a file of another directory a name here, too, unless there is one under it. False if there is no such file. */
+  async adopt(path: string, name: string): Promise<boolean> {
+    return this.#brought(() => this.#system.link(path, join(this.path, name)));
+  }
+
+  /** Moves what stands under a name in another directory here, whatever it is. False if nothing does. */
+  async take(path: string, name: string): Promise<boolean> {
+    return this.#brought(() => this.#system.rename(path, join(this.path, name)));
+  }
+
+  async #brought(bring: () => Promise<void>): Promise<boolean> {
+    try {
+      this.#latch.refuseIfLost();
+      await this.#turnstile.through(bring);
+      return true;
+    } catch (error) {
+      if (errnoOf(error) === 'EEXIST') return true;
+      if (errnoOf(error) !== 'ENOENT') throw this.#latch.failed(error);
+      await this.#turnstile.through(() => this.#refuseUnlessThere());
+      return false;
+    }
+  }
+
+  /** False if there was none. */
+  async remove(name: string): Promise<boolean> {
+    try {
+      this.#latch.refuseIfLost();
+      await this.#turnstile.through(() => this.#system.unlink(join(this.path, name)));
+      return true;
+    } catch (error) {
+      if (errnoOf(error) === 'ENOENT') return false;
+      throw this.#latch.failed(error);
+    }
+  }
+
   /** Puts a staged file in the place of `name`, or drops it. */
   replaceSync(temporary: string, name: string): void {
     try {

@@ -11,6 +11,8 @@ export interface FileSystem {
   /** Writes from `offset` on and answers how much went: fewer bytes than there are is not an error. */
   write(fd: number, bytes: Uint8Array, offset: number): Promise<number>;
   read(fd: number, into: Uint8Array, offset: number): Promise<number>;
+  /** Reads from `position` of the file on, to `offset` of `into`. */
+  pread(fd: number, into: Uint8Array, offset: number, position: number): Promise<number>;
   fsync(fd: number): Promise<void>;
   fstat(fd: number): Promise<fs.Stats>;
   fchown(fd: number, uid: number, gid: number): Promise<void>;
@@ -37,11 +39,14 @@ export interface FileSystem {
   unlinkSync(path: string): void;
 }
 
-const { O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_WRONLY } = fs.constants;
+const { O_APPEND, O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY } = fs.constants;
 /** A new file and nothing else: neither an existing one nor what a link points to. */
 export const CREATE_FLAGS = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW;
 /** O_NONBLOCK: a pipe that somebody put in a record's place must not hang the service at open. */
 export const READ_FLAGS = O_RDONLY | O_NOFOLLOW | O_NONBLOCK;
+/** A log: each write goes to its end, wherever that is by then. */
+export const APPEND_FLAGS = O_RDWR | O_APPEND | O_NOFOLLOW | O_NONBLOCK;
+export const NEW_LOG_FLAGS = APPEND_FLAGS | O_CREAT | O_EXCL;
 export const DIRECTORY_FLAGS = O_RDONLY | O_DIRECTORY;
 
 type Callback<T> = (error: NodeJS.ErrnoException | null, value: T) => void;
@@ -55,6 +60,7 @@ export const nodeFileSystem: FileSystem = {
   open: (path, flags, mode) => called((done) => fs.open(path, flags, mode, done)),
   write: (fd, bytes, offset) => called((done) => fs.write(fd, bytes, offset, bytes.length - offset, null, done)),
   read: (fd, into, offset) => called((done) => fs.read(fd, into, offset, into.length - offset, null, done)),
+  pread: (fd, into, offset, position) => called((done) => fs.read(fd, into, offset, into.length - offset, position, done)),
   fsync: (fd) => called<void>((done) => fs.fsync(fd, done as fs.NoParamCallback)),
   fstat: (fd) => called((done) => fs.fstat(fd, done)),
   fchown: (fd, uid, gid) => called<void>((done) => fs.fchown(fd, uid, gid, done as fs.NoParamCallback)),

@@ -6,14 +6,17 @@ import { binding } from '../native.js';
 import {
   FILE_MODE,
   giveLock,
+  type Owner,
   ownerToKeep,
   PROBE_NAME,
   prepareDirectory,
   refuseWider,
   removeLeftovers,
+  syncWayTo,
 } from './data-directory.js';
 import { keyringJson, recordJson } from './document-json.js';
 import { DurableDirectory } from './durable-directory.js';
+import { FileBackups } from './file-backups.js';
 import { errnoOf, type FileSystem, nodeFileSystem } from './file-system.js';
 import { DirectoryNames } from './key-names.js';
 import { DamagedDocument, type KeyMeta, type KeyringDocument, type KeyStore } from './key-store.js';
@@ -89,7 +92,8 @@ export async function openFileStore(options: FileStoreOptions): Promise<KeyStore
     if (owner !== undefined) await giveLock(system, join(dataDir, LOCK), owner);
     await prepareDirectory(system, recordsDir, owner);
     for (const path of [dataDir, recordsDir]) await removeLeftovers(system, path);
-    await refuseWiderKeyring(system, join(dataDir, KEYRING));
+    // Once there is a keyring the way to it was durable before it was written.
+    if (!(await hasOwnKeyring(system, join(dataDir, KEYRING)))) await syncWayTo(system, dataDir);
     const top = await DurableDirectory.open(dataDir, system, latch, turnstile);
     try {
       const records = await DurableDirectory.open(recordsDir, system, latch, turnstile);
@@ -100,7 +104,7 @@ export async function openFileStore(options: FileStoreOptions): Promise<KeyStore
         await records.close();
         throw error;
       }
-      return new FileStore(system, latch, top, records);
+      return new FileStore({ system, latch, turnstile, owner, top, records });
     } catch (error) {
       await top.close();
       throw error;
@@ -112,17 +116,30 @@ export async function openFileStore(options: FileStoreOptions): Promise<KeyStore
   }
 }
 
-async function refuseWiderKeyring(system: FileSystem, path: string): Promise<void> {
+/** Throws for a keyring that others can reach. */
+async function hasOwnKeyring(system: FileSystem, path: string): Promise<boolean> {
   try {
     const stats = await system.lstat(path);
     // A link's own mode says nothing; reading it is refused in any case.
     if (!stats.isSymbolicLink()) refuseWider(system, path, stats, FILE_MODE);
+    return true;
   } catch (error) {
     if (errnoOf(error) !== 'ENOENT') throw error;
+    return false;
   }
 }
 
+interface Parts {
+  system: FileSystem;
+  latch: WriteLatch;
+  turnstile: Turnstile;
+  owner: Owner | undefined;
+  top: DurableDirectory;
+  records: DurableDirectory;
+}
+
 class FileStore implements KeyStore {
+  readonly backups: FileBackups;
   readonly #system: FileSystem;
   readonly #latch: WriteLatch;
   readonly #top: DurableDirectory;
@@ -134,12 +151,19 @@ class FileStore implements KeyStore {
   #drained: (() => void) | undefined;
   #closing: Promise<void> | undefined;
 
-  constructor(system: FileSystem, latch: WriteLatch, top: DurableDirectory, records: DurableDirectory) {
+  constructor(parts: Parts) {
+    const { system, latch, top, records } = parts;
     this.#system = system;
     this.#latch = latch;
     this.#top = top;
     this.#records = records;
     this.#names = new DirectoryNames(system, records.path);
+    this.backups = new FileBackups({
+      ...parts,
+      parse: parsedRecord,
+      refuseClosed: () => this.#refuseClosed(),
+      write: (steps) => this.#write(steps),
+    });
   }
 
   async readKeyring(): Promise<KeyringDocument | undefined> {
@@ -230,6 +254,7 @@ class FileStore implements KeyStore {
   async #finish(): Promise<void> {
     // A write under way syncs the directory through a descriptor that must still be this directory's.
     if (this.#writing > 0) await new Promise<void>((resolve) => (this.#drained = resolve));
+    await this.backups.close();
     await this.#top.close();
     await this.#records.close();
   }

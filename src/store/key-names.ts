@@ -1,4 +1,5 @@
-import type { FileSystem } from './file-system.js';
+import { join } from 'node:path';
+import { errnoOf, type FileSystem } from './file-system.js';
 
 /** Key ids in ascending order of code units, which grows without being sorted anew for every page. */
 export class SortedNames {
@@ -13,11 +14,23 @@ export class SortedNames {
     this.#added.push(name);
   }
 
+  remove(name: string): void {
+    this.#merge();
+    const at = this.#firstAfter(name) - 1;
+    if (this.#sorted[at] === name) this.#sorted = this.#sorted.toSpliced(at, 1);
+  }
+
   /** Up to `limit` names after `after`. */
   page(after: string | undefined, limit: number): string[] {
     this.#merge();
     const start = after === undefined ? 0 : this.#firstAfter(after);
     return this.#sorted.slice(start, start + limit);
+  }
+
+  /** Those that are not in `names`. */
+  without(names: ReadonlySet<string>): string[] {
+    this.#merge();
+    return this.#sorted.filter((name) => !names.has(name));
   }
 
   /** One pass over both; a name that is in both (listed while it was made) stays once. */
@@ -50,6 +63,8 @@ export class SortedNames {
 const RECORD_FILE = /^(k_[0-9a-z]{1,64})\.json$/;
 /** File times advance in clock ticks (10 ms at most): a change in the tick of the scan would not show as a newer time. */
 const TICK_MS = 20;
+/** Files asked for at once. */
+const LOOKS_AT_ONCE = 32;
 
 /**
  * The key ids of a directory. The first page of a listing starts from the directory as it is; later pages go on in that
@@ -96,9 +111,36 @@ export class DirectoryNames {
     const settled = mtimeMs < Date.now() - TICK_MS;
     const ids = (await this.#system.readdir(this.#path)).flatMap((file) => RECORD_FILE.exec(file)?.[1] ?? []);
     const names = new SortedNames(ids);
+    for (const keyId of await this.#passedOver(new Set(ids))) names.add(keyId);
     for (const keyId of this.#createdInScan) names.add(keyId);
     this.#names = names;
     this.#scannedAt = settled ? mtimeMs : undefined;
     return names;
+  }
+
+  /**
+   * Names of before that a scan did not find, and that are there all the same. A file that is replaced while a directory is read
+   * may show neither as it was nor as it is (POSIX leaves it open; tmpfs and btrfs do so): a rotation that went by the scan alone
+   * could take a key's KEK away. The first scan is that of the opening, when nothing is replaced yet.
+   */
+  async #passedOver(found: ReadonlySet<string>): Promise<string[]> {
+    const missing = this.#names?.without(found) ?? [];
+    const there: string[] = [];
+    for (let at = 0; at < missing.length; at += LOOKS_AT_ONCE) {
+      const some = missing.slice(at, at + LOOKS_AT_ONCE);
+      const isThere = await Promise.all(some.map((keyId) => this.#isThere(keyId)));
+      there.push(...some.filter((_, index) => isThere[index]));
+    }
+    return there;
+  }
+
+  async #isThere(keyId: string): Promise<boolean> {
+    try {
+      await this.#system.lstat(join(this.#path, `${keyId}.json`));
+      return true;
+    } catch (error) {
+      if (errnoOf(error) === 'ENOENT') return false;
+      throw error;
+    }
   }
 }

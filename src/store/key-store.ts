@@ -125,6 +125,8 @@ export interface KeyStore {
   readRecordSync(keyId: string): KeyMeta | undefined;
   /** Up to `limit` key ids after `after`, ascending by code unit. */
   listKeyIds(after: string | undefined, limit: number): Promise<string[]>;
+  /** Of the records of this store; closed with it. */
+  readonly backups: RecordBackups;
   /**
    * Why writes are refused, null while they are not. While it is not null, what was read may not be durable either: after a
    * lost fsync a read still answers from memory with what the disk may not have.

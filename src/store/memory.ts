@@ -1,6 +1,8 @@
 import { KmsError } from '../errors.js';
+import { copyOfKeyring, copyOfRecord } from './copies.js';
 import { SortedNames } from './key-names.js';
-import type { KeyMeta, KeyringDocument, KeyStore } from './key-store.js';
+import type { KeyMeta, KeyringDocument, KeyStore, RecordBackups } from './key-store.js';
+import { MemoryBackups } from './memory-backups.js';
 import { refuseUnlessNext } from './succession.js';
 
 /** A store that is gone with the process: for tests and for `--dev`. */
@@ -8,39 +10,20 @@ export function openMemoryStore(): KeyStore {
   return new MemoryStore();
 }
 
-// Documents are copied in and out: a caller that changes its own must not have changed the store. Field by field, since a
-// structured clone of a small Buffer takes the whole pool along that it is a view of.
-
-function copyOfRecord(record: KeyMeta): KeyMeta {
-  return { ...record, wrapped: new Uint8Array(record.wrapped), mac: new Uint8Array(record.mac) };
-}
-
-function copyOfKeyring(document: KeyringDocument): KeyringDocument {
-  return {
-    ...document,
-    slots: document.slots.map((slot) => ({
-      ...slot,
-      salt: new Uint8Array(slot.salt),
-      root: new Uint8Array(slot.root),
-      slotKey: new Uint8Array(slot.slotKey),
-    })),
-    keks: document.keks.map((kek) => ({ ...kek, wrapped: new Uint8Array(kek.wrapped) })),
-    recordMac: new Uint8Array(document.recordMac),
-    auditKeys: document.auditKeys.map((key) => ({
-      ...key,
-      publicKey: new Uint8Array(key.publicKey),
-      wrapped: new Uint8Array(key.wrapped),
-    })),
-    sha256: new Uint8Array(document.sha256),
-    mac: new Uint8Array(document.mac),
-  };
-}
-
 class MemoryStore implements KeyStore {
   readonly #records = new Map<string, KeyMeta>();
   readonly #names = new SortedNames();
   #keyring: KeyringDocument | undefined;
   #closed = false;
+  readonly backups: RecordBackups = new MemoryBackups({
+    refuseClosed: () => this.#refuseClosed(),
+    record: (keyId) => this.#records.get(keyId),
+    keyring: () => this.#keyring,
+    remove: (keyId) => {
+      this.#records.delete(keyId);
+      this.#names.remove(keyId);
+    },
+  });
 
   async readKeyring(): Promise<KeyringDocument | undefined> {
     this.#refuseClosed();

@@ -1,6 +1,16 @@
 import test from 'ava';
 import fc from 'fast-check';
-import { canonicalKeyring, canonicalRecord, dekAad, kekAad, lp, rootAad, slotKeyAad } from '../../dist/store/canonical.js';
+import {
+  auditKeyAad,
+  canonicalKeyring,
+  canonicalRecord,
+  dekAad,
+  kekAad,
+  lp,
+  recordMacAad,
+  rootAad,
+  slotKeyAad,
+} from '../../dist/store/canonical.js';
 import { newKeyring, newRecord } from './documents.js';
 import { seeded } from './seed.js';
 
@@ -78,21 +88,23 @@ test('a change of any field of a record changes what its MAC is over', (t) => {
   }
 });
 
-test('the digest of a keyring is over every slot and KEK with their counts, in the documented order', (t) => {
+test('the digest of a keyring is over every slot, KEK and audit key with their counts, in the documented order', (t) => {
   const keyring = newKeyring(5);
   const [slot] = keyring.slots;
   const [kek] = keyring.keks;
-  if (slot === undefined || kek === undefined) return t.fail();
-  const document = { ...keyring, slots: [slot, slot], defaultKeyId: 'k_1' };
-  const slotFields = [slot.slotId, raw(slot.salt), raw(slot.root), raw(slot.slotKey), slot.createdAt];
+  const [auditKey] = keyring.auditKeys;
+  if (slot === undefined || kek === undefined || auditKey === undefined) return t.fail();
+  const pending = { ...slot, kind: 'recovery' as const, state: 'pending' as const, expiresAt: '2026-02-07T12:00:00.000Z' };
+  const document = { ...keyring, slots: [slot, pending], defaultKeyId: 'k_1' };
+  const wrapping = [raw(slot.salt), raw(slot.root), raw(slot.slotKey), slot.createdAt];
   t.deepEqual(texts(canonicalKeyring(document)), [
-    'progressdb-kms/keyring/v1',
-    '1',
+    'progressdb-kms/keyring/v2',
+    '2',
     keyring.storeId,
     '5',
     '2',
-    ...slotFields,
-    ...slotFields,
+    ...[slot.slotId, 'master', 'active', '', ...wrapping],
+    ...[slot.slotId, 'recovery', 'pending', '2026-02-07T12:00:00.000Z', ...wrapping],
     '1',
     kek.kekId,
     '1',
@@ -100,7 +112,28 @@ test('the digest of a keyring is over every slot and KEK with their counts, in t
     raw(kek.wrapped),
     '16384',
     kek.createdAt,
+    raw(keyring.recordMac),
+    '1',
+    ...[raw(auditKey.publicKey), raw(auditKey.wrapped), auditKey.createdAt],
     'k_1',
+  ]);
+});
+
+test('the digest of a keyring of format 1 leaves out what that format did not have', (t) => {
+  const keyring = { ...newKeyring(5), format: 1 as const };
+  const [slot] = keyring.slots;
+  const [kek] = keyring.keks;
+  if (slot === undefined || kek === undefined) return t.fail();
+  t.deepEqual(texts(canonicalKeyring(keyring)), [
+    'progressdb-kms/keyring/v1',
+    '1',
+    keyring.storeId,
+    '5',
+    '1',
+    ...[slot.slotId, raw(slot.salt), raw(slot.root), raw(slot.slotKey), slot.createdAt],
+    '1',
+    ...[kek.kekId, '1', 'active', raw(kek.wrapped), '16384', kek.createdAt],
+    '',
   ]);
 });
 
@@ -121,4 +154,6 @@ test('wrapped keys are bound to the documented fields', (t) => {
   t.deepEqual(texts(kekAad(storeId, kekId, 2)), ['progressdb-kms/kek/v1', storeId, kekId, '2']);
   t.deepEqual(texts(rootAad(storeId, 's_1')), ['progressdb-kms/root/v1', storeId, 's_1']);
   t.deepEqual(texts(slotKeyAad(storeId, 's_1')), ['progressdb-kms/slot-key/v1', storeId, 's_1']);
+  t.deepEqual(texts(recordMacAad(storeId)), ['progressdb-kms/record-mac-key/v1', storeId]);
+  t.deepEqual(texts(auditKeyAad(storeId, Buffer.from('public'))), ['progressdb-kms/audit-key/v1', storeId, 'public']);
 });

@@ -66,7 +66,7 @@ test('a service whose store root has made or used can still open it: directories
   const kms = await createEmbeddedKms({ dataDir, masterKeyFile });
   await kms.createDek();
   await kms.close();
-  t.deepEqual(readdirSync(dataDir).sort(), ['keyring.json', 'kms-deks', 'lock']);
+  t.deepEqual(readdirSync(dataDir).sort(), ['keyring.json', 'kms-audit.log', 'kms-audit.reserve', 'kms-deks', 'lock']);
   given(t, dataDir);
   rmSync(join(dataDir, 'lock'));
   await (await createEmbeddedKms({ dataDir, masterKeyFile })).close();

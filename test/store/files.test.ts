@@ -61,9 +61,10 @@ test('documents are JSON with two spaces, members in the order of the tables, an
   );
   t.is(JSON.parse(text).wrapped, Buffer.from(record.wrapped).toString('base64'));
   const ring = JSON.parse(readFileSync(join(dataDir, 'keyring.json'), 'utf8'));
-  t.is(Object.keys(ring).join(' '), 'format store_id generation slots keks default_key_id sha256 mac');
-  t.is(Object.keys(ring.slots[0]).join(' '), 'slot_id salt root slot_key created_at');
+  t.is(Object.keys(ring).join(' '), 'format store_id generation slots keks record_mac audit_keys default_key_id sha256 mac');
+  t.is(Object.keys(ring.slots[0]).join(' '), 'slot_id kind state expires_at salt root slot_key created_at');
   t.is(Object.keys(ring.keks[0]).join(' '), 'kek_id kek_version state wrapped wraps_reserved created_at');
+  t.is(Object.keys(ring.audit_keys[0]).join(' '), 'public wrapped created_at');
   t.is(ring.sha256, Buffer.from(keyring.sha256).toString('hex'));
 });
 

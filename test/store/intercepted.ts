@@ -9,13 +9,13 @@ export interface Call {
 
 export type Intercept = (call: Call, proceed: () => unknown, args: unknown[]) => unknown;
 
-/** The real file system with every call handed to `intercept`, which may look, fail, shorten or delay it. */
-export function interceptedFileSystem(intercept: Intercept): FileSystem {
+/** A file system, the real one unless told, with every call handed to `intercept`, which may look, fail, shorten or delay it. */
+export function interceptedFileSystem(intercept: Intercept, inner: FileSystem = nodeFileSystem): FileSystem {
   const names = new Map<number, string>();
   const named = (path: string) => basename(path).replace(/\.[0-9a-f]{16}\.tmp$/, '.tmp');
-  return new Proxy(nodeFileSystem, {
+  return new Proxy(inner, {
     get(target, property: keyof FileSystem) {
-      const real = target[property] as (...args: unknown[]) => unknown;
+      const real = (target[property] as (...args: unknown[]) => unknown).bind(target);
       if (property === 'effectiveUid') return real;
       return (...args: unknown[]) => {
         const of = typeof args[0] === 'string' ? named(args[0]) : (names.get(args[0] as number) ?? '?');
