@@ -1,13 +1,22 @@
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { NO_AUDIT, type OpenAuditLog } from './audit/audit-log.js';
+import { ChainedLog, type Forwarding } from './audit/chained-log.js';
+import { refuseInterrupted } from './backup/target.js';
 import { KmsError } from './errors.js';
+import { ownActor } from './kms/calls.js';
 import { EmbeddedKms } from './kms/embedded.js';
+import type { EmbeddedSettings } from './kms/lifecycle.js';
+import type { Opened } from './kms/opened.js';
 import {
   DEFAULT_ARENA_BYTES,
+  DEFAULT_AUDIT_FILE_BYTES,
   DEFAULT_CACHED_KEYS,
   DEFAULT_CONTEXT_IDLE_MS,
+  DEFAULT_KEEP_BACKUPS,
   DEFAULT_KEPT_CONTEXTS,
   DEFAULT_KEY_IDLE_MS,
+  KEK_DUE_DAYS,
   KEY_BYTES,
   SOFT_USES,
 } from './limits.js';
@@ -15,11 +24,28 @@ import { binding } from './native.js';
 import { prepareDirectory } from './store/data-directory.js';
 import { nodeFileSystem } from './store/file-system.js';
 import { openFileStore } from './store/files.js';
-import type { KeyStore } from './store/key-store.js';
+import type { KeyringDocument, KeyStore } from './store/key-store.js';
 import { openMemoryStore } from './store/memory.js';
-import type { MasterSource } from './vault.js';
+import type { DataOperations, MasterSource } from './vault.js';
+import { versionOfPackage } from './version.js';
 
 export type { EmbeddedKms };
+
+/** The audit log in the data directory; docs/AUDIT.md. */
+export interface AuditOptions {
+  /** How encryptions and decryptions are written; `off` unless told. Administrative operations always are. */
+  dataOperations?: DataOperations;
+  /** The X25519 public key of an auditor (32 bytes), who can then check every line. */
+  auditorKey?: Uint8Array;
+  /** Encrypt and decrypt also while nothing can be written. */
+  continueOnFailure?: boolean;
+  /** Open although keyring or log is older than the other one. */
+  acceptRollback?: boolean;
+  /** Length at which another file begins. */
+  maxFileBytes?: number;
+  /** Gets each line once it is durable; it must not throw or wait. */
+  forwarding?: Forwarding;
+}
 
 export interface EmbeddedOptions {
   /** Where keyring and records live; made (0700) if absent. Required unless `memory`. */
@@ -54,12 +80,22 @@ export interface EmbeddedOptions {
   keyIdleMs?: number;
   /** Uses after which the default key is succeeded; 2^31 unless told. */
   defaultKeySoftUses?: number;
+  audit?: AuditOptions;
+  /** Open to look: no master key is confirmed, no rotation goes on. */
+  inspect?: boolean;
+  /** Rotations of which the records as they were before stay; 1 unless told. */
+  keepBackups?: number;
+  /** Keys that a rotation rewraps per second at most; 0, any number, unless told. */
+  rotationKeysPerSecond?: number;
+  /** Days after which a rotation is due, 0 for never; 365 unless told. */
+  rotationDueDays?: number;
 }
 
 interface Ground {
   store: KeyStore;
   master: MasterSource;
   dataDir: string | null;
+  openAudit: EmbeddedSettings['openAudit'];
   release: () => Promise<void>;
 }
 
@@ -72,6 +108,9 @@ const NUMBERS = [
   'cachedKeys',
   'keyIdleMs',
   'defaultKeySoftUses',
+  'keepBackups',
+  'rotationKeysPerSecond',
+  'rotationDueDays',
 ] as const;
 
 function checkOptions(options: unknown): asserts options is EmbeddedOptions {
@@ -112,9 +151,28 @@ function masterOf(options: EmbeddedOptions): MasterSource {
   return { kind: 'file', path, mayBeGroupReadable: options.keyFileMayBeGroupReadable ?? isCredential };
 }
 
+/** What opens the audit log of a store. */
+export function auditOf(
+  dataDir: string,
+  options: AuditOptions,
+): (opened: Pick<Opened, 'vault' | 'keyring'>) => Promise<OpenAuditLog> {
+  const settings = {
+    dataOperations: options.dataOperations ?? 'off',
+    continueOnFailure: options.continueOnFailure ?? false,
+    acceptRollback: options.acceptRollback ?? false,
+    maxFileBytes: options.maxFileBytes ?? DEFAULT_AUDIT_FILE_BYTES,
+    version: versionOfPackage(),
+    actor: ownActor(),
+    ...(options.auditorKey === undefined ? {} : { auditorKey: options.auditorKey }),
+    ...(options.forwarding === undefined ? {} : { forwarding: options.forwarding }),
+  };
+  return ({ vault, keyring }) => ChainedLog.open(nodeFileSystem, dataDir, vault, keyring, settings);
+}
+
 function memoryGround(): Ground {
   const store = openMemoryStore();
-  return { store, master: { kind: 'ephemeral' }, dataDir: null, release: () => store.close() };
+  const openAudit = async () => NO_AUDIT;
+  return { store, master: { kind: 'ephemeral' }, dataDir: null, openAudit, release: () => store.close() };
 }
 
 /** Beside keys that it cannot read a store must not start empty: nobody would notice until the first of them is wanted. */
@@ -122,7 +180,9 @@ function refuseOriginal(dataDir: string): void {
   if (!existsSync(join(dataDir, 'kms.db')) || existsSync(join(dataDir, 'keyring.json'))) return;
   throw new KmsError(
     'UNSUPPORTED',
-    `${dataDir} holds the key database of the Go daemon (kms.db), which this version cannot read; give another data directory`,
+    `${dataDir} holds the key database of the Go daemon (kms.db), which only that one can read. While it runs, take its keys over to ` +
+      'another directory: progressdb-kms init --data-dir NEW --master-key-file NEW.key; progressdb-kms import --data-dir NEW ' +
+      '--master-key-file NEW.key --from-master-key-file OLD.key --from http://127.0.0.1:6820 --ids IDS',
   );
 }
 
@@ -131,6 +191,7 @@ async function fileGround(options: EmbeddedOptions): Promise<Ground> {
   const dataDir = resolve(options.dataDir);
   const master = masterOf(options);
   refuseOriginal(dataDir);
+  await refuseInterrupted(nodeFileSystem, dataDir);
   if (options.initialise === false && !existsSync(dataDir)) throw new KmsError('STORE_UNAVAILABLE', `there is no ${dataDir}`);
   await prepareDirectory(nodeFileSystem, dataDir).catch((cause) => {
     if (cause instanceof KmsError) throw cause;
@@ -147,7 +208,7 @@ async function fileGround(options: EmbeddedOptions): Promise<Ground> {
         binding.unlock(lock);
       }
     };
-    return { store, master, dataDir, release };
+    return { store, master, dataDir, openAudit: auditOf(dataDir, options.audit ?? {}), release };
   } catch (error) {
     binding.unlock(lock);
     throw error;
@@ -176,9 +237,41 @@ export async function createEmbeddedKms(options: EmbeddedOptions): Promise<Embed
   }
 }
 
+/**
+ * Opens the keyring of a store to look at it, from a copy in memory: nothing in the directory is touched or locked, so that a
+ * daemon may serve it meanwhile. A keyring is replaced as a whole, so that what is read is one or the next. No key but its own is
+ * in the provider. Throws as `createEmbeddedKms`.
+ */
+export async function openKeyring({ dataDir, masterKeyFile }: { dataDir: string; masterKeyFile: string }): Promise<EmbeddedKms> {
+  const store = openMemoryStore();
+  await store.writeKeyring(keyringIn(dataDir));
+  const openAudit = async () => NO_AUDIT;
+  const ground: Ground = { store, master: masterOf({ masterKeyFile }), dataDir: null, openAudit, release: () => store.close() };
+  return openOn(ground, { inspect: true, initialise: false });
+}
+
+function keyringIn(dataDir: string): KeyringDocument {
+  const path = join(dataDir, 'keyring.json');
+  let bytes: Buffer;
+  try {
+    bytes = readFileSync(path);
+  } catch (cause) {
+    throw new KmsError('STORE_UNAVAILABLE', `${path} cannot be read: ${(cause as NodeJS.ErrnoException).code}`, { cause });
+  }
+  try {
+    return binding.parseKeyring(bytes);
+  } catch (cause) {
+    if (cause instanceof KmsError && cause.code === 'UNSUPPORTED') throw cause;
+    throw new KmsError('STORE_UNAVAILABLE', 'the keyring is damaged', { cause });
+  }
+}
+
 async function openKms(options: EmbeddedOptions): Promise<EmbeddedKms> {
   if (options.harden) binding.hardenProcess();
-  const ground = options.memory ? memoryGround() : await fileGround(options);
+  return openOn(options.memory ? memoryGround() : await fileGround(options), options);
+}
+
+async function openOn(ground: Ground, options: EmbeddedOptions): Promise<EmbeddedKms> {
   try {
     return await EmbeddedKms.open({
       ...ground,
@@ -193,6 +286,10 @@ async function openKms(options: EmbeddedOptions): Promise<EmbeddedKms> {
       strict: options.strict ?? false,
       exposeRawKeys: options.exposeRawKeys ?? false,
       defaultKeySoftUses: options.defaultKeySoftUses ?? SOFT_USES,
+      inspect: options.inspect ?? false,
+      keepBackups: options.keepBackups ?? DEFAULT_KEEP_BACKUPS,
+      keysPerSecond: options.rotationKeysPerSecond ?? 0,
+      dueDays: options.rotationDueDays ?? KEK_DUE_DAYS,
     });
   } catch (error) {
     await ground.release();

@@ -68,6 +68,8 @@ export interface Health {
   protection: 'secretmem' | 'mlock' | 'none';
   /** Why the store refuses writes, null while it does not. */
   storeFault: string | null;
+  /** Why the audit log cannot be written, null while it can. */
+  auditFault: string | null;
   /** Records that were found damaged, each with the reason; the others keep serving. */
   damagedRecords: Array<{ keyId: string; reason: string }>;
   /** Keys whose reserved uses have passed the soft limit, as far as this process has met them. */
@@ -107,6 +109,7 @@ export interface RotationStatus {
   /** Records that this rotation has to rewrap, and has. */
   total: number;
   done: number;
+  /** How fast it goes; 0 while none is under way. */
   keysPerSecond: number;
   /** Null while that cannot be said. */
   secondsLeft: number | null;
@@ -132,6 +135,47 @@ export interface SlotDescription {
   expiresAt: string | null;
   /** Whether this is what the store was opened with. */
   inUse: boolean;
+}
+
+/** A key that shall open the store as well: one of the two. */
+export interface NewSlot {
+  /** A key file, which the process that has the store reads. */
+  masterKeyFile?: string;
+  /** 64 hex digits. Only for compatibility. */
+  keyHex?: string;
+  /** `master` unless told. */
+  kind?: SlotDescription['kind'];
+}
+
+/** The ways to open the store. */
+export interface SlotKeeper {
+  slots(options?: CallOptions): Promise<SlotDescription[]>;
+  /** Durable when it resolves, and gone after seven days unless a start has used it. A key that has a slot gets no second one. */
+  addSlot(slot: NewSlot, options?: CallOptions): Promise<SlotDescription>;
+  /** Afterwards its key opens nothing of the store. CONFLICT for the one that it was opened with. */
+  removeSlot(slotId: string, options?: CallOptions): Promise<void>;
+}
+
+/** What a backup shall be. */
+export interface BackupOrder {
+  /** Of a file that is not there, absolute, on the machine that has the store. */
+  path: string;
+  /** Leave damaged records out, and name them, instead of making no backup; false unless told. */
+  skipDamaged?: boolean;
+}
+
+export interface BackupDescription {
+  path: string;
+  bytes: number;
+  storeId: string;
+  /** Of the keyring in it. */
+  generation: number;
+  /** When it began: every key that was made before is in it. */
+  createdAt: string;
+  createdBy: string;
+  records: number;
+  /** Keys whose records were damaged already. */
+  leftOut: readonly string[];
 }
 
 /** What applications call. Every method rejects with a `KmsError`. One contract suite runs against each implementation. */

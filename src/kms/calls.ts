@@ -19,6 +19,11 @@ export function checkActor(actor: unknown): string {
   return actor;
 }
 
+/** The process itself. */
+export function ownActor(): string {
+  return `uid:${process.getuid?.() ?? 0}`;
+}
+
 export function checkBytes(bytes: unknown, name: string): asserts bytes is Uint8Array {
   if (!(bytes instanceof Uint8Array)) throw new KmsError('INVALID_ARGUMENT', `${name} must be a Uint8Array`);
 }

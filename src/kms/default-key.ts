@@ -1,5 +1,6 @@
 import { KmsError } from '../errors.js';
 import { CIPHERTEXT_OVERHEAD, SEALED_HEADER_BYTES, SOFT_USES } from '../limits.js';
+import type { Actor } from '../vault.js';
 import { checkAad, checkBytes } from './calls.js';
 import type { Keyring } from './keyring.js';
 import type { Messages } from './messages.js';
@@ -61,36 +62,36 @@ export class DefaultKey {
     if (keyId === this.#keyring.defaultKeyId && usesReserved >= this.#softUses) this.#succeed().catch(() => undefined);
   }
 
-  async encrypt(plaintext: Uint8Array, aad?: Uint8Array): Promise<Uint8Array> {
+  async encrypt(plaintext: Uint8Array, aad?: Uint8Array, actor?: Actor): Promise<Uint8Array> {
     checkBytes(plaintext, 'plaintext');
     checkAad(aad);
     const keyId = this.#keyring.defaultKeyId || (await this.#succeed());
     try {
-      return await this.#encryptUnder(keyId, plaintext, aad);
+      return await this.#encryptUnder(keyId, plaintext, aad, actor);
     } catch (error) {
       const retired = error instanceof KmsError && ['KEY_DISABLED', 'KEY_DESTROYED', 'KEY_EXHAUSTED'].includes(error.code);
       if (!retired) throw error;
       const current = this.#keyring.defaultKeyId;
-      return this.#encryptUnder(current === keyId ? await this.#succeed() : current, plaintext, aad);
+      return this.#encryptUnder(current === keyId ? await this.#succeed() : current, plaintext, aad, actor);
     }
   }
 
-  async #encryptUnder(keyId: string, plaintext: Uint8Array, aad?: Uint8Array): Promise<Uint8Array> {
+  async #encryptUnder(keyId: string, plaintext: Uint8Array, aad: Uint8Array | undefined, actor: Actor): Promise<Uint8Array> {
     const header = headerOf(keyId);
-    const { ciphertext } = await this.#messages.encrypt(keyId, plaintext, withHeader(header, aad));
+    const { ciphertext } = await this.#messages.encrypt(keyId, plaintext, withHeader(header, aad), actor);
     const sealed = Buffer.allocUnsafeSlow(header.length + ciphertext.length);
     sealed.set(header);
     sealed.set(ciphertext, header.length);
     return sealed;
   }
 
-  async decrypt(sealed: Uint8Array, aad?: Uint8Array): Promise<Uint8Array> {
+  async decrypt(sealed: Uint8Array, aad?: Uint8Array, actor?: Actor): Promise<Uint8Array> {
     checkBytes(sealed, 'ciphertext');
     checkAad(aad);
     const keyId = keyIdOf(sealed);
     const header = sealed.subarray(0, SEALED_HEADER_BYTES);
     try {
-      return await this.#messages.decrypt(keyId, sealed.subarray(SEALED_HEADER_BYTES), withHeader(header, aad));
+      return await this.#messages.decrypt(keyId, sealed.subarray(SEALED_HEADER_BYTES), withHeader(header, aad), actor);
     } catch (error) {
       // The id was read from what is being authenticated: that no such key exists is one more way not to match.
       if (error instanceof KmsError && error.code === 'KEY_NOT_FOUND') throw new KmsError('AUTHENTICATION_FAILED');

@@ -1,5 +1,6 @@
-import { KmsError } from '../errors.js';
-import { RETURN_USES_MS } from '../limits.js';
+import type { OpenAuditLog } from '../audit/audit-log.js';
+import { asKmsError, KmsError } from '../errors.js';
+import { SLOT_ID_PATTERN } from '../limits.js';
 import type { Space } from '../native.js';
 import type {
   BatchAad,
@@ -12,21 +13,27 @@ import type {
   KeyPage,
   KeyState,
   ListQuery,
+  NewSlot,
   Provider,
   RewrapOptions,
   RotationOptions,
   RotationStatus,
+  SlotDescription,
+  SlotKeeper,
 } from '../provider.js';
-import type { KeyStore } from '../store/key-store.js';
-import { arenaInfo, type MasterSource } from '../vault.js';
-import { checkActor, checkBytes, checkKeyId, checkThreadId, within } from './calls.js';
-import { DefaultKey } from './default-key.js';
+import type { KeyringKek } from '../store/key-store.js';
+import { type Actor, actorNumber, arenaInfo, auditBellRang, type MasterSource } from '../vault.js';
+import { audited } from './audited.js';
+import { checkActor, checkBytes, checkKeyId, checkThreadId, ownActor, within } from './calls.js';
+import { Importing } from './importing.js';
 import { Key } from './key.js';
 import { answerDoorbell } from './key-cache.js';
-import { Keys } from './keys.js';
-import { Messages } from './messages.js';
-import { type Opened, type OpenSettings, openStore } from './opened.js';
-import { type IdleTimes, keepSwept } from './sweeper.js';
+import type { Keys } from './keys.js';
+import { type EmbeddedSettings, Lifecycle } from './lifecycle.js';
+import { newMasterOf } from './new-master.js';
+import { addedSlotOf, rotationOrderOf } from './orders.js';
+import type { Session } from './session.js';
+import { Snapshot } from './snapshot.js';
 
 /** Options of calls that make or change keys on behalf of somebody: who it is ends up in the record. */
 export interface ActorOptions extends CallOptions {
@@ -39,95 +46,43 @@ export interface StateOptions extends ActorOptions {
   onlyCreatedBy?: string;
 }
 
-export interface EmbeddedSettings extends OpenSettings, IdleTimes {
-  store: KeyStore;
-  master: MasterSource;
-  /** Null for a store in memory. */
-  dataDir: string | null;
-  exposeRawKeys: boolean;
-  /** Uses after which the default key is succeeded. */
-  defaultKeySoftUses: number;
-  /** Gives back what the composer took for this provider: the store, the lock of the data directory. */
-  release: () => Promise<void>;
-}
-
-/** Everything that stands on an open store; replaced as a whole at an unseal. */
-class Session {
-  readonly opened: Opened;
-  readonly messages: Messages;
-  readonly keys: Keys;
-  readonly defaultKey: DefaultKey;
-
-  constructor(opened: Opened, settings: EmbeddedSettings) {
-    this.opened = opened;
-    this.messages = new Messages(opened.cache);
-    this.keys = new Keys(opened, settings.store);
-    const create = async () => (await this.keys.create('', ownActor())).keyId;
-    this.defaultKey = new DefaultKey(opened.keyring, this.messages, create, settings.defaultKeySoftUses);
-  }
-
-  /** Wipes every key of it. Resolves when the writes that had begun are through. */
-  wipe(): Promise<unknown> {
-    const { vault, records, keyring, cache } = this.opened;
-    cache.close();
-    vault.close();
-    return Promise.all([records.settled(), keyring.settled()]);
-  }
+/** Of `addSlot`. */
+export interface SlotOptions extends ActorOptions {
+  /** Gone after seven days unless a start has used it; true unless told, but for recovery keys, which none is to use. */
+  expires?: boolean;
 }
 
 function actorOf(options: ActorOptions | undefined): string {
   return checkActor(options?.actor ?? ownActor());
 }
 
-function ownActor(): string {
-  return `uid:${process.getuid?.() ?? 0}`;
+/** For the audit log: who uses a key, where that is not the space's own actor. */
+function userOf(options: ActorOptions | undefined): Actor {
+  if (options?.actor === undefined) return undefined;
+  // A good name has none only when there are no more numbers: then nothing is done in it that would have to be written.
+  return actorNumber(options.actor) || actorNumber(checkActor(options.actor));
 }
 
 /** The provider in this process: keys in its own locked memory, records in its own store. Made by `createEmbeddedKms`. */
-export class EmbeddedKms implements Provider {
+export class EmbeddedKms implements Provider, SlotKeeper {
   readonly #settings: EmbeddedSettings;
-  readonly #stopSweeping: () => void;
-  #session: Session | null = null;
-  #closing: Promise<void> | undefined;
-  /** One opening at a time: of two, one would be lost with its keys unwiped. */
-  #opening: Promise<void> | undefined;
-  /** Raised by seal and close: an opening that began before must not put its session in place afterwards. */
-  #epoch = 0;
-  /** Writes that were under way at the last seal. The next session must not read what they are about to change. */
-  #leftover: Promise<unknown> = Promise.resolve();
+  readonly #lifecycle: Lifecycle;
 
-  private constructor(settings: EmbeddedSettings) {
+  private constructor(settings: EmbeddedSettings, lifecycle: Lifecycle) {
     this.#settings = settings;
-    this.#stopSweeping = keepSwept(settings);
+    this.#lifecycle = lifecycle;
   }
 
   static async open(settings: EmbeddedSettings): Promise<EmbeddedKms> {
-    const kms = new EmbeddedKms(settings);
-    try {
-      await kms.#open(settings.initialise);
-      return kms;
-    } catch (error) {
-      kms.#stopSweeping();
-      throw error;
-    }
-  }
-
-  async #open(initialise: boolean): Promise<void> {
-    const epoch = this.#epoch;
-    await this.#leftover;
-    const onReserved = (keyId: string, uses: number) => this.#session?.defaultKey.reserved(keyId, uses);
-    const opened = await openStore(this.#settings.store, this.#settings.master, { ...this.#settings, initialise }, onReserved);
-    const session = new Session(opened, this.#settings);
-    if (epoch !== this.#epoch) {
-      this.#leftover = session.wipe();
-      throw new KmsError('SEALED', 'it was sealed again');
-    }
-    this.#session = session;
+    return new EmbeddedKms(settings, await Lifecycle.open(settings));
   }
 
   #use(): Session {
-    if (this.#session === null) throw new KmsError('SEALED', this.#closing === undefined ? undefined : 'it was closed');
-    return this.#session;
+    return this.#lifecycle.use();
+  }
+
+  get #session(): Session | null {
+    return this.#lifecycle.session;
   }
 
   get dataDir(): string | null {
@@ -143,8 +98,28 @@ export class EmbeddedKms implements Provider {
     return this.#session?.opened.vault.space ?? 0;
   }
 
+  /** The log of the open store; undefined while it is sealed. */
+  get audit(): OpenAuditLog | undefined {
+    return this.#session?.audit;
+  }
+
+  /** Resolves when the log has what data operations have done on the disk. */
+  async dataWritten(): Promise<void> {
+    await this.#lifecycle.dataWritten();
+  }
+
+  /** Whether data operations are refused because the log cannot be written. */
+  get refusesData(): boolean {
+    return this.#session?.audit.refusesData === true;
+  }
+
   get cachedKeys(): number {
     return this.#session?.opened.vault.cachedKeys ?? 0;
+  }
+
+  /** What is known of the KEK that wraps; null while sealed. */
+  get activeKek(): Pick<KeyringKek, 'createdAt' | 'wrapsReserved'> | null {
+    return this.#session?.opened.keyring.active ?? null;
   }
 
   // For the daemon's native path, which meets missing keys and missing uses itself.
@@ -161,6 +136,17 @@ export class EmbeddedKms implements Provider {
 
   answerDoorbell(): void {
     answerDoorbell();
+    // What cannot be written is told to the operations that come after.
+    if (auditBellRang()) this.dataWritten().catch(() => undefined);
+  }
+
+  /** Tells the audit log that a frame's body of ops 2 to 5 failed of `error`; resolves to what is to be answered. */
+  async failedFrame(actor: number, body: Uint8Array, error: unknown): Promise<KmsError> {
+    try {
+      return await this.#use().events.failedFrame(actor, body, error);
+    } catch (untold) {
+      return asKmsError(untold);
+    }
   }
 
   // Keys
@@ -168,18 +154,22 @@ export class EmbeddedKms implements Provider {
   async createDekForThread(threadId: string, options?: ActorOptions): Promise<CreatedKey> {
     checkThreadId(threadId);
     const actor = actorOf(options);
-    return within(options, async () => this.#use().keys.create(threadId, actor));
+    return within(options, async () => this.#use().create(threadId, actor));
   }
 
   async createDek(label?: string, options?: ActorOptions): Promise<CreatedKey> {
     if (label !== undefined) checkThreadId(label);
     const actor = actorOf(options);
-    return within(options, async () => this.#use().keys.create(label ?? '', actor));
+    return within(options, async () => this.#use().create(label ?? '', actor));
   }
 
-  async getWrapped(keyId: string, options?: CallOptions): Promise<Uint8Array> {
+  async getWrapped(keyId: string, options?: ActorOptions): Promise<Uint8Array> {
     checkKeyId(keyId);
-    return within(options, async () => this.#use().keys.wrapped(keyId));
+    const actor = actorOf(options);
+    return within(options, async () => {
+      const { audit, keys } = this.#use();
+      return audited(audit, { type: 'get_wrapped', actor, keyId }, () => keys.wrapped(keyId));
+    });
   }
 
   async describeKey(keyId: string, options?: CallOptions): Promise<KeyDescription> {
@@ -193,7 +183,13 @@ export class EmbeddedKms implements Provider {
 
   async setKeyState(keyId: string, state: KeyState, options?: StateOptions): Promise<KeyDescription> {
     checkKeyId(keyId);
-    return within(options, async () => this.#use().keys.setState(keyId, state, options?.onlyCreatedBy));
+    const actor = actorOf(options);
+    return within(options, async () => {
+      const { audit, keys } = this.#use();
+      const change = () => keys.setState(keyId, state, options?.onlyCreatedBy);
+      const tell = ({ threadId }: KeyDescription) => (threadId === null ? {} : { threadId });
+      return audited(audit, { type: 'key_state', actor, keyId, detail: { state } }, change, tell);
+    });
   }
 
   disableKey(keyId: string, options?: CallOptions): Promise<KeyDescription> {
@@ -213,52 +209,89 @@ export class EmbeddedKms implements Provider {
     return this.#use().keys.verify();
   }
 
-  async rewrapDek(_keyId: string, _options?: RewrapOptions): Promise<CreatedKey> {
-    throw new KmsError('UNSUPPORTED', 'rewrap comes with key rotation');
+  /** What a backup reads from; whoever takes it releases it. */
+  snapshot(): Snapshot {
+    const { opened, audit } = this.#use();
+    return new Snapshot(opened, this.#settings.store, audit);
   }
 
-  async rotateKek(_options?: RotationOptions): Promise<RotationStatus> {
-    throw new KmsError('UNSUPPORTED', 'this version has no key rotation');
+  /** Takes keys of the original over, whose master key `source` is; whoever opens it closes it. */
+  importing(source: MasterSource): Importing {
+    const { opened, audit } = this.#use();
+    return new Importing(opened, source, audit);
   }
 
-  async rotationStatus(_options?: CallOptions): Promise<RotationStatus> {
-    throw new KmsError('UNSUPPORTED', 'this version has no key rotation');
+  /** Moves one key to the active KEK. */
+  async rewrapDek(keyId: string, options?: RewrapOptions & ActorOptions): Promise<CreatedKey> {
+    checkKeyId(keyId);
+    const actor = actorOf(options);
+    const master = newMasterOf({ hex: 'newKekHex', file: 'newMasterKeyFile' }, options?.newKekHex, undefined);
+    return within(options, async () => this.#use().administration.rewrap(keyId, master, actor));
+  }
+
+  async rotateKek(options?: RotationOptions & ActorOptions): Promise<RotationStatus> {
+    const { order, master, wait, dryRun } = rotationOrderOf(options ?? {}, actorOf(options));
+    return within(options, async () => {
+      const { administration } = this.#use();
+      return dryRun ? administration.rotation.rehearse() : administration.rotate(order, master, wait);
+    });
+  }
+
+  async rotationStatus(options?: CallOptions): Promise<RotationStatus> {
+    return within(options, async () => this.#use().administration.rotation.status());
+  }
+
+  async slots(options?: CallOptions): Promise<SlotDescription[]> {
+    return within(options, async () => this.#use().administration.slots);
+  }
+
+  async addSlot(slot: NewSlot & { masterKeyFd?: number }, options?: SlotOptions): Promise<SlotDescription> {
+    const { master, kind } = addedSlotOf(slot);
+    const actor = actorOf(options);
+    const expires = options?.expires ?? kind === 'master';
+    return within(options, async () => this.#use().administration.addSlot(master, kind, expires, actor));
+  }
+
+  async removeSlot(slotId: string, options?: ActorOptions): Promise<void> {
+    if (!SLOT_ID_PATTERN.test(slotId)) throw new KmsError('INVALID_ARGUMENT', 'slot id');
+    const actor = actorOf(options);
+    return within(options, async () => this.#use().administration.removeSlot(slotId, actor));
   }
 
   // Messages
 
-  async encryptWithDek(keyId: string, plaintext: Uint8Array, aad?: Uint8Array, options?: CallOptions): Promise<Encrypted> {
-    return within(options, async () => this.#use().messages.encrypt(keyId, plaintext, aad));
+  async encryptWithDek(keyId: string, plaintext: Uint8Array, aad?: Uint8Array, options?: ActorOptions): Promise<Encrypted> {
+    return within(options, async () => this.#use().messages.encrypt(keyId, plaintext, aad, userOf(options)));
   }
 
-  async decryptWithDek(keyId: string, ciphertext: Uint8Array, aad?: Uint8Array, options?: CallOptions): Promise<Uint8Array> {
-    return within(options, async () => this.#use().messages.decrypt(keyId, ciphertext, aad));
+  async decryptWithDek(keyId: string, ciphertext: Uint8Array, aad?: Uint8Array, options?: ActorOptions): Promise<Uint8Array> {
+    return within(options, async () => this.#use().messages.decrypt(keyId, ciphertext, aad, userOf(options)));
   }
 
   async encryptMany(
     keyId: string,
     plaintexts: readonly Uint8Array[],
     aad?: BatchAad,
-    options?: CallOptions,
+    options?: ActorOptions,
   ): Promise<ItemResult[]> {
-    return within(options, async () => this.#use().messages.encryptMany(keyId, plaintexts, aad));
+    return within(options, async () => this.#use().messages.encryptMany(keyId, plaintexts, aad, userOf(options)));
   }
 
   async decryptMany(
     keyId: string,
     ciphertexts: readonly Uint8Array[],
     aad?: BatchAad,
-    options?: CallOptions,
+    options?: ActorOptions,
   ): Promise<ItemResult[]> {
-    return within(options, async () => this.#use().messages.decryptMany(keyId, ciphertexts, aad));
+    return within(options, async () => this.#use().messages.decryptMany(keyId, ciphertexts, aad, userOf(options)));
   }
 
-  async encrypt(plaintext: Uint8Array, aad?: Uint8Array, options?: CallOptions): Promise<Uint8Array> {
-    return within(options, async () => this.#use().defaultKey.encrypt(plaintext, aad));
+  async encrypt(plaintext: Uint8Array, aad?: Uint8Array, options?: ActorOptions): Promise<Uint8Array> {
+    return within(options, async () => this.#use().defaultKey.encrypt(plaintext, aad, userOf(options)));
   }
 
-  async decrypt(sealed: Uint8Array, aad?: Uint8Array, options?: CallOptions): Promise<Uint8Array> {
-    return within(options, async () => this.#use().defaultKey.decrypt(sealed, aad));
+  async decrypt(sealed: Uint8Array, aad?: Uint8Array, options?: ActorOptions): Promise<Uint8Array> {
+    return within(options, async () => this.#use().defaultKey.decrypt(sealed, aad, userOf(options)));
   }
 
   /**
@@ -303,17 +336,29 @@ export class EmbeddedKms implements Provider {
   /** Imports a raw data key (32 bytes, wiped); only with `exposeRawKeys`. */
   async wrapDek(raw: Uint8Array, options?: ActorOptions): Promise<CreatedKey> {
     checkBytes(raw, 'raw key');
-    const keys = this.#allowRaw();
+    this.#allowRaw();
     const actor = actorOf(options);
-    const dek = this.#use().opened.vault.importDek(raw);
-    return within(options, () => keys.create('', actor, dek));
+    const session = this.#use();
+    const dek = session.opened.vault.importDek(raw);
+    return within(options, () => session.create('', actor, dek));
   }
 
   /** The raw data key behind a wrapped blob of this store; only with `exposeRawKeys`. The caller wipes it. */
-  async unwrapDek(wrapped: Uint8Array, options?: CallOptions): Promise<Uint8Array> {
+  async unwrapDek(wrapped: Uint8Array, options?: ActorOptions): Promise<Uint8Array> {
     checkBytes(wrapped, 'wrapped key');
     const keys = this.#allowRaw();
-    return within(options, () => keys.unwrapRaw(wrapped));
+    const actor = actorOf(options);
+    const { audit } = this.#use();
+    const event = { type: 'get_wrapped', actor, detail: { raw: true } } as const;
+    const { raw } = await within(options, () =>
+      audited(
+        audit,
+        event,
+        () => keys.unwrapRaw(wrapped),
+        ({ keyId }) => ({ keyId }),
+      ),
+    );
+    return raw;
   }
 
   // The whole
@@ -325,54 +370,29 @@ export class EmbeddedKms implements Provider {
   #health(): Health {
     const storeFault = this.#settings.store.fault();
     const damagedRecords = this.#session?.opened.records.damaged ?? [];
-    const degraded = storeFault !== null || damagedRecords.length > 0;
+    const auditFault = this.#session?.audit.state().fault ?? null;
+    const degraded = storeFault !== null || auditFault !== null || damagedRecords.length > 0;
     return {
       status: this.sealed ? 'sealed' : degraded ? 'degraded' : 'ok',
       protection: arenaInfo().protection,
       storeFault,
+      auditFault,
       damagedRecords,
       keysNearLimit: this.#session?.opened.cache.nearLimit ?? [],
     };
   }
 
   /** The panic button: wipes every key of this store; everything but `health` and `unseal` throws SEALED. */
-  async seal(): Promise<void> {
-    this.#epoch += 1;
-    const session = this.#session;
-    this.#session = null;
-    if (session !== null) this.#leftover = Promise.all([this.#leftover, session.wipe()]);
+  async seal(options?: ActorOptions): Promise<void> {
+    return this.#lifecycle.seal(actorOf(options));
   }
 
   /** Reads the master key from its source again. UNSUPPORTED where the source was read once and is gone. */
-  async unseal(): Promise<void> {
-    if (this.#closing !== undefined) throw new KmsError('SEALED', 'it was closed');
-    if (this.#session !== null) return;
-    if (this.#opening !== undefined) return this.#opening;
-    if (this.#settings.master.kind !== 'file') {
-      throw new KmsError('UNSUPPORTED', 'the master key was not read from a file; start again with one');
-    }
-    this.#opening = this.#open(false).finally(() => {
-      this.#opening = undefined;
-    });
-    return this.#opening;
+  async unseal(options?: ActorOptions): Promise<void> {
+    return this.#lifecycle.unseal(actorOf(options));
   }
 
   close(): Promise<void> {
-    this.#closing ??= this.#close();
-    return this.#closing;
-  }
-
-  async #close(): Promise<void> {
-    this.#epoch += 1;
-    const session = this.#session;
-    this.#session = null;
-    try {
-      await session?.opened.cache.returnUnused(RETURN_USES_MS);
-    } finally {
-      const written = session?.wipe();
-      this.#stopSweeping();
-      await Promise.allSettled([written, this.#opening, this.#leftover]);
-      await this.#settings.release();
-    }
+    return this.#lifecycle.close();
   }
 }

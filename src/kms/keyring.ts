@@ -1,105 +1,31 @@
-import { createHash, randomBytes } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { KmsError } from '../errors.js';
-import { FIRST_WRAP_BLOCK, LAST_WRAP_BLOCK, MAX_USES } from '../limits.js';
-import { canonicalKeyring, kekAad, recordMacAad, rootAad, slotKeyAad } from '../store/canonical.js';
-import { DamagedDocument, type KeyringDocument, type KeyringKek, type KeyringSlot, type KeyStore } from '../store/key-store.js';
+import { MAX_KEK_VERSION, MAX_USES } from '../limits.js';
+import type { SlotDescription } from '../provider.js';
+import { auditKeyAad, canonicalKeyring, kekAad, recordMacAad } from '../store/canonical.js';
+import type { AuditKey, KeyringDocument, KeyringKek, KeyringSlot, KeyStore } from '../store/key-store.js';
 import type { Handle, Vault } from '../vault.js';
-
-const SLOT_INFO = 'progressdb-kms/slot/v1';
-const KEYRING_MAC_INFO = 'progressdb-kms/keyring-mac/v1';
-const RECORD_MAC_INFO = 'progressdb-kms/record-mac/v1';
-
-/** The keys that an open keyring holds in the vault. */
-interface RootKeys {
-  root: Handle;
-  keyringMac: Handle;
-  recordMac: Handle;
-}
+import { activeOf, newKek, newKekId } from './keyring-document.js';
+import { type Draft, deriveRecordMac, type RootKeys, releaseRoot, rerooted, rootKeys, sealDocument } from './root-keys.js';
+import {
+  added,
+  type Confirmed,
+  confirmed,
+  described,
+  FIRST_SLOT,
+  makeSlot,
+  openSlots,
+  renewed,
+  type SlotRole,
+  slotOf,
+  without,
+} from './slots.js';
+import { Wraps } from './wraps.js';
 
 export interface ActiveKek {
   kekId: string;
   kekVersion: number;
   handle: Handle;
-}
-
-type Draft = Omit<KeyringDocument, 'sha256' | 'mac'>;
-
-function now(): string {
-  return new Date().toISOString();
-}
-
-/**
- * The record MAC key was derived from the first root key, and is carried from one root key to the next: a new root key would
- * otherwise have every record written again. Format 1 does not hold it.
- */
-function rootKeys(vault: Vault, root: Handle, storeId: string, wrappedRecordMac?: Uint8Array): RootKeys {
-  const salt = Buffer.from(storeId, 'utf8');
-  return {
-    root,
-    keyringMac: vault.derive(root, salt, KEYRING_MAC_INFO, 'mac'),
-    recordMac:
-      wrappedRecordMac === undefined
-        ? vault.derive(root, salt, RECORD_MAC_INFO, 'mac')
-        : vault.unwrap(root, wrappedRecordMac, recordMacAad(storeId), 'mac'),
-  };
-}
-
-function sealDocument(vault: Vault, keys: RootKeys, draft: Draft): KeyringDocument {
-  const canonical = canonicalKeyring(draft);
-  return { ...draft, sha256: createHash('sha256').update(canonical).digest(), mac: vault.mac(keys.keyringMac, canonical) };
-}
-
-function makeSlot(vault: Vault, master: Handle, root: Handle, storeId: string): KeyringSlot {
-  const slotId = `s_${randomBytes(16).toString('hex')}`;
-  const salt = randomBytes(32);
-  const slotKey = vault.derive(master, salt, SLOT_INFO, 'slot');
-  try {
-    return {
-      slotId,
-      kind: 'master',
-      state: 'active',
-      expiresAt: '',
-      salt,
-      root: vault.wrap(slotKey, root, rootAad(storeId, slotId)),
-      slotKey: vault.wrap(root, slotKey, slotKeyAad(storeId, slotId)),
-      createdAt: now(),
-    };
-  } finally {
-    vault.release(slotKey);
-  }
-}
-
-/** The root key by the first slot the master key opens; UNAUTHENTICATED if it opens none. */
-function openSlots(vault: Vault, master: Handle, document: KeyringDocument): Handle {
-  for (const slot of document.slots) {
-    const slotKey = vault.derive(master, slot.salt, SLOT_INFO, 'slot');
-    try {
-      return vault.unwrap(slotKey, slot.root, rootAad(document.storeId, slot.slotId), 'root');
-    } catch (error) {
-      if (!(error instanceof KmsError && error.code === 'AUTHENTICATION_FAILED')) throw error;
-    } finally {
-      vault.release(slotKey);
-    }
-  }
-  throw new KmsError('UNAUTHENTICATED', 'the master key opens no slot of this keyring');
-}
-
-/** The keyring of a store, undefined if it has none; a document that cannot be read is one clear STORE_UNAVAILABLE. */
-export async function readKeyring(store: KeyStore): Promise<KeyringDocument | undefined> {
-  let document: KeyringDocument | undefined;
-  try {
-    document = await store.readKeyring();
-  } catch (cause) {
-    if (!(cause instanceof DamagedDocument)) throw cause;
-    const newer = cause.cause instanceof KmsError && cause.cause.code === 'UNSUPPORTED';
-    if (newer) throw new KmsError('UNSUPPORTED', `the keyring: ${cause.message}`, { cause });
-    throw new KmsError('STORE_UNAVAILABLE', `the keyring is damaged: ${cause.message}`, { cause });
-  }
-  if (document === undefined) return undefined;
-  const sha256 = createHash('sha256').update(canonicalKeyring(document)).digest();
-  if (!sha256.equals(document.sha256))
-    throw new KmsError('STORE_UNAVAILABLE', 'the keyring is damaged: its checksum does not match');
-  return document;
 }
 
 /**
@@ -109,64 +35,73 @@ export async function readKeyring(store: KeyStore): Promise<KeyringDocument | un
 export class Keyring {
   readonly #vault: Vault;
   readonly #store: KeyStore;
-  readonly #keys: RootKeys;
+  readonly #recordMac: Handle;
+  readonly #usedSlot: string;
   readonly #keks = new Map<string, Handle>();
+  readonly #wraps: Wraps;
+  #keys: RootKeys;
   #document: KeyringDocument;
   #lastWrite: Promise<unknown> = Promise.resolve();
-  #wrapsLeft = 0;
-  #wrapBlock = FIRST_WRAP_BLOCK;
+  /** Each resolves when its holder lets go. */
+  readonly #holds = new Set<Promise<void>>();
   #reserving: Promise<void> | undefined;
 
-  private constructor(vault: Vault, store: KeyStore, keys: RootKeys, document: KeyringDocument) {
+  private constructor(
+    vault: Vault,
+    store: KeyStore,
+    keys: RootKeys,
+    recordMac: Handle,
+    usedSlot: string,
+    document: KeyringDocument,
+  ) {
     this.#vault = vault;
     this.#store = store;
     this.#keys = keys;
+    this.#recordMac = recordMac;
+    this.#usedSlot = usedSlot;
     this.#document = document;
+    this.#wraps = new Wraps(activeOf(document).kekId);
   }
 
   /** Makes the first keyring of a store: one slot, a root key, KEK version 1. Durable when it resolves. */
   static async create(vault: Vault, store: KeyStore, master: Handle): Promise<Keyring> {
     const storeId = randomBytes(16).toString('hex');
     const keys = rootKeys(vault, vault.generate('root'), storeId);
-    const kekId = `kek_${randomBytes(16).toString('hex')}`;
-    const kek = vault.generate('kek');
-    const draft: Draft = {
+    const recordMac = deriveRecordMac(vault, keys.root, storeId);
+    const slot = makeSlot(vault, master, keys.root, storeId, FIRST_SLOT);
+    const handle = vault.generate('kek');
+    const kek = newKek(vault, keys.root, storeId, newKekId(), 1, handle);
+    const document = sealDocument(vault, keys, {
       format: 2,
       storeId,
       generation: 1,
-      slots: [makeSlot(vault, master, keys.root, storeId)],
-      keks: [
-        {
-          kekId,
-          kekVersion: 1,
-          state: 'active',
-          wrapped: vault.wrap(keys.root, kek, kekAad(storeId, kekId, 1)),
-          wrapsReserved: 0,
-          createdAt: now(),
-        },
-      ],
-      recordMac: vault.wrap(keys.root, keys.recordMac, recordMacAad(storeId)),
+      slots: [slot],
+      keks: [kek],
+      recordMac: vault.wrap(keys.root, recordMac, recordMacAad(storeId)),
       auditKeys: [],
       defaultKeyId: '',
-    };
-    const document = sealDocument(vault, keys, draft);
+    });
     await store.writeKeyring(document);
-    const keyring = new Keyring(vault, store, keys, document);
-    keyring.#keks.set(kekId, kek);
+    const keyring = new Keyring(vault, store, keys, recordMac, slot.slotId, document);
+    keyring.#keks.set(kek.kekId, handle);
     return keyring;
   }
 
   /** Opens a document that `readKeyring` gave. Throws UNAUTHENTICATED for a wrong master key, STORE_UNAVAILABLE if it was tampered with. */
   static open(vault: Vault, store: KeyStore, master: Handle, document: KeyringDocument): Keyring {
-    const root = openSlots(vault, master, document);
-    const keys = rootKeys(vault, root, document.storeId, document.format === 1 ? undefined : document.recordMac);
+    const { storeId } = document;
+    const { slotId, root } = openSlots(vault, master, document);
+    const keys = rootKeys(vault, root, storeId);
     if (!vault.macMatches(keys.keyringMac, canonicalKeyring(document), document.mac)) {
       throw new KmsError('STORE_UNAVAILABLE', 'the keyring was tampered with: its authentication code does not match');
     }
-    const keyring = new Keyring(vault, store, keys, document);
+    const recordMac =
+      document.format === 1
+        ? deriveRecordMac(vault, root, storeId)
+        : vault.unwrap(root, document.recordMac, recordMacAad(storeId), 'mac');
+    const keyring = new Keyring(vault, store, keys, recordMac, slotId, document);
     for (const kek of document.keks) {
-      const aad = kekAad(document.storeId, kek.kekId, kek.kekVersion);
-      keyring.#keks.set(kek.kekId, vault.unwrap(root, kek.wrapped, aad, 'kek'));
+      keyring.#keks.set(kek.kekId, vault.unwrap(root, kek.wrapped, kekAad(storeId, kek.kekId, kek.kekVersion), 'kek'));
     }
     return keyring;
   }
@@ -175,18 +110,31 @@ export class Keyring {
     return this.#document.storeId;
   }
 
+  /** Raised by every write. */
+  get generation(): number {
+    return this.#document.generation;
+  }
+
   get recordMac(): Handle {
-    return this.#keys.recordMac;
+    return this.#recordMac;
   }
 
   get defaultKeyId(): string {
     return this.#document.defaultKeyId;
   }
 
-  #activeDocument(): KeyringKek {
-    const active = this.#document.keks.find((kek) => kek.state === 'active');
-    if (active === undefined) throw new KmsError('STORE_UNAVAILABLE', 'the keyring has no active KEK');
-    return active;
+  /** The KEK that wraps. */
+  get active(): KeyringKek {
+    return activeOf(this.#document);
+  }
+
+  /** Whether a rotation is under way: there is a KEK that only unwraps. */
+  get isRotating(): boolean {
+    return this.#document.keks.some((kek) => kek.state === 'decrypt-only');
+  }
+
+  holds(kekId: string): boolean {
+    return this.#keks.has(kekId);
   }
 
   /** The KEK that a record names; STORE_UNAVAILABLE if it is gone. */
@@ -196,29 +144,85 @@ export class Keyring {
     return handle;
   }
 
-  /** The active KEK with one wrap counted against its nonce limit (NIST SP 800-38D, section 8.3). */
-  async takeWrap(): Promise<ActiveKek> {
-    while (this.#wrapsLeft === 0) {
+  /**
+   * Runs `work` with the active KEK and one wrap counted for it. The KEK is the active one when `work` begins; a rotation waits
+   * until it has ended, so that nothing is written under an older KEK after the rotation has begun to look.
+   */
+  async withKek<T>(work: (kek: ActiveKek) => Promise<T>): Promise<T> {
+    while (this.#wraps.left === 0) {
       this.#reserving ??= this.#reserveWraps().finally(() => {
         this.#reserving = undefined;
       });
       await this.#reserving;
     }
-    this.#wrapsLeft -= 1;
-    const { kekId, kekVersion } = this.#activeDocument();
-    return { kekId, kekVersion, handle: this.kek(kekId) };
+    const { kekId, kekVersion } = this.active;
+    this.#wraps.enter();
+    try {
+      return await work({ kekId, kekVersion, handle: this.kek(kekId) });
+    } finally {
+      this.#wraps.leave(kekId);
+    }
+  }
+
+  /** Resolves when nothing is being written under a KEK that is no longer active. */
+  drained(): Promise<void> {
+    return this.#wraps.drained();
   }
 
   async #reserveWraps(): Promise<void> {
-    const block = this.#wrapBlock;
-    await this.#write((draft) => {
-      const active = this.#activeDocument();
+    const { block } = this.#wraps;
+    let counted = '';
+    const reserve = (draft: Draft) => {
+      const active = activeOf(draft);
+      counted = active.kekId;
       if (active.wrapsReserved + block > MAX_USES) throw new KmsError('KEY_EXHAUSTED', 'the KEK needs a rotation');
       const keks = draft.keks.map((kek) => (kek === active ? { ...kek, wrapsReserved: kek.wrapsReserved + block } : kek));
       return { ...draft, keks };
+    };
+    await this.#write(reserve, () => this.#wraps.granted(counted, block));
+  }
+
+  /** KEKs are not retired until `release`: who holds has read records whose keys stand under them. */
+  holdRetirement(): () => void {
+    let free = () => {};
+    const held = new Promise<void>((resolve) => {
+      free = resolve;
     });
-    this.#wrapsLeft += block;
-    this.#wrapBlock = Math.min(block * 2, LAST_WRAP_BLOCK);
+    this.#holds.add(held);
+    return () => {
+      this.#holds.delete(held);
+      free();
+    };
+  }
+
+  async #unheld(): Promise<void> {
+    while (this.#holds.size > 0) await Promise.all(this.#holds);
+  }
+
+  /**
+   * The document as it stands in the store, of the newest format, and a MAC key of the root key that is behind it. Both in one
+   * step: a root key that came between them would make a MAC that this document cannot be asked for.
+   */
+  async snapshot(info: string): Promise<{ document: KeyringDocument; macKey: Handle }> {
+    if (this.#document.format === 1) await this.#write((draft) => draft);
+    await this.#lastWrite;
+    const document = this.#document;
+    return { document, macKey: this.#vault.derive(this.#keys.root, Buffer.from(document.storeId, 'utf8'), info, 'mac') };
+  }
+
+  /** For a keyring that comes from a backup: since then KEKs were used, and generations passed, that it knows nothing of. */
+  async restored(
+    wraps: number,
+    leastGeneration: number,
+    { defaultKeyId, auditKeys }: { defaultKeyId: string; auditKeys: () => AuditKey[] },
+  ): Promise<void> {
+    await this.#write((draft) => ({
+      ...draft,
+      generation: Math.max(draft.generation, leastGeneration),
+      keks: draft.keks.map((kek) => ({ ...kek, wrapsReserved: Math.min(MAX_USES, kek.wrapsReserved + wraps) })),
+      defaultKeyId,
+      auditKeys: auditKeys(),
+    }));
   }
 
   /** Resolves when no write is under way any more. */
@@ -230,20 +234,163 @@ export class Keyring {
     await this.#write((draft) => ({ ...draft, defaultKeyId: keyId }));
   }
 
-  #newest(draft: Draft): Draft {
-    if (draft.format === 2) return draft;
-    const { root, recordMac } = this.#keys;
-    return { ...draft, format: 2, recordMac: this.#vault.wrap(root, recordMac, recordMacAad(draft.storeId)) };
+  // Rotation
+
+  /**
+   * Step 1: a new KEK wraps from here on, the one before only unwraps; with a master key given, that opens the store, too. One
+   * write: a crash leaves the keyring before, or one from which every start goes on with the rotation.
+   */
+  async beginRotation(kekId: string, successor?: Handle): Promise<void> {
+    const kek = this.#vault.generate('kek');
+    const begin = (draft: Draft): Draft => {
+      if (draft.keks.some((one) => one.state === 'decrypt-only')) throw new KmsError('CONFLICT', 'a rotation is under way');
+      const active = activeOf(draft);
+      if (active.kekVersion === MAX_KEK_VERSION) throw new KmsError('KEY_EXHAUSTED', 'there are no more KEK versions');
+      const next = newKek(this.#vault, this.#keys.root, draft.storeId, kekId, active.kekVersion + 1, kek);
+      const keks = [...draft.keks.map((one) => ({ ...one, state: 'decrypt-only' as const })), next];
+      if (successor === undefined) return { ...draft, keks };
+      return { ...draft, keks, slots: this.#withSlot(draft, successor, { kind: 'master', state: 'successor', expiresAt: '' }) };
+    };
+    try {
+      await this.#write(begin, () => this.#keks.set(kekId, kek));
+    } catch (error) {
+      this.#vault.release(kek);
+      throw error;
+    }
   }
 
-  #write(change: (draft: Draft) => Draft): Promise<void> {
+  /** Step 4: no record needs the older KEKs any more. They are wiped once the keyring without them is durable. */
+  async retireKeks(): Promise<void> {
+    // Who comes to hold them after this reads records that need them no more.
+    await this.#unheld();
+    await this.#write(
+      (draft) => ({ ...draft, keks: draft.keks.filter((kek) => kek.state === 'active') }),
+      () => {
+        for (const [kekId, handle] of this.#keks) {
+          if (kekId === this.active.kekId) continue;
+          this.#keks.delete(kekId);
+          this.#vault.release(handle);
+        }
+      },
+    );
+  }
+
+  // Slots
+
+  get slots(): SlotDescription[] {
+    return this.#document.slots.map((slot) => described(slot, this.#usedSlot));
+  }
+
+  #withSlot(draft: Draft, master: Handle, role: SlotRole) {
+    const known = slotOf(this.#vault, master, draft.storeId, draft.slots);
+    if (known !== undefined) return renewed(draft.slots, known, role);
+    return added(draft.slots, makeSlot(this.#vault, master, this.#keys.root, draft.storeId, role));
+  }
+
+  /** Another way to open the store; the same key twice is one slot. Resolves to its description. */
+  async addSlot(master: Handle, role: SlotRole): Promise<SlotDescription> {
+    await this.#write((draft) => ({ ...draft, slots: this.#withSlot(draft, master, role) }));
+    const slot = slotOf(this.#vault, master, this.storeId, this.#document.slots);
+    if (slot === undefined) throw new KmsError('CONFLICT', 'the slot was removed again');
+    return described(slot, this.#usedSlot);
+  }
+
+  /** The slots but this one; throws for one that has to stay. */
+  slotsWithout(slotId: string, slots: readonly KeyringSlot[] = this.#document.slots): KeyringSlot[] {
+    const rest = without(slots, slotId);
+    if (slotId !== this.#usedSlot) return rest;
+    throw new KmsError('CONFLICT', 'the store was opened with this slot; start with another master key first');
+  }
+
+  /** Resolves to the description of what is gone. */
+  async removeSlot(slotId: string): Promise<SlotDescription> {
+    let gone: SlotDescription | undefined;
+    await this.#write((draft) => {
+      const slots = this.slotsWithout(slotId, draft.slots);
+      gone = draft.slots.filter((slot) => slot.slotId === slotId).map((slot) => described(slot, this.#usedSlot))[0];
+      return { ...draft, slots };
+    });
+    return gone as SlotDescription;
+  }
+
+  /** Makes the slot that this start used an active one, and takes away what it succeeds, and what has expired. */
+  async confirmSlots(): Promise<Omit<Confirmed, 'slots'>> {
+    let result = confirmed(this.#document.slots, this.#usedSlot);
+    const isNothing = result.confirmed === undefined && result.succeeded.length + result.expired.length === 0;
+    if (!isNothing) {
+      await this.#write((draft) => {
+        result = confirmed(draft.slots, this.#usedSlot);
+        return { ...draft, slots: result.slots };
+      });
+    }
+    return result;
+  }
+
+  // The audit log's keys
+
+  get auditKeys(): readonly AuditKey[] {
+    return this.#document.auditKeys;
+  }
+
+  /** `make` is called in the turn of the write, so that what it wraps is wrapped under the root key that is written. */
+  async setAuditKeys(make: () => AuditKey[]): Promise<void> {
+    await this.#write((draft) => ({ ...draft, auditKeys: make() }));
+  }
+
+  wrapSigning(signing: Handle, publicKey: Uint8Array): Uint8Array {
+    return this.#vault.wrap(this.#keys.root, signing, auditKeyAad(this.storeId, publicKey));
+  }
+
+  unwrapSigning({ publicKey, wrapped }: AuditKey): Handle {
+    return this.#vault.unwrap(this.#keys.root, wrapped, auditKeyAad(this.storeId, publicKey), 'signing');
+  }
+
+  // Writes
+
+  #newest(draft: Draft): Draft {
+    if (draft.format === 2) return draft;
+    return {
+      ...draft,
+      format: 2,
+      recordMac: this.#vault.wrap(this.#keys.root, this.#recordMac, recordMacAad(draft.storeId)),
+    };
+  }
+
+  /** `committed` runs in the step in which the new document takes the place of the old one. */
+  #write(change: (draft: Draft) => Draft, committed: () => void = () => {}): Promise<void> {
     const write = this.#lastWrite.then(async () => {
-      const { sha256: _sha256, mac: _mac, ...draft } = this.#document;
-      const next = sealDocument(this.#vault, this.#keys, { ...this.#newest(change(draft)), generation: draft.generation + 1 });
-      await this.#store.writeKeyring(next);
-      this.#document = next;
+      const { sha256: _sha256, mac: _mac, ...before } = this.#document;
+      const after = change(this.#newest(before));
+      const isRemoved = before.slots.some((slot) => !after.slots.some(({ slotId }) => slotId === slot.slotId));
+      if (isRemoved) await this.#reroot(after, committed);
+      else await this.#commit(this.#keys, after, committed);
     });
     this.#lastWrite = write.catch(() => undefined);
     return write;
+  }
+
+  /**
+   * Whoever could open a slot that is gone may know the root key, so the others get a new one. Crash story: it and all that it
+   * wraps come with one document; the old root key is wiped after that is durable, and opens nothing that is read afterwards.
+   */
+  async #reroot(draft: Draft, committed: () => void): Promise<void> {
+    const before = this.#keys;
+    const keys = rootKeys(this.#vault, this.#vault.generate('root'), draft.storeId);
+    try {
+      await this.#commit(keys, rerooted(this.#vault, before.root, keys.root, draft), committed);
+    } catch (error) {
+      releaseRoot(this.#vault, keys);
+      throw error;
+    }
+    releaseRoot(this.#vault, before);
+  }
+
+  async #commit(keys: RootKeys, draft: Draft, committed: () => void): Promise<void> {
+    const next = sealDocument(this.#vault, keys, { ...draft, generation: draft.generation + 1 });
+    await this.#store.writeKeyring(next);
+    this.#keys = keys;
+    this.#document = next;
+    committed();
+    this.#wraps.activate(this.active.kekId);
   }
 }

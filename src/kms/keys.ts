@@ -54,30 +54,31 @@ export class Keys {
   async create(threadId: string, createdBy: string, dek = this.#opened.vault.generate('dek')): Promise<CreatedKey> {
     const { vault, keyring, records, cache } = this.#opened;
     try {
-      const kek = await keyring.takeWrap();
-      const at = new Date().toISOString();
-      const bound = {
-        storeId: keyring.storeId,
-        keyId: `k_${randomBytes(16).toString('hex')}`,
-        threadId,
-        alg: 'A256GCM' as const,
-        createdAt: at,
-        createdBy,
-        kekId: kek.kekId,
-        kekVersion: kek.kekVersion,
-      };
-      const wrapped = vault.wrap(kek.handle, dek, dekAad(bound));
-      await records.create({
-        ...bound,
-        format: 1,
-        state: 'active',
-        version: 1,
-        wrapped,
-        usesReserved: FIRST_USES,
-        updatedAt: at,
+      return await keyring.withKek(async (kek) => {
+        const at = new Date().toISOString();
+        const bound = {
+          storeId: keyring.storeId,
+          keyId: `k_${randomBytes(16).toString('hex')}`,
+          threadId,
+          alg: 'A256GCM' as const,
+          createdAt: at,
+          createdBy,
+          kekId: kek.kekId,
+          kekVersion: kek.kekVersion,
+        };
+        const wrapped = vault.wrap(kek.handle, dek, dekAad(bound));
+        await records.create({
+          ...bound,
+          format: 1,
+          state: 'active',
+          version: 1,
+          wrapped,
+          usesReserved: FIRST_USES,
+          updatedAt: at,
+        });
+        cache.remember(bound.keyId, vault.publish(dek, bound.keyId, kek.kekVersion, FIRST_USES));
+        return { keyId: bound.keyId, wrapped, kekId: kek.kekId, kekVersion: String(kek.kekVersion) };
       });
-      cache.remember(bound.keyId, vault.publish(dek, bound.keyId, kek.kekVersion, FIRST_USES));
-      return { keyId: bound.keyId, wrapped, kekId: kek.kekId, kekVersion: String(kek.kekVersion) };
     } catch (error) {
       vault.release(dek);
       throw error;
@@ -99,12 +100,35 @@ export class Keys {
    * between the two has the new state on disk and no memory that could hold the key.
    */
   async setState(keyId: string, state: KeyState, onlyCreatedBy?: string): Promise<KeyDescription> {
-    const record = await this.#opened.records.update(keyId, (before) => {
+    const decide = (before: KeyMeta) => {
       if (onlyCreatedBy !== undefined && before.createdBy !== onlyCreatedBy) throw new KmsError('PERMISSION_DENIED');
       return changeTo(state, before);
-    });
-    this.#opened.cache.retire(keyId, state === 'active' ? 'evicted' : state);
-    return describe(record);
+    };
+    const change = async () => {
+      const record = await this.#opened.records.update(keyId, decide);
+      this.#opened.cache.retire(keyId, state === 'active' ? 'evicted' : state);
+      return describe(record);
+    };
+    return state === 'destroyed' ? this.#withoutBackups(keyId, decide, change) : change();
+  }
+
+  /**
+   * Crash story: the backups go before the record is destroyed, so that no crash leaves in them what the record has given up. What
+   * a rotation keeps in between goes afterwards; the rotation cannot end before that, and is resumed by the start after a crash,
+   * which removes the backups of every destroyed key that it comes upon.
+   */
+  async #withoutBackups<T>(keyId: string, decide: (before: KeyMeta) => unknown, destroy: () => Promise<T>): Promise<T> {
+    const { keyring, records } = this.#opened;
+    const release = keyring.holdRetirement();
+    try {
+      decide(await records.read(keyId));
+      await this.#store.backups.forget(keyId);
+      const destroyed = await destroy();
+      await this.#store.backups.forget(keyId);
+      return destroyed;
+    } finally {
+      release();
+    }
   }
 
   async list(query: ListQuery): Promise<KeyPage> {
@@ -175,11 +199,11 @@ export class Keys {
   }
 
   /** The raw bytes of the key that `wrapped` belongs to: for `exposeRawKeys` only. KEY_NOT_FOUND if no record holds it. */
-  async unwrapRaw(wrapped: Uint8Array): Promise<Uint8Array> {
+  async unwrapRaw(wrapped: Uint8Array): Promise<{ keyId: string; raw: Uint8Array }> {
     for (let after: string | undefined; ; ) {
       const ids = await this.#store.listKeyIds(after, READS_AT_ONCE);
       const record = (await this.#readable(ids)).find((one) => one !== undefined && Buffer.from(one.wrapped).equals(wrapped));
-      if (record !== undefined) return this.#exported(record);
+      if (record !== undefined) return { keyId: record.keyId, raw: this.#exported(record) };
       if (ids.length < READS_AT_ONCE) throw new KmsError('KEY_NOT_FOUND');
       after = ids.at(-1);
     }

@@ -1,8 +1,10 @@
 import { KmsError } from '../errors.js';
 import { CIPHERTEXT_OVERHEAD, INLINE_BYTES, MAX_BATCH_ITEMS, MAX_PLAINTEXT_BYTES } from '../limits.js';
 import type { BatchAad, Encrypted, ItemResult } from '../provider.js';
+import type { Actor } from '../vault.js';
 import * as vault from '../vault.js';
 import { checkAad, checkBytes } from './calls.js';
+import type { DataEvents } from './data-events.js';
 import { answerDoorbell, type CachedKey, type KeyCache } from './key-cache.js';
 
 /** Fetches and reservations one call may need: blocks double, so that the largest batch is covered long before. */
@@ -13,8 +15,8 @@ const NOTHING = new Uint8Array(0);
 
 /** The two directions, so that each path below is written once. */
 interface Direction {
-  inline: (key: vault.Handle, input: Uint8Array, aad: Uint8Array | undefined) => Uint8Array | vault.Wanting;
-  large: (key: vault.Handle, input: Uint8Array, aad: Uint8Array | undefined) => Promise<Uint8Array | vault.Wanting>;
+  inline: typeof vault.encrypt;
+  large: typeof vault.encryptLarge;
   into: typeof vault.encryptInto;
   longest: number;
   name: string;
@@ -87,40 +89,55 @@ const nextTurn = () => new Promise<void>((resolve) => setImmediate(resolve));
  */
 export class Messages {
   readonly #cache: KeyCache;
+  readonly #events: DataEvents;
 
-  constructor(cache: KeyCache) {
+  constructor(cache: KeyCache, events: DataEvents) {
     this.#cache = cache;
+    this.#events = events;
   }
 
-  #first(direction: Direction, key: CachedKey | undefined, input: Uint8Array, aad: Uint8Array | undefined) {
+  #first(direction: Direction, key: CachedKey | undefined, input: Uint8Array, aad: Uint8Array | undefined, actor?: Actor) {
     if (key === undefined) return vault.NOT_CACHED;
-    const result = direction.inline(key.handle, input, aad);
+    const result = direction.inline(key.handle, input, aad, actor);
     answerDoorbell();
     return result;
   }
 
-  /** Settles what a try wants; the next try finds it done. */
-  async #provide(keyId: string, wanted: vault.Wanting): Promise<void> {
-    if (wanted === vault.NEEDS_USES) return this.#cache.reserve(keyId);
-    this.#cache.forget(keyId);
-    if (this.#cache.known(keyId) === undefined) await this.#cache.fetch(keyId);
+  /** Settles what a try wants; the next try finds it done. What cannot be had is how the message ends. */
+  async #provide(direction: Direction, keyId: string, bytes: number, wanted: vault.Wanting, actor: Actor): Promise<void> {
+    if (wanted === vault.NEEDS_AUDIT) return this.#events.makeRoom();
+    try {
+      if (wanted === vault.NEEDS_USES) return await this.#cache.reserve(keyId);
+      this.#cache.forget(keyId);
+      if (this.#cache.known(keyId) === undefined) await this.#cache.fetch(keyId);
+    } catch (error) {
+      throw await this.#events.failed({ encrypts: direction === ENCRYPT, keyId, bytes, actor }, error);
+    }
   }
 
-  #provideSync(keyId: string, wanted: vault.Wanting): void {
-    if (wanted === vault.NEEDS_USES) {
-      this.#cache.reserveSync(keyId);
+  #provideSync(direction: Direction, keyId: string, bytes: number, wanted: vault.Wanting, actor: Actor): void {
+    if (wanted === vault.NEEDS_AUDIT) {
+      this.#events.makeRoomNow();
       return;
     }
-    this.#cache.forget(keyId);
-    if (this.#cache.known(keyId) === undefined) this.#cache.fetchSync(keyId);
+    try {
+      if (wanted === vault.NEEDS_USES) {
+        this.#cache.reserveSync(keyId);
+        return;
+      }
+      this.#cache.forget(keyId);
+      if (this.#cache.known(keyId) === undefined) this.#cache.fetchSync(keyId);
+    } catch (error) {
+      throw this.#events.failedNow({ encrypts: direction === ENCRYPT, keyId, bytes, actor }, error);
+    }
   }
 
-  #sync(direction: Direction, keyId: string, input: Uint8Array, aad: Uint8Array | undefined): Uint8Array {
+  #sync(direction: Direction, keyId: string, input: Uint8Array, aad: Uint8Array | undefined, actor?: Actor): Uint8Array {
     check(direction, input, aad);
     for (let round = 0; round < MOST_ROUNDS; round += 1) {
-      const result = this.#first(direction, this.#cache.known(keyId), input, aad);
+      const result = this.#first(direction, this.#cache.known(keyId), input, aad, actor);
       if (typeof result !== 'number') return result;
-      this.#provideSync(keyId, result);
+      this.#provideSync(direction, keyId, input.length, result, actor);
     }
     throw new KmsError('BUSY', 'the key is evicted faster than it can be used');
   }
@@ -148,8 +165,8 @@ export class Messages {
       const written = key === undefined ? vault.NOT_CACHED : direction.into(key.handle, input, aad, out, offset);
       answerDoorbell();
       if (written >= 0) return written;
-      if (written === vault.NOT_CACHED || written === vault.NEEDS_USES) this.#provideSync(keyId, written);
-      else throw intoError(written);
+      if (!vault.isWanting(written)) throw intoError(written);
+      this.#provideSync(direction, keyId, input.length, written, undefined);
     }
     throw new KmsError('BUSY', 'the key is evicted faster than it can be used');
   }
@@ -163,23 +180,23 @@ export class Messages {
   }
 
   /** What can be had without waiting, undefined otherwise. */
-  #quick(direction: Direction, keyId: string, input: Uint8Array, aad: Uint8Array | undefined): Made | undefined {
+  #quick(direction: Direction, keyId: string, input: Uint8Array, aad: Uint8Array | undefined, actor: Actor): Made | undefined {
     check(direction, input, aad);
     const key = this.#cache.known(keyId);
     if (key === undefined || vault.isLarge(input)) return undefined;
-    const result = this.#first(direction, key, input, aad);
+    const result = this.#first(direction, key, input, aad, actor);
     return typeof result === 'number' ? undefined : [result, key];
   }
 
-  async #async(direction: Direction, keyId: string, input: Uint8Array, aad: Uint8Array | undefined): Promise<Made> {
+  async #async(direction: Direction, keyId: string, input: Uint8Array, aad: Uint8Array | undefined, actor: Actor): Promise<Made> {
     check(direction, input, aad);
-    const first = await this.#round(direction, keyId, input, aad);
+    const first = await this.#round(direction, keyId, input, aad, actor);
     if (Array.isArray(first)) return first;
     // What the caller does with its buffers while we wait must not change what it asked for.
     const [held, heldAad] = [ownCopy(input), aad && ownCopy(aad)];
     try {
-      await this.#provide(keyId, first);
-      return await this.#patiently(direction, keyId, held, heldAad);
+      await this.#provide(direction, keyId, held.length, first, actor);
+      return await this.#patiently(direction, keyId, held, heldAad, actor);
     } finally {
       held.fill(0);
     }
@@ -191,47 +208,63 @@ export class Messages {
     keyId: string,
     input: Uint8Array,
     aad: Uint8Array | undefined,
+    actor: Actor,
   ): Promise<Made | vault.Wanting> {
     const key = this.#cache.known(keyId);
     if (key === undefined || !vault.isLarge(input)) {
-      const result = this.#first(direction, key, input, aad);
+      const result = this.#first(direction, key, input, aad, actor);
       return typeof result === 'number' ? result : [result, key as CachedKey];
     }
-    const result = await direction.large(key.handle, input, aad);
+    const result = await direction.large(key.handle, input, aad, actor);
     answerDoorbell();
     return typeof result === 'number' ? result : [result, key];
   }
 
-  async #patiently(direction: Direction, keyId: string, input: Uint8Array, aad: Uint8Array | undefined): Promise<Made> {
+  async #patiently(
+    direction: Direction,
+    keyId: string,
+    input: Uint8Array,
+    aad: Uint8Array | undefined,
+    actor: Actor,
+  ): Promise<Made> {
     for (let round = 0; round < CROWDED_ROUNDS; round += 1) {
-      const made = await this.#round(direction, keyId, input, aad);
+      const made = await this.#round(direction, keyId, input, aad, actor);
       if (Array.isArray(made)) return made;
-      await this.#provide(keyId, made);
+      await this.#provide(direction, keyId, input.length, made, actor);
     }
     // Where more keys are wanted at once than are kept, each fetch evicts what another one brought, and nobody would get
     // on. What is done in one blocking step has nothing come between.
-    return [this.#sync(direction, keyId, input, aad), this.#cache.known(keyId) as CachedKey];
+    return [this.#sync(direction, keyId, input, aad, actor), this.#cache.known(keyId) as CachedKey];
   }
 
-  async encrypt(keyId: string, plaintext: Uint8Array, aad?: Uint8Array): Promise<Encrypted> {
-    const [ciphertext, key] = this.#quick(ENCRYPT, keyId, plaintext, aad) ?? (await this.#async(ENCRYPT, keyId, plaintext, aad));
+  async encrypt(keyId: string, plaintext: Uint8Array, aad?: Uint8Array, actor?: Actor): Promise<Encrypted> {
+    const [ciphertext, key] =
+      this.#quick(ENCRYPT, keyId, plaintext, aad, actor) ?? (await this.#async(ENCRYPT, keyId, plaintext, aad, actor));
     return { ciphertext, keyVersion: key.keyVersion };
   }
 
-  async decrypt(keyId: string, ciphertext: Uint8Array, aad?: Uint8Array): Promise<Uint8Array> {
-    return (this.#quick(DECRYPT, keyId, ciphertext, aad) ?? (await this.#async(DECRYPT, keyId, ciphertext, aad)))[0];
+  async decrypt(keyId: string, ciphertext: Uint8Array, aad?: Uint8Array, actor?: Actor): Promise<Uint8Array> {
+    const made = this.#quick(DECRYPT, keyId, ciphertext, aad, actor);
+    return (made ?? (await this.#async(DECRYPT, keyId, ciphertext, aad, actor)))[0];
   }
 
-  async #many(direction: Direction, keyId: string, inputs: readonly Uint8Array[], aad: BatchAad): Promise<ItemResult[]> {
+  async #many(
+    direction: Direction,
+    keyId: string,
+    inputs: readonly Uint8Array[],
+    aad: BatchAad,
+    actor: Actor,
+  ): Promise<ItemResult[]> {
     checkBatch(direction, inputs, aad);
-    // A key that cannot serve fails the batch, even one without items: opening nothing tells.
-    if (inputs.length === 0) await this.#async(DECRYPT, keyId, NOTHING, undefined).catch(itemError);
-    if (this.#cache.known(keyId) === undefined) await this.#cache.fetch(keyId);
+    // A key that cannot serve fails the batch, even one without items: opening nothing tells, and is no use of it.
+    if (inputs.length === 0) await this.#async(DECRYPT, keyId, NOTHING, undefined, vault.UNAUDITED).catch(itemError);
+    const bytes = inputs.reduce((sum, input) => sum + input.length, 0);
+    if (this.#cache.known(keyId) === undefined) await this.#provide(direction, keyId, bytes, vault.NOT_CACHED, actor);
     const results: ItemResult[] = [];
     let sinceTurn = 0;
     for (const [index, input] of inputs.entries()) {
       try {
-        const result = this.#item(direction, keyId, input, aadOf(aad, index));
+        const result = this.#item(direction, keyId, input, aadOf(aad, index), actor);
         results.push(result instanceof Uint8Array ? result : await result);
       } catch (error) {
         results.push(itemError(error));
@@ -245,20 +278,26 @@ export class Messages {
   }
 
   /** Without a promise where none is needed: a batch of small items is a plain loop. */
-  #item(direction: Direction, keyId: string, input: Uint8Array, aad: Uint8Array | undefined): Uint8Array | Promise<Uint8Array> {
+  #item(
+    direction: Direction,
+    keyId: string,
+    input: Uint8Array,
+    aad: Uint8Array | undefined,
+    actor: Actor,
+  ): Uint8Array | Promise<Uint8Array> {
     check(direction, input, aad);
     if (!vault.isLarge(input)) {
-      const result = this.#first(direction, this.#cache.known(keyId), input, aad);
+      const result = this.#first(direction, this.#cache.known(keyId), input, aad, actor);
       if (typeof result !== 'number') return result;
     }
-    return this.#async(direction, keyId, input, aad).then(([result]) => result);
+    return this.#async(direction, keyId, input, aad, actor).then(([result]) => result);
   }
 
-  encryptMany(keyId: string, plaintexts: readonly Uint8Array[], aad?: BatchAad): Promise<ItemResult[]> {
-    return this.#many(ENCRYPT, keyId, plaintexts, aad);
+  encryptMany(keyId: string, plaintexts: readonly Uint8Array[], aad?: BatchAad, actor?: Actor): Promise<ItemResult[]> {
+    return this.#many(ENCRYPT, keyId, plaintexts, aad, actor);
   }
 
-  decryptMany(keyId: string, ciphertexts: readonly Uint8Array[], aad?: BatchAad): Promise<ItemResult[]> {
-    return this.#many(DECRYPT, keyId, ciphertexts, aad);
+  decryptMany(keyId: string, ciphertexts: readonly Uint8Array[], aad?: BatchAad, actor?: Actor): Promise<ItemResult[]> {
+    return this.#many(DECRYPT, keyId, ciphertexts, aad, actor);
   }
 }

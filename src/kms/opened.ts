@@ -2,7 +2,8 @@ import { KmsError } from '../errors.js';
 import { DamagedDocument, type KeyStore } from '../store/key-store.js';
 import { type ArenaOptions, arenaInfo, type MasterSource, Vault } from '../vault.js';
 import { KeyCache } from './key-cache.js';
-import { Keyring, readKeyring } from './keyring.js';
+import { Keyring } from './keyring.js';
+import { readKeyring } from './keyring-document.js';
 import { Records } from './records.js';
 
 /** How many records are asked whether they belong to the keyring's store. */

@@ -5,8 +5,8 @@ import type { Vault } from '../vault.js';
 import type { Keyring } from './keyring.js';
 
 type Draft = Omit<KeyMeta, 'mac'>;
-/** What of a record may change once it is made; the rest is bound into its wrapped key. */
-export type Change = Partial<Pick<KeyMeta, 'state' | 'wrapped' | 'usesReserved'>>;
+/** What of a record may change once it is made; the rest is bound into its wrapped key, as the KEK is, which changes with it. */
+export type Change = Partial<Pick<KeyMeta, 'state' | 'wrapped' | 'kekId' | 'kekVersion' | 'usesReserved'>>;
 
 /** A writer that lost against another one tries again this often; each loss means that somebody else's write succeeded. */
 const MOST_TRIES = 64;
@@ -32,6 +32,16 @@ export class Records {
 
   get damaged(): Array<{ keyId: string; reason: string }> {
     return [...this.#damaged].map(([keyId, reason]) => ({ keyId, reason }));
+  }
+
+  /** Why the record is set aside; undefined if it was sound when it was read last. */
+  reasonAgainst(keyId: string): string | undefined {
+    return this.#damaged.get(keyId);
+  }
+
+  /** After the record was taken away. */
+  forgetDamage(keyId: string): void {
+    this.#damaged.delete(keyId);
   }
 
   #setAside(keyId: string, reason: string): KmsError {
@@ -115,11 +125,12 @@ export class Records {
 
   /**
    * Re-reads the record, asks `decide` what changes (undefined: nothing), and writes that durably. One at a time per key;
-   * against a synchronous writer that came between, the store's version check decides, and this one begins again.
+   * against a synchronous writer that came between, the store's version check decides, and this one begins again. `known` is
+   * the record as it was just read, which is read again only if that is no longer so.
    */
-  update(keyId: string, decide: (record: KeyMeta) => Change | undefined): Promise<KeyMeta> {
+  update(keyId: string, decide: (record: KeyMeta) => Change | undefined, known?: KeyMeta): Promise<KeyMeta> {
     const before = this.#writes.get(keyId) ?? Promise.resolve();
-    const write = before.then(() => this.#updateNow(keyId, decide));
+    const write = before.then(() => this.#updateNow(keyId, decide, known));
     const settled = write
       .catch(() => undefined)
       .then(() => {
@@ -129,9 +140,9 @@ export class Records {
     return write;
   }
 
-  async #updateNow(keyId: string, decide: (record: KeyMeta) => Change | undefined): Promise<KeyMeta> {
+  async #updateNow(keyId: string, decide: (record: KeyMeta) => Change | undefined, known?: KeyMeta): Promise<KeyMeta> {
     for (let tries = 1; ; tries += 1) {
-      const record = await this.read(keyId);
+      const record = tries === 1 && known !== undefined ? known : await this.read(keyId);
       const change = decide(record);
       if (change === undefined) return this.#confirmed(record);
       const next = this.#next(record, change);
@@ -139,7 +150,8 @@ export class Records {
         await this.#store.replaceRecord(next);
         return next;
       } catch (error) {
-        if (!(error instanceof KmsError && error.code === 'CONFLICT') || tries === MOST_TRIES) throw error;
+        // Damaged since it was read: it is set aside, as a read would have it.
+        if (!(error instanceof KmsError && error.code === 'CONFLICT') || tries === MOST_TRIES) throw this.#refused(keyId, error);
       }
     }
   }

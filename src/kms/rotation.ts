@@ -1,0 +1,294 @@
+import { setMaxListeners } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { AuditLog } from '../audit/audit-log.js';
+import { asKmsError, type ErrorCode, KmsError } from '../errors.js';
+import { MAX_BLOCKERS, ROTATION_WIDTH } from '../limits.js';
+import type { RotationStatus } from '../provider.js';
+import type { KeyStore } from '../store/key-store.js';
+import type { Handle } from '../vault.js';
+import { dueReason } from './due.js';
+import { countKeys, walkKeys } from './key-walk.js';
+import { newKekId } from './keyring-document.js';
+import type { Messages } from './messages.js';
+import type { Opened } from './opened.js';
+import { Probes } from './probes.js';
+import { Pace, Progress } from './progress.js';
+import { Rewrapping, rotationIdOf, Unsound } from './rewrapping.js';
+
+export interface RotationSettings {
+  /** Rotations of which the backups stay. */
+  keepBackups: number;
+  /** Keys rewrapped per second at most, 0 for any number: for what is not told, and what a start resumes. */
+  keysPerSecond: number;
+  /** Age of the active KEK at which a rotation is due; 0 for never. */
+  dueDays: number;
+}
+
+export interface RotationOrder {
+  actor: string;
+  /** Opens the store, too, from here on. */
+  master?: Handle | undefined;
+  keysPerSecond?: number | undefined;
+  abandon: readonly string[];
+}
+
+type Phase = NonNullable<RotationStatus['phase']>;
+
+/**
+ * Succeeds the KEK while all keys serve, by the one rule that it always goes forward, and that any key that could open the
+ * store before a step opens it after a crash. Crash story: from the write of step 1 until that of step 4 the keyring holds both
+ * KEKs, so that every record opens, moved or not; a start that finds two of them goes on from step 2, which passes over what has
+ * been moved. Step 4 comes only after every record was read back.
+ */
+export class Rotation {
+  readonly #opened: Opened;
+  readonly #store: KeyStore;
+  readonly #audit: AuditLog;
+  readonly #settings: RotationSettings;
+  readonly #messages: Messages;
+  readonly #rewrapping: Rewrapping;
+  readonly #stopping = new AbortController();
+  readonly #blockers = new Map<string, string>();
+  #probes: Probes;
+  #running: Promise<void> | undefined;
+  #isBeginning = false;
+  #state: RotationStatus['state'] = 'idle';
+  #phase: Phase | null = null;
+  #rotationId: string | null = null;
+  #progress: Progress | undefined;
+  #total = 0;
+  #done = 0;
+  #startedAt: string | null = null;
+  #finishedAt: string | null = null;
+  #error: string | null = null;
+
+  constructor(opened: Opened, store: KeyStore, messages: Messages, audit: AuditLog, settings: RotationSettings) {
+    this.#opened = opened;
+    this.#store = store;
+    this.#messages = messages;
+    this.#audit = audit;
+    this.#settings = settings;
+    // Whoever is throttled waits on it: that so many do is no leak, which Node would warn of.
+    setMaxListeners(0, this.#stopping.signal);
+    this.#rewrapping = new Rewrapping(opened, store.backups);
+    this.#probes = new Probes(opened, messages);
+  }
+
+  status(): RotationStatus {
+    const { active, isRotating } = this.#opened.keyring;
+    const now = performance.now();
+    // Opened only to look at: nobody has resumed it.
+    const isRunning = this.#state === 'running';
+    const isLeft = isRotating && this.#state === 'idle' && !this.#isBeginning;
+    return {
+      state: isLeft ? 'failed' : this.#state,
+      rotationId: isLeft ? this.#rewrapping.rotationId : this.#rotationId,
+      phase: this.#phase,
+      kekId: active.kekId,
+      kekVersion: String(active.kekVersion),
+      total: this.#total,
+      done: this.#done,
+      keysPerSecond: isRunning ? Math.round(this.#progress?.keysPerSecond(now) ?? 0) : 0,
+      secondsLeft: isRunning ? (this.#progress?.secondsLeft(now) ?? null) : null,
+      startedAt: this.#startedAt,
+      finishedAt: this.#finishedAt,
+      blockedBy: [...this.#blockers].slice(0, MAX_BLOCKERS).map(([keyId, reason]) => ({ keyId, reason })),
+      error: isLeft ? 'it was interrupted; a start resumes it' : this.#error,
+      due: dueReason(active, Date.now(), this.#settings.dueDays),
+    };
+  }
+
+  /** Resolves when no step of it is under way any more. What it has not done, the next start does. */
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    await this.#running;
+  }
+
+  /** Goes on with a rotation that an earlier process, or an earlier run of this one, left. */
+  resume(actor: string): void {
+    if (this.#opened.keyring.isRotating && this.#running === undefined) this.#start(actor, this.#settings.keysPerSecond);
+  }
+
+  /** Resolves to whether it runs to its end. */
+  async ended(): Promise<void> {
+    await this.#running;
+    if (this.#stopping.signal.aborted) throw new KmsError('SEALED');
+  }
+
+  /**
+   * Step 1, or, where a rotation stands still, its resumption. CONFLICT while one is running, unless it only has to leave keys
+   * behind.
+   */
+  async begin(order: RotationOrder): Promise<void> {
+    const { keyring } = this.#opened;
+    if (this.#isBeginning) throw new KmsError('CONFLICT', 'a rotation is under way');
+    this.#isBeginning = true;
+    try {
+      this.#audit.refuseIfFailed();
+      const isLeaving = order.abandon.length > 0;
+      if (isLeaving && !keyring.isRotating)
+        throw new KmsError('CONFLICT', 'no rotation is under way that could leave keys behind');
+      if (keyring.isRotating && (order.master !== undefined || (this.#running !== undefined && !isLeaving))) {
+        throw new KmsError('CONFLICT', 'a rotation is under way');
+      }
+      for (const keyId of order.abandon) await this.#abandon(keyId, order.actor);
+      // One that was only to leave keys behind may have ended meanwhile: nobody asked for another.
+      if (!keyring.isRotating && isLeaving) return;
+      if (!keyring.isRotating) await this.#switchKek(order);
+      if (this.#running !== undefined) return;
+      this.#total = await countKeys(this.#store);
+      this.#start(order.actor, order.keysPerSecond ?? this.#settings.keysPerSecond);
+    } finally {
+      this.#isBeginning = false;
+    }
+  }
+
+  /** Opens every record as a rotation would: what it would have to do, and what would hold it up. */
+  async rehearse(): Promise<RotationStatus> {
+    if (this.#opened.keyring.isRotating || this.#isBeginning) throw new KmsError('CONFLICT', 'a rotation is under way');
+    const blockedBy: RotationStatus['blockedBy'] = [];
+    let [total, done] = [0, 0];
+    await walkKeys(this.#store, ROTATION_WIDTH, async (keyId) => {
+      if (this.#stopping.signal.aborted) throw new KmsError('SEALED');
+      const outcome = await this.#outcomeOf(keyId, () => this.#rewrapping.inspect(keyId));
+      if (outcome === false) return;
+      total += 1;
+      if (outcome === true) done += 1;
+      else if (blockedBy.length < MAX_BLOCKERS) blockedBy.push({ keyId, reason: outcome });
+    });
+    return { ...this.status(), state: blockedBy.length > 0 ? 'blocked' : 'idle', rotationId: null, total, done, blockedBy };
+  }
+
+  /** The keyring as it was is kept before a master key is added to it: with it and the backups the old one opens what it did. */
+  async #switchKek({ master, actor }: RotationOrder): Promise<void> {
+    const { keyring } = this.#opened;
+    const kekId = newKekId();
+    if (master !== undefined) await this.#store.backups.keepKeyring(rotationIdOf(keyring.active.kekVersion + 1, kekId));
+    await keyring.beginRotation(kekId, master);
+    this.#probes = new Probes(this.#opened, this.#messages);
+    this.#startedAt = null;
+    await this.#tell(actor, 'begun', 'ok', { with_master_key: master !== undefined });
+  }
+
+  async #tell(actor: string, phase: string, outcome: 'ok' | ErrorCode, more: Record<string, string | number | boolean> = {}) {
+    const { rotationId } = this.#rewrapping;
+    const detail = { rotation_id: rotationId, phase, kek_version: this.#opened.keyring.active.kekVersion, ...more };
+    await this.#audit.write({ type: 'rotate_kek', actor, outcome, detail });
+  }
+
+  /** Only what is not sound is left behind, whatever its backup is: everything encrypted under it is lost. */
+  async #abandon(keyId: string, actor: string): Promise<void> {
+    const { records, cache } = this.#opened;
+    const outcome = await this.#outcomeOf(keyId, () => this.#rewrapping.inspect(keyId).then(() => true));
+    if (outcome === false) throw new KmsError('KEY_NOT_FOUND');
+    if (outcome === true) throw new KmsError('CONFLICT', `the record of ${keyId} is sound and is not left behind`);
+    await this.#store.backups.setAside(this.#rewrapping.rotationId, keyId);
+    records.forgetDamage(keyId);
+    cache.retire(keyId, 'evicted');
+    this.#blockers.delete(keyId);
+    const detail = { rotation_id: this.#rewrapping.rotationId, phase: 'abandoned', reason: outcome };
+    await this.#audit.write({ type: 'rotate_kek', actor, keyId, outcome: 'ok', detail });
+  }
+
+  /** What a visit of a record came to: its answer, false if there is no record, or the reason why that holds a rotation up. */
+  async #outcomeOf(keyId: string, visit: () => Promise<boolean>): Promise<boolean | string> {
+    try {
+      return await visit();
+    } catch (error) {
+      if (error instanceof KmsError && error.code === 'KEY_NOT_FOUND') return false;
+      const reason = error instanceof Unsound ? error.reason : this.#opened.records.reasonAgainst(keyId);
+      if (reason === undefined) throw error;
+      return reason;
+    }
+  }
+
+  #start(actor: string, keysPerSecond: number): void {
+    this.#state = 'running';
+    this.#rotationId = this.#rewrapping.rotationId;
+    this.#startedAt ??= new Date().toISOString();
+    this.#finishedAt = null;
+    this.#error = null;
+    this.#blockers.clear();
+    this.#running = this.#run(actor, new Pace(keysPerSecond)).finally(() => {
+      this.#running = undefined;
+    });
+  }
+
+  async #run(actor: string, pace: Pace): Promise<void> {
+    try {
+      const isComplete = await this.#steps(pace);
+      await this.#tell(actor, isComplete ? 'complete' : 'blocked', 'ok', { keys: isComplete ? this.#done : this.#blockers.size });
+      if (isComplete) await this.#dropOlderBackups();
+      this.#end(isComplete ? 'idle' : 'blocked');
+    } catch (error) {
+      // What a seal cut short is nobody's failure; the next session goes on with it.
+      if (this.#stopping.signal.aborted) return;
+      const { code, message } = asKmsError(error);
+      this.#error = message;
+      await this.#tell(actor, 'failed', code).catch(() => undefined);
+      this.#end(this.#opened.keyring.isRotating ? 'failed' : 'idle');
+    }
+  }
+
+  /** False if records hold it up. */
+  async #steps(pace: Pace): Promise<boolean> {
+    this.#phase = 'drain';
+    await this.#opened.keyring.drained();
+    this.#phase = 'rewrap';
+    await this.#probes.take(this.#store);
+    await this.#moveAll(pace);
+    if (this.#blockers.size > 0) return false;
+    this.#phase = 'verify';
+    await this.#walk((keyId) => this.#rewrapping.verify(keyId).then(() => true));
+    if (this.#blockers.size > 0) return false;
+    await this.#probes.check();
+    this.#phase = 'retire';
+    await this.#opened.keyring.retireKeks();
+    return true;
+  }
+
+  #end(state: RotationStatus['state']): void {
+    this.#state = state;
+    if (state !== 'idle') return;
+    this.#phase = null;
+    this.#finishedAt = new Date().toISOString();
+  }
+
+  async #moveAll(pace: Pace): Promise<void> {
+    this.#total = await countKeys(this.#store);
+    this.#done = 0;
+    const turn = async () => {
+      const wait = pace.wait(performance.now());
+      if (wait > 0) await sleep(wait, undefined, { signal: this.#stopping.signal });
+    };
+    await this.#walk(async (keyId) => (await this.#rewrapping.move(keyId, turn)).state !== 'destroyed', true);
+  }
+
+  async #walk(visit: (keyId: string) => Promise<boolean>, isCounted = false): Promise<void> {
+    const progress = new Progress(this.#total, performance.now());
+    this.#progress = progress;
+    await walkKeys(this.#store, ROTATION_WIDTH, async (keyId) => {
+      if (this.#stopping.signal.aborted) throw new KmsError('SEALED');
+      const outcome = await this.#outcomeOf(keyId, () => visit(keyId));
+      progress.step();
+      if (typeof outcome === 'string') this.#blockers.set(keyId, outcome);
+      else if (isCounted) this.#count(outcome);
+    });
+  }
+
+  /** Keys made while it runs come on top; destroyed ones and those that are gone are none of it. */
+  #count(isMoved: boolean): void {
+    if (isMoved) this.#done += 1;
+    else this.#total -= 1;
+    this.#total = Math.max(this.#total, this.#done);
+  }
+
+  async #dropOlderBackups(): Promise<void> {
+    const { rotationId } = this.#rewrapping;
+    const all = await this.#store.backups.list();
+    // This one's is the newest, whatever a rotation to the same version that never began has left.
+    const kept = [...all.filter((one) => one !== rotationId), ...all.filter((one) => one === rotationId)];
+    const { keepBackups } = this.#settings;
+    for (const one of kept.slice(0, Math.max(0, kept.length - keepBackups))) await this.#store.backups.drop(one);
+  }
+}

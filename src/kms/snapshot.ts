@@ -1,0 +1,98 @@
+import type { AuditLog } from '../audit/audit-log.js';
+import { KmsError } from '../errors.js';
+import { dekAad } from '../store/canonical.js';
+import type { KeyMeta, KeyringDocument, KeyStore } from '../store/key-store.js';
+import type { Handle, Vault } from '../vault.js';
+import type { Keyring } from './keyring.js';
+import type { Records } from './records.js';
+
+/** Records read at once. */
+const READS_AT_ONCE = 32;
+
+/** What a backup reads from: `Opened`, less what it has no use for. */
+interface Ground {
+  vault: Vault;
+  keyring: Keyring;
+  records: Records;
+}
+
+/** Throws STORE_UNAVAILABLE unless the key of a verified record opens under the KEK that it names. */
+export function checkOpens(vault: Vault, keyring: Keyring, record: KeyMeta): void {
+  if (record.state !== 'destroyed') vault.release(vault.unwrap(keyring.kek(record.kekId), record.wrapped, dekAad(record), 'dek'));
+}
+
+/**
+ * A store as a backup reads it while it serves. Records first, the keyring last: it then holds every KEK that a record was
+ * read under, since none is retired until `release`. Every key is in it that was made before it began; of what happens
+ * meanwhile, each record is as it was before or after.
+ */
+export class Snapshot {
+  readonly audit: AuditLog;
+  readonly #ground: Ground;
+  readonly #store: KeyStore;
+  readonly #release: () => void;
+  #macKey: Handle | undefined;
+
+  constructor(ground: Ground, store: KeyStore, audit: AuditLog) {
+    this.audit = audit;
+    this.#ground = ground;
+    this.#store = store;
+    this.#release = ground.keyring.holdRetirement();
+  }
+
+  get storeId(): string {
+    return this.#ground.keyring.storeId;
+  }
+
+  /**
+   * Every record in the order of key ids, verified and opened. One that is damaged is given to `leaveOut`, or throws
+   * STORE_UNAVAILABLE with its name if there is none: a backup that lacks a key must not look whole.
+   */
+  async *records(leaveOut?: (keyId: string) => void): AsyncGenerator<KeyMeta> {
+    let after: string | undefined;
+    for (;;) {
+      const ids = await this.#store.listKeyIds(after, READS_AT_ONCE);
+      for (const record of await Promise.all(ids.map((keyId) => this.#read(keyId, leaveOut)))) {
+        if (record !== undefined) yield record;
+      }
+      if (ids.length < READS_AT_ONCE) return;
+      after = ids.at(-1);
+    }
+  }
+
+  async #read(keyId: string, leaveOut: ((keyId: string) => void) | undefined): Promise<KeyMeta | undefined> {
+    const { vault, keyring, records } = this.#ground;
+    try {
+      const record = await records.read(keyId);
+      checkOpens(vault, keyring, record);
+      return record;
+    } catch (error) {
+      const code = error instanceof KmsError ? error.code : undefined;
+      // A rotation set it aside since it was listed.
+      if (code === 'KEY_NOT_FOUND') return undefined;
+      const failure = code === 'AUTHENTICATION_FAILED' ? records.reportUnopenable(keyId) : error;
+      // A record that could not be read is another matter: it may be sound.
+      const isDamaged = records.damaged.some((one) => one.keyId === keyId);
+      if (leaveOut === undefined || !isDamaged) throw failure;
+      leaveOut(keyId);
+      return undefined;
+    }
+  }
+
+  /** The keyring, after the records; from here on `mac` is of the root key behind this document. */
+  async keyring(info: string): Promise<KeyringDocument> {
+    const { document, macKey } = await this.#ground.keyring.snapshot(info);
+    this.#macKey = macKey;
+    return document;
+  }
+
+  mac(data: Uint8Array): Uint8Array {
+    if (this.#macKey === undefined) throw new KmsError('INTERNAL', 'the keyring comes first');
+    return this.#ground.vault.mac(this.#macKey, data);
+  }
+
+  release(): void {
+    this.#release();
+    if (this.#macKey !== undefined) this.#ground.vault.release(this.#macKey);
+  }
+}
