@@ -46,5 +46,48 @@ export interface AuditLog {
   note(event: AuditEvent): void;
 }
 
+/** How a log is doing. */
+export interface AuditState {
+  /** The last line. */
+  seq: number;
+  /** Why events cannot be written, null while they can. */
+  fault: string | null;
+  /** Lines that no forwarder has taken in time, of all forwarders together. */
+  notForwarded: number;
+}
+
+/** The log of one open store, from its start line to its last one. */
+export interface OpenAuditLog extends AuditLog {
+  state(): AuditState;
+  /** Data operations are refused from the failure of a write on, until one succeeds again. */
+  readonly refusesData: boolean;
+  /**
+   * Resolves when what data operations have done so far is durable. AUDIT_UNAVAILABLE if it is not, unless they are to go on
+   * without.
+   */
+  dataWritten(): Promise<void>;
+  /**
+   * The last lines: what data operations have done, `event`, a checkpoint. They are made before this returns, so that the keys
+   * they need may be wiped then.
+   */
+  finish(event: AuditEvent): LastLines;
+}
+
+/** Neither rejects. */
+export interface LastLines {
+  /** When nothing is under way to the file any more, and it is closed: before that no other log may be opened on it. */
+  closed: Promise<void>;
+  /** The same, or once that has taken too long to be waited for. */
+  told: Promise<void>;
+}
+
 /** For a store that keeps no log. */
-export const NO_AUDIT: AuditLog = { refuseIfFailed() {}, async write() {}, note() {} };
+export const NO_AUDIT: OpenAuditLog = {
+  refuseIfFailed() {},
+  async write() {},
+  note() {},
+  state: () => ({ seq: 0, fault: null, notForwarded: 0 }),
+  refusesData: false,
+  async dataWritten() {},
+  finish: () => ({ closed: Promise.resolve(), told: Promise.resolve() }),
+};

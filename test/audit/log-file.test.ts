@@ -1,0 +1,231 @@
+import { existsSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import type { LogFile } from '../../dist/audit/log-file.js';
+import { openLogGround } from '../../dist/audit/log-ground.js';
+import { KmsError } from '../../dist/errors.js';
+import { nodeFileSystem } from '../../dist/store/file-system.js';
+import { newDataDir } from '../store/data-dir.js';
+import { type Intercept, interceptedFileSystem, systemError } from '../store/intercepted.js';
+import { Lines } from './made-lines.js';
+
+const LOG = 'kms-audit.log';
+const RESERVE = 'kms-audit.reserve';
+
+interface Opened {
+  dataDir: string;
+  file: LogFile;
+  durable: Buffer[];
+  content(): string;
+}
+
+async function opened(t: ExecutionContext, intercept?: Intercept, maxFileBytes = 1024 * 1024): Promise<Opened> {
+  const dataDir = newDataDir(t);
+  const durable: Buffer[] = [];
+  const system = intercept === undefined ? nodeFileSystem : interceptedFileSystem(intercept);
+  const onDurable = (lines: Uint8Array) => durable.push(Buffer.from(lines));
+  const { file } = await openLogGround(system, dataDir, { maxFileBytes, mayBeginAnew: false, signers: [], onDurable });
+  t.teardown(() => file.close());
+  return { dataDir, file, durable, content: () => readFileSync(join(dataDir, LOG), 'utf8') };
+}
+
+async function unavailable(t: ExecutionContext, call: Promise<unknown>, message: RegExp): Promise<void> {
+  const error = await t.throwsAsync(call, { instanceOf: KmsError });
+  t.is(error?.code, 'AUDIT_UNAVAILABLE');
+  t.regex(error?.message ?? '', message);
+}
+
+test('lines stand in the file in the order they were given, and are told as durable after the fsync', async (t) => {
+  const lines = new Lines();
+  const order: string[] = [];
+  const { file, durable, content } = await opened(t, ({ op, of }, proceed) => {
+    if (of === LOG && (op === 'write' || op === 'fsync')) order.push(op);
+    return proceed();
+  });
+  const [a, b, c] = [lines.next(), lines.next(), lines.next()];
+  file.append(a);
+  const first = file.flush();
+  file.append(b);
+  file.append(c);
+  await Promise.all([first, file.flush()]);
+  t.is(content(), Buffer.concat([a, b, c]).toString());
+  t.deepEqual(Buffer.concat(durable), Buffer.concat([a, b, c]));
+  t.deepEqual(order.slice(-4), ['write', 'fsync', 'write', 'fsync'], 'what comes while a write is under way shares the next one');
+});
+
+test('a write that takes only a part is gone on with', async (t) => {
+  const { file, content } = await opened(t, ({ op, of }, proceed, args) => {
+    if (op !== 'write' || of !== LOG) return proceed();
+    const [fd, bytes, offset] = args as [number, Uint8Array, number];
+    return nodeFileSystem.write(fd, bytes.subarray(0, Math.min(bytes.length, offset + 7)), offset);
+  });
+  const lines = new Lines().many(3);
+  file.append(lines);
+  await file.flush();
+  t.is(content(), lines.toString());
+});
+
+test('on a full disk the reserve goes, the lines under way are written, and nothing new begins until there is space', async (t) => {
+  let isFull = false;
+  const { dataDir, file, content } = await opened(t, ({ op, of }, proceed) => {
+    if (op === 'write' && isFull && !(of === LOG && !existsSync(join(dataDir, RESERVE)))) throw systemError('ENOSPC', op);
+    return proceed();
+  });
+  await file.reserve();
+  t.is(statSync(join(dataDir, RESERVE)).size, 1024 * 1024);
+  isFull = true;
+  const lines = new Lines().many(2);
+  file.append(lines);
+  await file.flush();
+  t.is(content(), lines.toString());
+  t.false(existsSync(join(dataDir, RESERVE)));
+  t.throws(() => file.refuseIfFailed(), { code: 'AUDIT_UNAVAILABLE', message: /no space left/ });
+  await file.reserve();
+  t.throws(() => file.refuseIfFailed(), { code: 'AUDIT_UNAVAILABLE' });
+  isFull = false;
+  await file.reserve();
+  t.notThrows(() => file.refuseIfFailed());
+  t.true(existsSync(join(dataDir, RESERVE)));
+});
+
+test('without a reserve the lines wait, are refused meanwhile, and go on exactly where they were cut', async (t) => {
+  let left = Number.POSITIVE_INFINITY;
+  const { file, content } = await opened(t, async ({ op, of }, proceed, args) => {
+    if (op !== 'write' || of !== LOG) return proceed();
+    if (left === 0) throw systemError('ENOSPC', op);
+    const [fd, bytes, offset] = args as [number, Uint8Array, number];
+    const written = await nodeFileSystem.write(fd, bytes.subarray(0, Math.min(bytes.length, offset + left)), offset);
+    left -= written;
+    return written;
+  });
+  left = 100;
+  const lines = new Lines();
+  const [a, b] = [lines.many(2), lines.next()];
+  file.append(a);
+  await unavailable(t, file.flush(), /no space left/);
+  file.append(b);
+  await unavailable(t, file.flush(), /no space left/);
+  left = Number.POSITIVE_INFINITY;
+  await file.flush();
+  t.is(content(), Buffer.concat([a, b]).toString());
+  await file.reserve();
+  t.is(file.fault, null);
+});
+
+for (const op of ['write', 'fsync']) {
+  test(`after EIO at ${op} nothing is written any more, and everybody is told`, async (t) => {
+    let fails = false;
+    const { file, durable } = await opened(t, (call, proceed) => {
+      if (fails && call.of === LOG && call.op === op) throw systemError('EIO', op);
+      return proceed();
+    });
+    const lines = new Lines();
+    file.append(lines.next());
+    await file.flush();
+    fails = true;
+    file.append(lines.next());
+    await unavailable(t, file.flush(), new RegExp(`EIO at ${op}`));
+    fails = false;
+    file.append(lines.next());
+    await unavailable(t, file.flush(), /EIO/);
+    await file.reserve();
+    t.throws(() => file.refuseIfFailed(), { code: 'AUDIT_UNAVAILABLE' });
+    t.is(durable.length, 1);
+  });
+}
+
+test('a file that has become long is renamed by its first line, and the next one goes on', async (t) => {
+  const { dataDir, file, content } = await opened(t, undefined, 400);
+  const lines = new Lines();
+  const parts = [lines.many(2), lines.many(2), lines.many(2)] as const;
+  for (const part of parts) {
+    file.append(part);
+    await file.flush();
+  }
+  const names = readdirSync(dataDir)
+    .filter((name) => name.startsWith('kms-audit'))
+    .sort();
+  t.deepEqual(names, ['kms-audit-0000000000000001.log', 'kms-audit-0000000000000003.log', LOG]);
+  t.is(content(), parts[2].toString());
+  t.is(readFileSync(join(dataDir, 'kms-audit-0000000000000003.log'), 'utf8'), parts[1].toString());
+  for (const name of names) t.is(statSync(join(dataDir, name)).mode & 0o777, 0o600);
+});
+
+test('a line that a full disk has cut ends in the file it began in, however long that has become', async (t) => {
+  let left = Number.POSITIVE_INFINITY;
+  const intercept: Intercept = async ({ op, of }, proceed, args) => {
+    if (op !== 'write' || of !== LOG) return proceed();
+    if (left === 0) throw systemError('ENOSPC', op);
+    const [fd, bytes, offset] = args as [number, Uint8Array, number];
+    const written = await nodeFileSystem.write(fd, bytes.subarray(offset, offset + Math.min(bytes.length - offset, left)), 0);
+    left -= written;
+    return written;
+  };
+  const { dataDir, file } = await opened(t, intercept, 400);
+  const lines = new Lines();
+  const [a, b] = [lines.many(3), lines.next()];
+  left = 500;
+  file.append(a);
+  await unavailable(t, file.flush(), /no space left/);
+  left = Number.POSITIVE_INFINITY;
+  await file.flush();
+  file.append(b);
+  await file.flush();
+  t.is(readFileSync(join(dataDir, 'kms-audit-0000000000000001.log'), 'utf8'), a.toString());
+  t.is(readFileSync(join(dataDir, LOG), 'utf8'), b.toString());
+});
+
+for (const [what, harm] of [
+  ['removed', (path: string) => rmSync(path)],
+  ['renamed', (path: string) => renameSync(path, `${path}.1`)],
+  [
+    'replaced',
+    (path: string) => {
+      // Both are there at once, so that they cannot have the same inode.
+      writeFileSync(`${path}.new`, '', { mode: 0o600 });
+      renameSync(`${path}.new`, path);
+    },
+  ],
+] as const) {
+  test(`nobody is told that a line is durable which went to a file that was ${what}`, async (t) => {
+    const { dataDir, file } = await opened(t);
+    const lines = new Lines();
+    file.append(lines.next());
+    await file.flush();
+    harm(join(dataDir, LOG));
+    file.append(lines.next());
+    await unavailable(t, file.flush(), /removed or replaced/);
+    t.throws(() => file.refuseIfFailed(), { code: 'AUDIT_UNAVAILABLE' });
+  });
+}
+
+test('a reserve that an operator has removed from a full disk is set aside again once there is space', async (t) => {
+  let isFull = false;
+  const { dataDir, file, content } = await opened(t, ({ op }, proceed) => {
+    if (op === 'write' && isFull) throw systemError('ENOSPC', op);
+    return proceed();
+  });
+  await file.reserve();
+  rmSync(join(dataDir, RESERVE));
+  isFull = true;
+  const lines = new Lines().many(2);
+  file.append(lines);
+  await unavailable(t, file.flush(), /no space left/);
+  isFull = false;
+  await file.reserve();
+  await file.flush();
+  t.is(file.fault, null);
+  t.is(content(), lines.toString());
+  t.is(statSync(join(dataDir, RESERVE)).size, 1024 * 1024);
+});
+
+test('two attempts at a reserve are one', async (t) => {
+  let made = 0;
+  const { dataDir, file } = await opened(t, ({ op, of }, proceed) => {
+    if (op === 'open' && of === RESERVE) made += 1;
+    return proceed();
+  });
+  await Promise.all([file.reserve(), file.reserve()]);
+  t.is(made, 1);
+  t.true(existsSync(join(dataDir, RESERVE)));
+});
