@@ -1,4 +1,4 @@
-import type { CallOptions, Provider } from '../provider.js';
+import type { BackupDescription, BackupOrder, CallOptions, Provider, SlotKeeper } from '../provider.js';
 
 /** What a server says of itself. */
 export interface Greeting {
@@ -9,12 +9,14 @@ export interface Greeting {
 }
 
 /** A provider behind a daemon, whichever protocol it is spoken to in. */
-export interface KmsClient extends Provider {
+export interface KmsClient extends Provider, SlotKeeper {
   hello(options?: CallOptions): Promise<Greeting>;
   /** The whole status map of the daemon, named as docs/PROTOCOL.md names it. */
   status(options?: CallOptions): Promise<Record<string, unknown>>;
   /** Wipes every key in the daemon: all operations on keys answer SEALED from here. */
   seal(options?: CallOptions): Promise<void>;
+  /** Has the daemon write a backup, as its own user; resolves when the file is whole and durable. CONFLICT if it is there. */
+  backup(order: BackupOrder, options?: CallOptions): Promise<BackupDescription>;
   /** Has the daemon read its master key again. */
   unseal(options?: CallOptions): Promise<void>;
 }

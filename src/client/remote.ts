@@ -1,6 +1,8 @@
 import { KmsError } from '../errors.js';
 import { MAX_PLAINTEXT_BYTES } from '../limits.js';
 import type {
+  BackupDescription,
+  BackupOrder,
   BatchAad,
   CallOptions,
   CreatedKey,
@@ -11,20 +13,32 @@ import type {
   KeyPage,
   KeyState,
   ListQuery,
+  NewSlot,
+  RewrapOptions,
+  RotationOptions,
   RotationStatus,
+  SlotDescription,
 } from '../provider.js';
 import { OP, PROTOCOL_VERSION } from '../wire/frames.js';
 import { checkKeyId } from '../wire/hot.js';
 import {
+  argumentsOfRewrap,
+  backupOfMap,
   bytesOf,
   createdOfResults,
   descriptionOfMap,
   healthOfMap,
   MAX_CIPHERTEXT_BYTES,
   mapOf,
+  mapOfBackup,
+  mapOfNewSlot,
   mapOfQuery,
+  mapOfRotation,
+  onlySlotOf,
   pageOfResults,
   parseArguments,
+  rotationOfMap,
+  slotsOfList,
   textOf,
 } from '../wire/messages.js';
 import { checkBatch, checkMessage } from './arguments.js';
@@ -113,16 +127,32 @@ export class RemoteKms implements KmsClient {
     return bytesOf((await this.cold(OP.getWrapped, [keyId], options))[0], 'wrapped');
   }
 
-  async rewrapDek(keyId: string, options?: CallOptions): Promise<CreatedKey> {
-    return createdOfResults([keyId, ...(await this.cold(OP.rewrap, [keyId, null], options))]);
+  async rewrapDek(keyId: string, options?: RewrapOptions): Promise<CreatedKey> {
+    return createdOfResults([keyId, ...(await this.cold(OP.rewrap, argumentsOfRewrap(keyId, options), options))]);
   }
 
-  async rotateKek(options?: CallOptions): Promise<RotationStatus> {
-    return mapOf((await this.cold(OP.rotateKek, [{}], options))[0], 'status') as unknown as RotationStatus;
+  async rotateKek(options?: RotationOptions): Promise<RotationStatus> {
+    return rotationOfMap((await this.cold(OP.rotateKek, [mapOfRotation(options)], options))[0]);
   }
 
   async rotationStatus(options?: CallOptions): Promise<RotationStatus> {
-    return mapOf((await this.cold(OP.rotationStatus, [], options))[0], 'status') as unknown as RotationStatus;
+    return rotationOfMap((await this.cold(OP.rotationStatus, [], options))[0]);
+  }
+
+  async slots(options?: CallOptions): Promise<SlotDescription[]> {
+    return slotsOfList((await this.cold(OP.slots, [{ action: 'list' }], options))[0]);
+  }
+
+  async addSlot(slot: NewSlot, options?: CallOptions): Promise<SlotDescription> {
+    return onlySlotOf((await this.cold(OP.slots, [{ ...mapOfNewSlot(slot), action: 'add' }], options))[0]);
+  }
+
+  async removeSlot(slotId: string, options?: CallOptions): Promise<void> {
+    await this.cold(OP.slots, [{ action: 'remove', slot_id: slotId }], options);
+  }
+
+  async backup(order: BackupOrder, options?: CallOptions): Promise<BackupDescription> {
+    return backupOfMap((await this.cold(OP.backup, [mapOfBackup(order)], options))[0]);
   }
 
   async listKeys(query?: ListQuery, options?: CallOptions): Promise<KeyPage> {

@@ -1,5 +1,7 @@
+import type { ForwardTarget } from '../audit/forward/target.js';
 import { KmsError } from '../errors.js';
 import { FIRST_BYTE_TIMEOUT_MS, FRAME_TIMEOUT_MS, WRITE_STALL_TIMEOUT_MS } from '../limits.js';
+import type { DataOperations } from '../native.js';
 import type { Role } from '../wire/frames.js';
 import { type Effective, effective, type Shown } from './config/effective.js';
 import type { HostPort } from './config/endpoint.js';
@@ -61,6 +63,15 @@ export interface DaemonFlags {
   bytesPerSecond?: string | number | undefined;
   burstMs?: string | number | undefined;
   keysPerIdentity?: string | number | undefined;
+  auditDataOperations?: string | undefined;
+  auditStrict?: boolean | undefined;
+  auditContinueOnFailure?: boolean | undefined;
+  auditAuditorKey?: string | undefined;
+  auditMaxFileBytes?: string | number | undefined;
+  auditForward?: string | string[] | undefined;
+  auditForwardCaFile?: string | undefined;
+  /** An audit log or keyring that is older than the other one is taken as it is, this once. */
+  acceptRollback?: boolean | undefined;
   logFile?: string | undefined;
   logLevel?: string | undefined;
   tracing?: boolean | undefined;
@@ -126,6 +137,23 @@ export interface DaemonConfig {
   rates: RateLimits;
   /** 0 is any number. */
   keysPerIdentity: number;
+  auditDataOperations: DataOperations;
+  /** Data operations are answered once their lines are durable; with `each`. */
+  auditStrict: boolean;
+  /** Data operations go on while the audit log cannot be written. */
+  auditContinueOnFailure: boolean;
+  auditAuditorKey: Uint8Array | undefined;
+  auditMaxFileBytes: number;
+  auditForward: readonly ForwardTarget[];
+  /** Absolute path of the PEM file of those who sign the certificates of receivers. */
+  auditForwardCaFile: string | undefined;
+  acceptRollback: boolean;
+  /** Rotations of which the records before are kept. */
+  keepBackups: number;
+  /** 0 is any number. */
+  rotationKeysPerSecond: number;
+  /** 0 is never. */
+  rotationDueDays: number;
   /** Absolute path; undefined for standard error. */
   logFile: string | undefined;
   logLevel: Level;
@@ -180,6 +208,9 @@ export function resolveConfig(flags: DaemonFlags, env: NodeJS.ProcessEnv): Daemo
     tls: tlsFilesOf(values),
     dev,
     initialise: flags.init !== false,
+    acceptRollback: flags.acceptRollback === true,
+    auditAuditorKey: values.auditAuditorKey,
+    auditForwardCaFile: values.auditForwardCaFile,
     strict: !dev,
     access: {
       allowedUids,

@@ -24,6 +24,18 @@ function bitsOf(identity: Identity, policy: Policy): number {
   return number === 0 ? BIT.cold : role | (number << POLICY_SHIFT);
 }
 
+/** Numbers of identities in the audit log; of nobody it is 0. */
+const actors = new WeakMap<Identity, number>();
+
+function actorOf(identity: Identity): number {
+  let number = actors.get(identity);
+  if (number === undefined) {
+    number = identity === ANONYMOUS ? 0 : binding.auditActor(identity.actor);
+    actors.set(identity, number);
+  }
+  return number;
+}
+
 /** What the connection tells of itself. */
 export interface ConnectionEvents {
   /** It was nobody's, and is somebody's from here on. */
@@ -48,6 +60,7 @@ export class Connection implements Caller {
   private readonly partial: PartialFrame;
   private readonly pace: Pace;
   private roleBits: number;
+  private actor: number;
   /** Sweeps since the unfinished frame began or, while reading was paused, could go on. */
   private partialSweeps = 0;
   /** No more requests are taken; the answers under way still go out. */
@@ -67,6 +80,7 @@ export class Connection implements Caller {
     this.account = service.accounts.of(identity);
     this.partial = new PartialFrame(this.account);
     this.roleBits = bitsOf(identity, service.policy);
+    this.actor = actorOf(identity);
     this.socket = openSource(source, buffers, (bytes) => this.onBytes(bytes));
     this.outlet = new Outlet(
       this.socket,
@@ -74,6 +88,7 @@ export class Connection implements Caller {
       service.timeouts.writeStallMs,
       () => this.socket.pause(),
       () => this.readOn(),
+      service.isStrict ? () => service.kms.dataWritten() : undefined,
     );
     this.pace = new Pace(
       service.accounts.paceOf(identity),
@@ -86,6 +101,7 @@ export class Connection implements Caller {
       this.outlet,
       () => this.account,
       () => this.bits,
+      () => this.actor,
       {
         serveAgain: (frame) => this.serveAgain(frame),
         onMalformed: (error) => this.breakOff(error),
@@ -126,6 +142,7 @@ export class Connection implements Caller {
     if (!this.isKnown && !this.isClosed) this.events.onKnown(this);
     this.current = identity;
     this.roleBits = bitsOf(identity, this.service.policy);
+    this.actor = actorOf(identity);
   }
 
   /** Takes no more requests, answers those under way, then closes. */
@@ -229,6 +246,7 @@ export class Connection implements Caller {
       const bits = this.requests.isFull ? this.bits | BIT.full : this.bits;
       const flags = this.walk(input, at, end, bits, this.pace.room());
       this.pace.count(report[REPORT.units]!, report[REPORT.busy]!);
+      if ((bits & BIT.client) === 0 && report[REPORT.served]! > 0) this.denied(bits, report[REPORT.served]!);
       const next = report[REPORT.consumed]!;
       const deferred = report[REPORT.deferred]!;
       if (deferred > 0) this.defer(input, deferred, owned);
@@ -250,14 +268,22 @@ export class Connection implements Caller {
     }
   }
 
+  /** Without the role every frame that the native core answered was refused for that. */
+  private denied(bits: number, times: number): void {
+    if ((bits & BIT.cold) !== 0) return;
+    const outcome = (bits & BIT.unknown) === 0 ? 'PERMISSION_DENIED' : 'UNAUTHENTICATED';
+    this.service.denials.note({ actor: this.identity.actor, operation: 'encrypt or decrypt', outcome }, times);
+  }
+
   /** One native call, for `room` requests; its findings are in `report`, of which the flags are returned. */
   private walk(input: Buffer, start: number, end: number, bits: number, room: number): number {
     const { kms } = this.service;
     report[REPORT.units] = room;
-    binding.serveChunk(kms.space, bits, input, start, end, this.outlet.room(), report);
+    binding.serveChunk(kms.space, bits, this.actor, input, start, end, this.outlet.room(), report);
     const flags = report[REPORT.flags]!;
-    this.outlet.advance(report[REPORT.written]!, (flags & FLAG.plaintextWritten) !== 0);
-    if (doorbell[0] !== 0) kms.answerDoorbell();
+    // While the log refuses them nothing was done, and that is what is answered.
+    this.outlet.advance(report[REPORT.written]!, (flags & FLAG.plaintextWritten) !== 0, !kms.refusesData);
+    if (doorbell[0] !== 0 || doorbell[1] !== 0) kms.answerDoorbell();
     return flags;
   }
 
@@ -308,10 +334,7 @@ export class Connection implements Caller {
   private endIfDone(): void {
     if (!this.finishing || this.ended || this.requests.underWay > 0) return;
     this.ended = true;
-    this.outlet.flush();
-    // Bounds the wait for a peer that never reads the last answers.
-    this.socket.setTimeout(this.service.timeouts.writeStallMs);
-    this.socket.end(() => setTimeout(() => this.socket.destroy(), LINGER_MS).unref());
+    this.outlet.end(() => setTimeout(() => this.socket.destroy(), LINGER_MS).unref());
   }
 
   private closed(): void {

@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import type { ErrorCode } from '../errors.js';
 import { SWEEP_INTERVAL_MS } from '../limits.js';
 import { type AcceptorEvents, binding, type Peer } from '../native.js';
 import { Admission, KNOWN } from './admission.js';
@@ -158,6 +159,7 @@ export class Listener {
     const reason = identity === undefined ? 'this uid is not configured' : this.admission.admit(counted);
     if (reason === undefined) return counted;
     this.service.watch.counters.refused(identity === undefined ? 'peer' : 'connections');
+    if (identity === undefined) this.deny(uid === NO_UID ? 'anonymous' : `uid:${uid}`, 'PERMISSION_DENIED', address);
     this.refused.note(() => ({ uid, ...(address === '' ? { pid } : { address }), reason }));
     return undefined;
   }
@@ -221,8 +223,13 @@ export class Listener {
     socket.once('close', () => this.admission.release(standing.counted));
     this.service.watch.counters.refused(identity === undefined ? 'peer' : reason === undefined ? 'protocol' : 'connections');
     if (reason !== undefined) this.refused.note(() => ({ address: peer.address, reason }));
+    if (identity === undefined) this.deny('anonymous', 'UNAUTHENTICATED', peer.address);
     if (identity === undefined) refuse(socket, firstByte);
     else socket.destroy();
+  }
+
+  private deny(actor: string, outcome: ErrorCode, address: string): void {
+    this.service.denials.note({ actor, operation: 'connect', outcome, address });
   }
 
   /** Who has proved to be somebody is counted by its name. Why it cannot be; undefined, and `standing` says so, if it can. */
@@ -280,6 +287,7 @@ export class Listener {
     this.service.authentication.sweep();
     this.refused.turn();
     this.service.failures.turn();
+    this.service.denials.turn();
     this.service.keyStates.turn();
     this.service.accounts.sweep();
   }

@@ -1,16 +1,21 @@
-import { readFileSync } from 'node:fs';
 import { url as inspectorUrl } from 'node:inspector';
+import type { Forwarders } from '../audit/forward/forwarders.js';
+import { readChecked } from '../checked-file.js';
 import { createEmbeddedKms, type EmbeddedOptions } from '../create.js';
 import { KmsError } from '../errors.js';
+import { ownActor } from '../kms/calls.js';
 import type { EmbeddedKms } from '../kms/embedded.js';
-import { STOP_GRACE_MS, TLS_EXPIRY_NOTICE_MS } from '../limits.js';
+import { MAX_TLS_FILE_BYTES, STOP_GRACE_MS, TLS_EXPIRY_NOTICE_MS } from '../limits.js';
 import { binding } from '../native.js';
+import { nodeFileSystem } from '../store/file-system.js';
+import { versionOfPackage } from '../version.js';
 import { Accounts } from './accounts.js';
 import { Authentication } from './authentication.js';
 import { written } from './config/endpoint.js';
 import type { DaemonConfig } from './config.js';
 import { Counters } from './counters.js';
 import { DEFAULT_SOCKET } from './defaults.js';
+import { Denials } from './denials.js';
 import { OVERFLOW_UID } from './identity.js';
 import { takeInherited } from './inherited.js';
 import { Listener } from './listener.js';
@@ -25,7 +30,7 @@ import { reloaded } from './reload.js';
 import { takeServiceManager } from './service-manager.js';
 import type { Spans } from './spans.js';
 import { checkMaterial, expiriesOf, type Material, readMaterial } from './tls/files.js';
-import { Tokens } from './tokens.js';
+import { systemClock, type TokenChange, Tokens } from './tokens.js';
 import { Turnstile } from './turnstile.js';
 import { Watch } from './watch.js';
 
@@ -55,15 +60,22 @@ export async function startDaemon(given: DaemonConfig, log: Log, inherited: read
   binding.hardenProcess();
   const material = materialOf(config, log);
   const issuer = config.oidc === undefined ? undefined : new Issuer(config.oidc, log);
-  const kms = await createEmbeddedKms(optionsOf(config));
+  const forwarders = await forwardersOf(config);
+  const kms = await createEmbeddedKms(optionsOf(config, forwarders)).catch(async (error) => {
+    await forwarders?.close();
+    throw error;
+  });
   const version = versionOfPackage();
   const spans = config.tracing ? await tracing(version, log) : undefined;
   let metrics: Promise<Metrics> | undefined;
   const counters = new Counters();
+  const denials = new Denials(() => kms.audit);
   const service: Service = {
     kms,
     log,
-    watch: new Watch(counters, log, spans),
+    watch: new Watch(counters, log, denials, spans),
+    denials,
+    isStrict: config.auditStrict && config.auditDataOperations === 'each',
     metrics: () => {
       metrics ??= import('./metrics/metrics.js')
         .then((loaded) => new loaded.Metrics(service, listener))
@@ -74,7 +86,11 @@ export async function startDaemon(given: DaemonConfig, log: Log, inherited: read
         });
       return metrics;
     },
-    authentication: new Authentication(config.access, kms.dataDir === null ? undefined : new Tokens(kms.dataDir), issuer),
+    authentication: new Authentication(
+      config.access,
+      kms.dataDir === null ? undefined : new Tokens(kms.dataDir, systemClock, nodeFileSystem, (change) => noteToken(kms, change)),
+      issuer,
+    ),
     accounts: new Accounts(config.rates, log, (requests) => counters.refused('rate', requests)),
     quota: new KeyQuota(config.keysPerIdentity, (query) => kms.listKeys(query)),
     policy: new Policy((keyId) => kms.describeKey(keyId)),
@@ -92,6 +108,8 @@ export async function startDaemon(given: DaemonConfig, log: Log, inherited: read
     ports = listener.start({ ...config, inherited });
   } catch (error) {
     await kms.close();
+    // It would try to reach its receivers for ever, and keep a process that serves nobody.
+    await forwarders?.close();
     throw error;
   } finally {
     material?.key.fill(0);
@@ -102,10 +120,12 @@ export async function startDaemon(given: DaemonConfig, log: Log, inherited: read
     log('info', 'stopping', { connections: listener.size });
     try {
       await listener.stop(STOP_GRACE_MS);
+      denials.turn();
       (await metrics?.catch(() => undefined))?.close();
     } finally {
       // Whatever went wrong before, the keys are wiped.
       await kms.close();
+      await forwarders?.close();
     }
     log('info', 'stopped');
   };
@@ -243,7 +263,17 @@ function refuseUnsafeProcess(strict: boolean): void {
   }
 }
 
-function optionsOf(config: DaemonConfig): EmbeddedOptions {
+/** Loaded only where there is somebody to send to. */
+async function forwardersOf({ auditForward, auditForwardCaFile }: DaemonConfig): Promise<Forwarders | undefined> {
+  if (auditForward.length === 0) return undefined;
+  const loaded = await import('../audit/forward/forwarders.js');
+  const checked = { isSecret: false, maxBytes: MAX_TLS_FILE_BYTES };
+  const authorities =
+    auditForwardCaFile === undefined ? undefined : readChecked('--audit-forward-ca-file', auditForwardCaFile, checked);
+  return new loaded.Forwarders(auditForward, authorities);
+}
+
+function optionsOf(config: DaemonConfig, forwarding: Forwarders | undefined): EmbeddedOptions {
   return {
     ...(config.dataDir === undefined ? {} : { dataDir: config.dataDir }),
     ...(config.masterKeyFile === undefined ? {} : { masterKeyFile: config.masterKeyFile }),
@@ -257,6 +287,17 @@ function optionsOf(config: DaemonConfig): EmbeddedOptions {
     contextIdleMs: config.contextIdleMs,
     cachedKeys: config.cachedKeys,
     keyIdleMs: config.keyIdleMs,
+    audit: {
+      dataOperations: config.auditDataOperations,
+      continueOnFailure: config.auditContinueOnFailure,
+      acceptRollback: config.acceptRollback,
+      maxFileBytes: config.auditMaxFileBytes,
+      ...(config.auditAuditorKey === undefined ? {} : { auditorKey: config.auditAuditorKey }),
+      ...(forwarding === undefined ? {} : { forwarding }),
+    },
+    keepBackups: config.keepBackups,
+    rotationKeysPerSecond: config.rotationKeysPerSecond,
+    rotationDueDays: config.rotationDueDays,
   };
 }
 
@@ -268,6 +309,14 @@ async function tracing(version: string, log: Log): Promise<Spans | undefined> {
     log('warn', 'tracing_without_sdk', { advice: 'load an OpenTelemetry SDK with node --import: no span is made' });
   }
   return spans;
+}
+
+/** Commands change the tokens; the log is the daemon's, which sees it when it looks at them the next time. False while it is sealed. */
+function noteToken({ audit }: EmbeddedKms, { tokenId, change, roles, createdBy }: TokenChange): boolean {
+  if (audit === undefined) return false;
+  const detail = { token_id: tokenId, change, roles: roles.join(',') };
+  audit.note({ type: 'token', actor: createdBy ?? ownActor(), outcome: 'ok', detail });
+  return true;
 }
 
 function announce(config: DaemonConfig, { kms, log, version }: Service, ports: readonly number[], inherited: number): void {
@@ -293,11 +342,4 @@ function announce(config: DaemonConfig, { kms, log, version }: Service, ports: r
     protection,
     arena_bytes: arenaBytes,
   });
-}
-
-function versionOfPackage(): string {
-  const document: unknown = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
-  if (typeof document !== 'object' || document === null || !('version' in document))
-    throw new Error('package.json has no version');
-  return String(document.version);
 }

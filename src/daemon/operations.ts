@@ -2,20 +2,28 @@ import { KmsError } from '../errors.js';
 import type { EmbeddedKms } from '../kms/embedded.js';
 import { SEALED_HEADER_BYTES } from '../limits.js';
 import { binding } from '../native.js';
-import type { CreatedKey } from '../provider.js';
+import type { CreatedKey, RotationOptions } from '../provider.js';
 import { OP, OPERATIONS, PROTOCOL_VERSION, type Role } from '../wire/frames.js';
 import {
+  awaitsStart,
+  backupMapOf,
   batchOfItems,
   type Call,
+  type KeysStatus,
   keyMapOf,
   parseArguments,
   resultsOfCreated,
   resultsOfPage,
+  rotationMapOf,
+  type SlotRequest,
+  slotMapOf,
   statusMapOf,
 } from '../wire/messages.js';
 import type { Accounts } from './accounts.js';
 import type { Authentication } from './authentication.js';
+import { backUp } from './backup.js';
 import type { Timeouts } from './config.js';
+import type { Denials } from './denials.js';
 import { ANONYMOUS, type Identity, may } from './identity.js';
 import type { Burst, Log } from './log.js';
 import type { Metrics } from './metrics/metrics.js';
@@ -36,6 +44,10 @@ export interface Service {
   metrics(): Promise<Metrics>;
   readonly accounts: Accounts;
   readonly quota: KeyQuota;
+  /** Encryptions and decryptions are answered once the audit log has them on the disk. */
+  readonly isStrict: boolean;
+  /** What was refused, for the audit log. */
+  readonly denials: Denials;
   /** Requests that failed for a reason of ours. */
   readonly failures: Burst;
   /** Keys that were disabled, enabled and destroyed, or were so already. */
@@ -74,7 +86,18 @@ export function requireRole(caller: Identity, role: Role, what: string): void {
 /** Carries out one operation that the native core does not answer by itself. Returns the answer's results. */
 export async function perform(service: Service, caller: Caller, op: number, args: readonly unknown[]): Promise<unknown[]> {
   authorise(caller.identity, op);
-  return carryOut(service, caller, parseArguments(op, args));
+  const call = parseArguments(op, args);
+  if (!service.isStrict || !isOfData(op)) return carryOut(service, caller, call);
+  try {
+    return await carryOut(service, caller, call);
+  } finally {
+    // That it failed is told, too. Where that cannot be written, this is the answer.
+    await service.kms.dataWritten();
+  }
+}
+
+function isOfData(op: number): boolean {
+  return op >= OP.encrypt && op <= OP.decryptMany;
 }
 
 async function carryOut(service: Service, session: Caller, call: Call): Promise<unknown[]> {
@@ -89,23 +112,22 @@ async function carryOut(service: Service, session: Caller, call: Call): Promise<
     case OP.createDek:
       return create(service, caller, (options) => kms.createDek(call.label, options));
     case OP.encrypt:
-      return encrypt(kms, call.keyId, call.data, call.aad);
+      return encrypt(kms, caller, call.keyId, call.data, call.aad);
     case OP.decrypt:
-      if (call.keyId === undefined) return [await kms.decrypt(call.data, call.aad)];
-      return [await kms.decryptWithDek(call.keyId, call.data, call.aad)];
+      if (call.keyId === undefined) return [await kms.decrypt(call.data, call.aad, by(caller))];
+      return [await kms.decryptWithDek(call.keyId, call.data, call.aad, by(caller))];
     case OP.encryptMany:
-      return [batchOfItems(await kms.encryptMany(call.keyId, call.items, call.aad))];
+      return [batchOfItems(await kms.encryptMany(call.keyId, call.items, call.aad, by(caller)))];
     case OP.decryptMany:
-      return [batchOfItems(await kms.decryptMany(call.keyId, call.items, call.aad))];
+      return [batchOfItems(await kms.decryptMany(call.keyId, call.items, call.aad, by(caller)))];
     case OP.getWrapped:
-      return [await kms.getWrapped(call.keyId)];
+      return [await kms.getWrapped(call.keyId, { actor: caller.actor })];
     case OP.rewrap:
-      if (call.newKekHex !== undefined) throw new KmsError('UNSUPPORTED', 'rewrap with a new key');
-      return resultsOfRewrap(await kms.rewrapDek(call.keyId));
+      return resultsOfRewrap(await rewrap(service, caller, call.keyId, call.newKekHex));
     case OP.rotateKek:
-      return [await kms.rotateKek()];
+      return [await rotate(service, caller, call.options)];
     case OP.rotationStatus:
-      return [await kms.rotationStatus()];
+      return [rotationMapOf(await kms.rotationStatus())];
     case OP.status:
       return [await status(service)];
     case OP.listKeys:
@@ -117,6 +139,13 @@ async function carryOut(service: Service, session: Caller, call: Call): Promise<
       const key = await kms.setKeyState(call.keyId, call.state, { actor: caller.actor, ...scope });
       service.keyStates.note(() => ({ actor: caller.actor, key_id: call.keyId, state: call.state }));
       return [keyMapOf(key)];
+    }
+    case OP.slots:
+      return [await slots(service, caller, call)];
+    case OP.backup: {
+      const made = await backUp(kms, call.order, caller.actor);
+      service.log('info', 'backup', { actor: caller.actor, path: made.path, records: made.records });
+      return [backupMapOf(made)];
     }
     case OP.openDatabase:
       throw new KmsError('UNSUPPORTED', 'open_database');
@@ -141,17 +170,23 @@ async function hello(service: Service, session: Caller, version: number, token: 
   return [PROTOCOL_VERSION, `progressdb-kms/${service.version}`, binding.arenaInfo().protection, service.kms.sealed];
 }
 
+/** For the audit log. */
+function by({ actor }: Identity): { actor: string } {
+  return { actor };
+}
+
 async function encrypt(
   kms: EmbeddedKms,
+  caller: Identity,
   keyId: string | undefined,
   data: Uint8Array,
   aad: Uint8Array | undefined,
 ): Promise<unknown[]> {
   if (keyId !== undefined) {
-    const { ciphertext, keyVersion } = await kms.encryptWithDek(keyId, data, aad);
+    const { ciphertext, keyVersion } = await kms.encryptWithDek(keyId, data, aad, by(caller));
     return [ciphertext, keyVersion];
   }
-  const sealed = await kms.encrypt(data, aad);
+  const sealed = await kms.encrypt(data, aad, by(caller));
   return [sealed, await keyVersionOf(kms, sealed)];
 }
 
@@ -166,14 +201,47 @@ async function keyVersionOf(kms: EmbeddedKms, sealed: Uint8Array): Promise<strin
 
 async function seal({ kms, log }: Service, { actor }: Identity): Promise<void> {
   const wasOpen = !kms.sealed;
-  await kms.seal();
+  await kms.seal({ actor });
   if (wasOpen) log('warn', 'sealed', { actor });
 }
 
 async function unseal({ kms, log }: Service, { actor }: Identity): Promise<void> {
   const wasSealed = kms.sealed;
-  await kms.unseal();
+  await kms.unseal({ actor });
   if (wasSealed) log('warn', 'unsealed', { actor });
+}
+
+async function rewrap({ kms, log }: Service, { actor }: Identity, keyId: string, newKekHex?: string): Promise<CreatedKey> {
+  const key = await kms.rewrapDek(keyId, newKekHex === undefined ? { actor } : { actor, newKekHex });
+  if (newKekHex !== undefined) log('warn', 'slot_added', { actor, key_id: keyId });
+  return key;
+}
+
+async function rotate({ kms, log }: Service, { actor }: Identity, options: RotationOptions): Promise<unknown> {
+  const status = await kms.rotateKek({ ...options, actor });
+  const { dryRun, abandon, newKekHex, newMasterKeyFile } = options;
+  if (dryRun !== true) {
+    log('warn', 'rotate_kek', {
+      actor,
+      rotation_id: status.rotationId,
+      new_master_key: newKekHex !== undefined || newMasterKeyFile !== undefined || undefined,
+      abandoned: abandon?.join(', '),
+    });
+  }
+  return rotationMapOf(status);
+}
+
+async function slots({ kms, log }: Service, { actor }: Identity, request: SlotRequest): Promise<unknown> {
+  if (request.action === 'add') {
+    const slot = await kms.addSlot(request.slot, { actor });
+    log('warn', 'slot_added', { actor, slot_id: slot.slotId });
+    return [slotMapOf(slot)];
+  }
+  if (request.action === 'remove') {
+    await kms.removeSlot(request.slotId, { actor });
+    log('warn', 'slot_removed', { actor, slot_id: request.slotId });
+  }
+  return (await kms.slots()).map(slotMapOf);
 }
 
 function resultsOfRewrap(key: { wrapped: Uint8Array; kekId: string; kekVersion: string }): unknown[] {
@@ -189,5 +257,16 @@ async function status(service: Service): Promise<unknown> {
     connections: service.connections(),
     cachedKeys: kms.cachedKeys,
     dataDir: kms.dataDir ?? '',
+    keys: await keysStatus(kms),
   });
+}
+
+async function keysStatus(kms: EmbeddedKms): Promise<KeysStatus | undefined> {
+  try {
+    const [rotation, all] = [await kms.rotationStatus(), await kms.slots()];
+    return { rotation, pendingSlots: all.filter(awaitsStart).length };
+  } catch (error) {
+    if (error instanceof KmsError && error.code === 'SEALED') return undefined;
+    throw error;
+  }
 }

@@ -7,10 +7,15 @@ import type { SharedBuffers } from './buffers.js';
  * loop. While the peer does not take what was written it is `stalled`, and whoever feeds it has to wait.
  */
 export class Outlet {
-  stalled = false;
+  private isStalled = false;
+  /** Writes that wait until they may be made, and the end of the last of them. */
+  private clearing = 0;
+  private sent: Promise<void> = Promise.resolve();
   private buffer: Buffer | undefined;
   private used = 0;
   private secret = false;
+  /** Something in the buffer is of data operations, which the audit log may not have yet. */
+  private untold = false;
   private writing = 0;
   private scheduled: NodeJS.Immediate | undefined;
 
@@ -20,7 +25,13 @@ export class Outlet {
     private readonly stallMs: number,
     private readonly onStall: () => void,
     private readonly onDrained: () => void,
+    /** Resolves when what is answered may be sent: where the audit log comes first. Undefined where nothing does. */
+    private readonly cleared?: () => Promise<void>,
   ) {}
+
+  get stalled(): boolean {
+    return this.isStalled || this.clearing > 0;
+  }
 
   get closed(): boolean {
     return this.socket.destroyed;
@@ -36,13 +47,17 @@ export class Outlet {
     return this.used === 0 ? this.buffer : this.buffer.subarray(this.used);
   }
 
-  advance(bytes: number, secret: boolean): void {
+  advance(bytes: number, secret: boolean, untold: boolean): void {
     this.used += bytes;
+    if (untold) this.untold = true;
     if (secret) this.secret = true;
   }
 
-  /** Adds an answer, to be written at the end of this turn of the loop. A copied `secret` is wiped. */
-  append(frame: Uint8Array, secret: boolean): void {
+  /**
+   * Adds an answer, to be written at the end of this turn of the loop. A copied `secret` is wiped. An `untold` one waits for the
+   * audit log where that comes first; others do not, so that an operator is answered when it fails.
+   */
+  append(frame: Uint8Array, secret: boolean, untold = false): void {
     if (this.socket.destroyed) {
       if (secret) frame.fill(0);
       return;
@@ -50,11 +65,11 @@ export class Outlet {
     const room = this.room();
     if (room.length < frame.length) {
       this.flush();
-      this.write(frame, () => secret && frame.fill(0));
+      this.send(frame, untold, () => secret && frame.fill(0));
       return;
     }
     room.set(frame);
-    this.advance(frame.length, secret);
+    this.advance(frame.length, secret, untold);
     if (secret) frame.fill(0);
     this.flushSoon();
   }
@@ -69,14 +84,59 @@ export class Outlet {
   }
 
   flush(): void {
-    const { buffer, used, secret } = this;
+    const { buffer, used, secret, untold } = this;
     if (buffer === undefined) return;
     this.buffer = undefined;
     this.used = 0;
     this.secret = false;
+    this.untold = false;
     const giveBack = () => this.buffers.giveResponse(buffer, secret ? used : 0);
     if (used === 0 || this.socket.destroyed) giveBack();
-    else this.write(buffer.subarray(0, used), giveBack);
+    else this.send(buffer.subarray(0, used), untold, giveBack);
+  }
+
+  private send(bytes: Uint8Array, untold: boolean, done: () => void): void {
+    if (this.cleared === undefined || (!untold && this.clearing === 0)) this.write(bytes, done);
+    else void this.sendCleared(untold ? this.cleared() : undefined, this.sent, bytes, done);
+  }
+
+  /** In the order of the calls. Meanwhile nothing more is read: a disk that is slow must not fill the memory with answers. */
+  private async sendCleared(
+    cleared: Promise<void> | undefined,
+    before: Promise<void>,
+    bytes: Uint8Array,
+    done: () => void,
+  ): Promise<void> {
+    let next = () => {};
+    this.sent = new Promise((resolve) => {
+      next = resolve;
+    });
+    if (this.clearing++ === 0) this.onStall();
+    try {
+      await Promise.all([cleared, before]);
+    } catch {
+      // What was done and stands in no log is not answered.
+      this.socket.destroy();
+    }
+    this.clearing--;
+    if (this.socket.destroyed) done();
+    else this.write(bytes, done);
+    next();
+    if (this.stalled || this.socket.destroyed) return;
+    this.flush();
+    if (!this.stalled) this.onDrained();
+  }
+
+  /** Writes what is left, then ends the stream. */
+  end(done: () => void): void {
+    this.flush();
+    const end = () => {
+      // Bounds the wait for a peer that never reads the last answers.
+      this.socket.setTimeout(this.stallMs);
+      this.socket.end(done);
+    };
+    if (this.clearing === 0) end();
+    else void this.sent.then(end);
   }
 
   /** Wipes and gives back what was not written; for a connection that is gone. */
@@ -96,8 +156,8 @@ export class Outlet {
       this.writing--;
       if (this.writing === 0) this.drained();
     });
-    if (this.socket.writableLength > 0 && !this.stalled) {
-      this.stalled = true;
+    if (this.socket.writableLength > 0 && !this.isStalled) {
+      this.isStalled = true;
       // The socket's own timer starts again as long as the kernel takes bytes: a slow reader lives, a dead one does not. What
       // the kernel took at once counts too, so that it may be the second period that ends it.
       this.socket.setTimeout(this.stallMs);
@@ -106,8 +166,8 @@ export class Outlet {
   }
 
   private drained(): void {
-    if (!this.stalled) return;
-    this.stalled = false;
+    if (!this.isStalled) return;
+    this.isStalled = false;
     this.socket.setTimeout(0);
     this.flush();
     if (!this.stalled) this.onDrained();

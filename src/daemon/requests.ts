@@ -1,6 +1,6 @@
 import { asKmsError, type ErrorCode, FAILURES, KmsError } from '../errors.js';
 import { MAX_COLD_BYTES, MAX_COLD_IN_FLIGHT } from '../limits.js';
-import { binding, DEFERRED, doorbell, NEEDS_USES, NOT_CACHED, NOT_COVERED, POLICY_SHIFT } from '../native.js';
+import { binding, DEFERRED, doorbell, NEEDS_AUDIT, NEEDS_USES, NOT_CACHED, NOT_COVERED, POLICY_SHIFT } from '../native.js';
 import { FRAME_HEADER_BYTES, OP } from '../wire/frames.js';
 import { decodeRequest, encodeAnswer, encodeError, keyId, type Request } from '../wire/messages.js';
 import { Reader } from '../wire/reader.js';
@@ -47,6 +47,7 @@ export class Requests {
     private readonly outlet: Outlet,
     private readonly account: () => Account,
     private readonly bits: () => number,
+    private readonly actor: () => number,
     private readonly returns: Returns,
     /** The connection's number. */
     private readonly connection: number,
@@ -113,10 +114,11 @@ export class Requests {
       if (why === DEFERRED.cold) await this.perform(request, followed);
       else await this.serve(frame, request, why);
     } catch (error) {
-      const known = asKmsError(error);
+      const body = frame.subarray(FRAME_HEADER_BYTES);
+      const known = why === DEFERRED.cold ? asKmsError(error) : await this.service.kms.failedFrame(this.actor(), body, error);
       outcome = known.code;
       followed.isCounted = false;
-      this.refuse(request, known);
+      this.refuse(request, known, why !== DEFERRED.cold && known.code !== 'AUDIT_UNAVAILABLE');
     } finally {
       this.service.watch.end(followed, outcome);
       frame.fill(0);
@@ -153,7 +155,8 @@ export class Requests {
     // Read before anything is waited for: who asks may be another one afterwards, and then its own number is asked about.
     const policy = this.bits() >>> POLICY_SHIFT;
     if (policy !== 0) await this.service.policy.checkKey(this.caller.identity, keyIdOf(request));
-    if (why === DEFERRED.needsUses) await kms.reserveUses(keyIdOf(request));
+    if (why === DEFERRED.audit) await kms.dataWritten();
+    else if (why === DEFERRED.needsUses) await kms.reserveUses(keyIdOf(request));
     else if (why === DEFERRED.notCached) await kms.fetchKey(keyIdOf(request));
     if (this.outlet.closed) return undefined;
     if (policy !== 0) binding.coverKey(kms.space, keyIdOf(request), policy);
@@ -164,22 +167,24 @@ export class Requests {
 
   private async serveOnPool(frame: Buffer): Promise<number | undefined> {
     const { kms } = this.service;
-    const answer = await binding.serveOnPool(kms.space, this.bits(), frame.subarray(FRAME_HEADER_BYTES));
-    if (doorbell[0] !== 0) kms.answerDoorbell();
+    const untold = !kms.refusesData;
+    const answer = await binding.serveOnPool(kms.space, this.bits(), this.actor(), frame.subarray(FRAME_HEADER_BYTES));
+    if (doorbell[0] !== 0 || doorbell[1] !== 0) kms.answerDoorbell();
     if (answer === NOT_CACHED) return DEFERRED.notCached;
     if (answer === NEEDS_USES) return DEFERRED.needsUses;
     if (answer === NOT_COVERED) return DEFERRED.notCovered;
+    if (answer === NEEDS_AUDIT) return DEFERRED.audit;
     if (typeof answer === 'number') throw new Error(`the pool returned ${answer}`);
-    this.outlet.append(answer, true);
+    this.outlet.append(answer, true, untold);
     return undefined;
   }
 
-  private refuse({ id, op }: Request, error: KmsError): void {
+  private refuse({ id, op }: Request, error: KmsError, untold: boolean): void {
     if (FAILURES.has(error.code)) {
       const { actor } = this.caller.identity;
       this.service.failures.note(() => ({ connection: this.connection, request_id: id, op, actor, ...errorFields(error) }));
     }
-    this.outlet.append(encodeError(id, error.code === 'INTERNAL' ? new KmsError('INTERNAL') : error), false);
+    this.outlet.append(encodeError(id, error.code === 'INTERNAL' ? new KmsError('INTERNAL') : error), false, untold);
   }
 }
 

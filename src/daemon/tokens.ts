@@ -27,6 +27,15 @@ interface Entry {
 }
 
 export const systemClock: Clock = { wall: () => Date.now(), steady: () => performance.now() };
+/** A token that came or went while the file was watched. */
+export interface TokenChange {
+  tokenId: string;
+  change: 'created' | 'changed' | 'revoked';
+  roles: readonly string[];
+  /** Who made it; of one that is gone nobody knows who took it away. */
+  createdBy: string | undefined;
+}
+
 /** What the hash of an unknown token is compared with: nobody knows what hashes to it. */
 const NOBODY = randomBytes(32);
 
@@ -42,13 +51,26 @@ export class Tokens {
   #entries: ReadonlyMap<string, Entry> = new Map();
   /** Of the file that `entries` were read from; undefined if it has to be read in any case. */
   #stamp: string | undefined;
+  /** As the file was when it could be read last; what was there at first is no change. */
+  #lastRead: ReadonlyMap<string, Entry> | undefined;
   #lookedAt = Number.NEGATIVE_INFINITY;
   #problem: string | null = null;
+  readonly #onChange: (change: TokenChange) => boolean;
 
-  constructor(dataDir: string, clock: Clock = systemClock, system: FileSystem = nodeFileSystem) {
+  constructor(
+    dataDir: string,
+    clock: Clock = systemClock,
+    system: FileSystem = nodeFileSystem,
+    /** Answers whether it could take the change; one that it could not comes again. */
+    onChange: (change: TokenChange) => boolean = () => true,
+  ) {
+    this.#onChange = onChange;
     this.#path = tokenFileOf(dataDir);
     this.#clock = clock;
     this.#system = system;
+    // Now, not at the first use: what is made or revoked between the two is a change, too.
+    this.#look();
+    this.#lookedAt = Number.NEGATIVE_INFINITY;
   }
 
   /** Who presents `text`; undefined for a token that is malformed, unknown, revoked or expired, which all look alike. */
@@ -95,13 +117,31 @@ export class Tokens {
       const stamp = stampOf(stats);
       if (stamp === this.#stamp) return;
       this.#entries = this.#entriesOf(stats === undefined ? [] : readTokenFile(this.#system, this.#path, 'daemon'));
-      this.#stamp = isSettled(stats, this.#clock.wall()) ? stamp : undefined;
+      const isTold = this.#lastRead === undefined || this.#tell(this.#lastRead);
+      if (isTold) this.#lastRead = this.#entries;
+      this.#stamp = isTold && isSettled(stats, this.#clock.wall()) ? stamp : undefined;
       this.#problem = null;
     } catch (error) {
       this.#entries = new Map();
       this.#stamp = undefined;
       this.#problem = tokenFailure(this.#path, error).message;
     }
+  }
+
+  /** False if a change could not be told: whoever is told takes all of one look, or none. */
+  #tell(before: ReadonlyMap<string, Entry>): boolean {
+    for (const [tokenId, { identity, text }] of this.#entries) {
+      const known = before.get(tokenId);
+      if (known?.text === text) continue;
+      const change = known === undefined ? 'created' : 'changed';
+      const { created_by: createdBy } = JSON.parse(text) as StoredToken;
+      if (!this.#onChange({ tokenId, change, roles: [...identity.roles], createdBy })) return false;
+    }
+    for (const [tokenId, { identity }] of before) {
+      if (this.#entries.has(tokenId)) continue;
+      if (!this.#onChange({ tokenId, change: 'revoked', roles: [...identity.roles], createdBy: undefined })) return false;
+    }
+    return true;
   }
 
   /** A token that stayed as it was keeps its identity: whoever holds it goes on. */

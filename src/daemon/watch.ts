@@ -1,5 +1,6 @@
 import type { ErrorCode } from '../errors.js';
 import { type Counters, OPERATION_NAMES, type Surface } from './counters.js';
+import type { Denials } from './denials.js';
 import type { Log } from './log.js';
 import type { Spans } from './spans.js';
 
@@ -30,6 +31,7 @@ export class Watch {
   constructor(
     readonly counters: Counters,
     private readonly log: Log,
+    private readonly denials: Denials,
     /** Undefined where nobody collects them. */
     private readonly spans: Spans | undefined,
   ) {}
@@ -50,6 +52,9 @@ export class Watch {
     const milliseconds = performance.now() - begun;
     if (!followed.isCounted) this.counters.answered(surface, place, outcome);
     this.counters.took(surface, place, milliseconds);
+    if (outcome === 'PERMISSION_DENIED' || outcome === 'UNAUTHENTICATED') {
+      this.denials.note({ actor: followed.actor ?? 'anonymous', operation: OPERATION_NAMES[place] ?? 'other', outcome });
+    }
     this.log('debug', 'request', {
       surface,
       connection: followed.connection,

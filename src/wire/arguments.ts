@@ -1,15 +1,20 @@
 import { KmsError } from '../errors.js';
 import {
   CIPHERTEXT_OVERHEAD,
+  KEY_BYTES,
   KEY_ID_PATTERN,
   MAX_AAD_BYTES,
+  MAX_ABANDONED_KEYS,
   MAX_BATCH_ITEMS,
+  MAX_KEYS_PER_SECOND,
   MAX_LIST_LIMIT,
+  MAX_PATH_BYTES,
   MAX_PLAINTEXT_BYTES,
   SEALED_HEADER_BYTES,
+  SLOT_ID_PATTERN,
   THREAD_ID_PATTERN,
 } from '../limits.js';
-import type { BatchAad, KeyState, ListQuery } from '../provider.js';
+import type { BackupOrder, BatchAad, KeyState, ListQuery, NewSlot, RotationOptions, SlotDescription } from '../provider.js';
 import { OP, OPERATIONS } from './frames.js';
 
 /** What an argument of a ciphertext may measure: the largest plaintext in the longer of the two forms. */
@@ -23,12 +28,16 @@ export type Call =
   | { op: typeof OP.encryptMany | typeof OP.decryptMany; keyId: string; items: Uint8Array[]; aad: BatchAad }
   | { op: typeof OP.getWrapped | typeof OP.describeKey; keyId: string }
   | { op: typeof OP.rewrap; keyId: string; newKekHex: string | undefined }
-  | { op: typeof OP.rotateKek; options: Record<string, unknown> }
+  | { op: typeof OP.rotateKek; options: RotationOptions }
   | { op: typeof OP.rotationStatus | typeof OP.status | typeof OP.seal | typeof OP.unseal }
   | { op: typeof OP.createDek; label: string | undefined }
   | { op: typeof OP.listKeys; query: ListQuery }
   | { op: typeof OP.setKeyState; keyId: string; state: KeyState }
-  | { op: typeof OP.openDatabase; secret: Uint8Array | undefined };
+  | { op: typeof OP.openDatabase; secret: Uint8Array | undefined }
+  | { op: typeof OP.backup; order: BackupOrder }
+  | ({ op: typeof OP.slots } & SlotRequest);
+
+export type SlotRequest = { action: 'list' } | { action: 'add'; slot: NewSlot } | { action: 'remove'; slotId: string };
 
 /**
  * The arguments of operation `op` as typed values. Throws INVALID_ARGUMENT that names the argument (never its value),
@@ -58,10 +67,10 @@ export function parseArguments(op: number, args: readonly unknown[]): Call {
       return { op, keyId: keyId('key_id', args[0]) };
     case OP.rewrap:
       count(args, 2);
-      return { op, keyId: keyId('key_id', args[0]), newKekHex: optional('new_kek_hex', args[1], string) };
+      return { op, keyId: keyId('key_id', args[0]), newKekHex: optional('new_kek_hex', args[1], hexKey) };
     case OP.rotateKek:
       count(args, 1);
-      return { op, options: map('options', args[0]) };
+      return { op, options: rotationOptions(map('options', args[0])) };
     case OP.rotationStatus:
     case OP.status:
     case OP.seal:
@@ -80,6 +89,12 @@ export function parseArguments(op: number, args: readonly unknown[]): Call {
     case OP.openDatabase:
       count(args, 1);
       return { op, secret: optional('secret', args[0], binary) };
+    case OP.slots:
+      count(args, 1);
+      return { op, ...slotRequest(map('request', args[0])) };
+    case OP.backup:
+      count(args, 1);
+      return { op, order: backupOrder(map('request', args[0])) };
     default:
       if (op >= OPERATIONS.length) throw new KmsError('UNSUPPORTED', `operation ${op}`);
       throw new KmsError('INVALID_ARGUMENT', 'op: an operation number was expected');
@@ -179,4 +194,99 @@ function listQuery(members: Record<string, unknown>): ListQuery {
   }
   if (query.limit === 0) throw refuse('limit', 'at least 1 was expected');
   return query;
+}
+
+const HEX_KEY = new RegExp(`^[0-9a-fA-F]{${2 * KEY_BYTES}}$`);
+
+function hexKey(name: string, value: unknown): string {
+  if (typeof value !== 'string' || !HEX_KEY.test(value)) throw refuse(name, `${2 * KEY_BYTES} hex digits were expected`);
+  return value;
+}
+
+/** A path of the machine that has the store, whose working directory is nobody's business. Never repeated: it may be a key. */
+function absolutePath(name: string, value: unknown): string {
+  if (typeof value !== 'string' || !value.startsWith('/') || value.includes('\0') || Buffer.byteLength(value) > MAX_PATH_BYTES) {
+    throw refuse(name, 'an absolute path was expected');
+  }
+  return value;
+}
+
+function bool(name: string, value: unknown): boolean {
+  if (typeof value !== 'boolean') throw refuse(name, 'true or false was expected');
+  return value;
+}
+
+function keyIds(name: string, value: unknown): string[] {
+  if (!Array.isArray(value)) throw refuse(name, 'an array was expected');
+  if (value.length > MAX_ABANDONED_KEYS) throw new KmsError('TOO_LARGE', `${name}: more than ${MAX_ABANDONED_KEYS} keys`);
+  return value.map((id) => keyId(name, id));
+}
+
+function slotKind(name: string, value: unknown): SlotDescription['kind'] {
+  if (value !== 'master' && value !== 'recovery') throw refuse(name, 'master or recovery was expected');
+  return value;
+}
+
+function slotId(name: string, value: unknown): string {
+  if (typeof value !== 'string' || !SLOT_ID_PATTERN.test(value)) throw refuse(name, `must match ${SLOT_ID_PATTERN.source}`);
+  return value;
+}
+
+function refuseTwoKeys(hex: string | undefined, file: string | undefined): void {
+  if (hex !== undefined && file !== undefined) throw refuse('new_kek_hex', 'not together with new_master_key_file');
+}
+
+function rotationOptions(members: Record<string, unknown>): RotationOptions {
+  const options: RotationOptions = {};
+  for (const [name, value] of Object.entries(members)) {
+    if (name === 'new_kek_hex') options.newKekHex = hexKey(name, value);
+    else if (name === 'new_master_key_file') options.newMasterKeyFile = absolutePath(name, value);
+    else if (name === 'wait') options.wait = bool(name, value);
+    else if (name === 'dry_run') options.dryRun = bool(name, value);
+    else if (name === 'keys_per_second') options.keysPerSecond = uint(name, value, MAX_KEYS_PER_SECOND);
+    else if (name === 'abandon') options.abandon = keyIds(name, value);
+    else {
+      const known = 'new_kek_hex, new_master_key_file, wait, dry_run, keys_per_second and abandon';
+      throw refuse('options', `only ${known} are known`);
+    }
+  }
+  refuseTwoKeys(options.newKekHex, options.newMasterKeyFile);
+  return options;
+}
+
+const SLOT_MEMBERS: Record<SlotRequest['action'], readonly string[]> = {
+  list: [],
+  add: ['new_kek_hex', 'new_master_key_file', 'kind'],
+  remove: ['slot_id'],
+};
+
+function slotRequest(members: Record<string, unknown>): SlotRequest {
+  const { action } = members;
+  if (action !== 'list' && action !== 'add' && action !== 'remove') throw refuse('action', 'list, add or remove was expected');
+  const known = ['action', ...SLOT_MEMBERS[action]];
+  if (Object.keys(members).some((name) => !known.includes(name))) {
+    throw refuse('request', `only ${known.join(', ')} are known for ${action}`);
+  }
+  if (action === 'list') return { action };
+  if (action === 'remove') return { action, slotId: slotId('slot_id', members['slot_id']) };
+  return { action, slot: newSlot(members) };
+}
+
+function backupOrder(members: Record<string, unknown>): BackupOrder {
+  const { path, skip_damaged: skipDamaged, ...others } = members;
+  if (Object.keys(others).length > 0) throw refuse('request', 'only path and skip_damaged are known');
+  const order: BackupOrder = { path: absolutePath('path', path) };
+  if (skipDamaged !== undefined) order.skipDamaged = bool('skip_damaged', skipDamaged);
+  return order;
+}
+
+function newSlot(members: Record<string, unknown>): NewSlot {
+  const { new_kek_hex: hex, new_master_key_file: file, kind } = members;
+  const slot: NewSlot = {};
+  if (hex !== undefined) slot.keyHex = hexKey('new_kek_hex', hex);
+  if (file !== undefined) slot.masterKeyFile = absolutePath('new_master_key_file', file);
+  if (kind !== undefined) slot.kind = slotKind('kind', kind);
+  refuseTwoKeys(slot.keyHex, slot.masterKeyFile);
+  if (slot.keyHex === undefined && slot.masterKeyFile === undefined) throw refuse('new_master_key_file', 'is missing');
+  return slot;
 }

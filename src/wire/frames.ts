@@ -32,6 +32,8 @@ export const OP = {
   openDatabase: 15,
   seal: 16,
   unseal: 17,
+  slots: 18,
+  backup: 19,
 } as const;
 
 export type OpName = keyof typeof OP;
@@ -71,4 +73,6 @@ export const OPERATIONS: readonly Operation[] = [
   operation(OP.openDatabase, 'open_database', 'client'),
   operation(OP.seal, 'seal', 'admin'),
   operation(OP.unseal, 'unseal', 'admin'),
+  operation(OP.slots, 'slots', 'admin'),
+  operation(OP.backup, 'backup', 'admin'),
 ];

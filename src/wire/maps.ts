@@ -1,5 +1,5 @@
 import { KmsError } from '../errors.js';
-import type { CreatedKey, Health, KeyDescription, KeyPage, ListQuery } from '../provider.js';
+import type { CreatedKey, Health, KeyDescription, KeyPage, ListQuery, RotationStatus, SlotDescription } from '../provider.js';
 
 /** A key map of docs/PROTOCOL.md. */
 export interface KeyMap {
@@ -24,6 +24,15 @@ export interface ProcessStatus {
   connections: number;
   cachedKeys: number;
   dataDir: string;
+  /** Undefined while sealed. */
+  keys: KeysStatus | undefined;
+}
+
+/** What only an open store knows. */
+export interface KeysStatus {
+  rotation: RotationStatus;
+  /** Slots that no start has used yet. */
+  pendingSlots: number;
 }
 
 /** The status map of docs/PROTOCOL.md. */
@@ -34,15 +43,28 @@ export interface StatusMap {
   pid: number;
   uptime_ms: number | bigint;
   store_fault: string | null;
+  audit_fault: string | null;
   damaged_records: Array<{ key_id: string; reason: string }>;
   keys_near_limit: string[];
   connections: number;
   cached_keys: number;
   data_dir: string;
+  /** Null while sealed, as what follows. */
+  rotation: RotationSummary | null;
+  pending_slots: number | null;
+}
+
+/** As much of a rotation map as the status has. */
+export interface RotationSummary {
+  state: string;
+  phase: string | null;
+  total: number | bigint;
+  done: number | bigint;
+  due: string | null;
 }
 
 /** msgpackr writes a number above 2^32 as a float, which is not a `uint`; a bigint it writes as an integer. */
-function uint(value: number): number | bigint {
+export function uint(value: number): number | bigint {
   const whole = Math.floor(value);
   return whole > 0xffff_ffff ? BigInt(whole) : whole;
 }
@@ -71,12 +93,24 @@ export function statusMapOf(health: Health, process: ProcessStatus): StatusMap {
     pid: process.pid,
     uptime_ms: uint(process.uptimeMs),
     store_fault: health.storeFault,
+    audit_fault: health.auditFault,
     damaged_records: health.damagedRecords.map(({ keyId, reason }) => ({ key_id: keyId, reason })),
     keys_near_limit: health.keysNearLimit,
     connections: process.connections,
     cached_keys: process.cachedKeys,
     data_dir: process.dataDir,
+    rotation: process.keys === undefined ? null : rotationSummaryOf(process.keys.rotation),
+    pending_slots: process.keys?.pendingSlots ?? null,
   };
+}
+
+/** Whether a start has yet to show that the key is good. Recovery keys are there for a day on which no other is left, and none is to. */
+export function awaitsStart({ kind, state }: Pick<SlotDescription, 'kind' | 'state'>): boolean {
+  return kind === 'master' && state !== 'active';
+}
+
+export function rotationSummaryOf({ state, phase, total, done, due }: RotationStatus): RotationSummary {
+  return { state, phase, total: uint(total), done: uint(done), due };
 }
 
 /** The results of ops 1 and 11. */
@@ -113,16 +147,16 @@ export function textOf(value: unknown, name: string): string {
   return value;
 }
 
-function optionalTextOf(value: unknown, name: string): string | null {
+export function optionalTextOf(value: unknown, name: string): string | null {
   return value === null ? null : textOf(value, name);
 }
 
-function numberOf(value: unknown, name: string): number {
+export function numberOf(value: unknown, name: string): number {
   if (typeof value !== 'number' || !Number.isInteger(value) || value < 0) throw unexpected(name);
   return value;
 }
 
-function oneOf<T extends string>(value: unknown, name: string, values: readonly T[]): T {
+export function oneOf<T extends string>(value: unknown, name: string, values: readonly T[]): T {
   const found = values.find((candidate) => candidate === value);
   if (found === undefined) throw unexpected(name);
   return found;
@@ -180,6 +214,7 @@ export function healthOfMap(value: unknown): Health {
     status: oneOf(memberOf(value, 'status'), 'status', ['ok', 'sealed', 'degraded'] as const),
     protection: oneOf(memberOf(value, 'protection'), 'protection', ['secretmem', 'mlock', 'none'] as const),
     storeFault: optionalTextOf(memberOf(value, 'store_fault'), 'store_fault'),
+    auditFault: optionalTextOf(memberOf(value, 'audit_fault'), 'audit_fault'),
     damagedRecords: listOf(memberOf(value, 'damaged_records'), 'damaged_records').map((record) => ({
       keyId: textOf(memberOf(record, 'key_id'), 'key_id'),
       reason: textOf(memberOf(record, 'reason'), 'reason'),

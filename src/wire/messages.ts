@@ -6,7 +6,9 @@ import { FRAME_HEADER_BYTES, MAX_REQUEST_ID, OK } from './frames.js';
 import { MalformedMessage, Reader } from './reader.js';
 
 export * from './arguments.js';
+export * from './backup-maps.js';
 export * from './maps.js';
+export * from './rotation-maps.js';
 
 /** What a request without a readable operation number has as `op`: `parseArguments` refuses it by name. */
 export const NO_OP = -1;

@@ -3,8 +3,10 @@ import { Channel } from '../../dist/client/http/channel.js';
 import { HttpKms } from '../../dist/client/http/kms.js';
 import { connectKms, type KmsClient } from '../../dist/client/index.js';
 import { type ErrorCode, KmsError } from '../../dist/errors.js';
+import { BACKUP, BACKUP_MAP } from './backup-samples.js';
 import { FakeHttp, listener } from './fake-http.js';
 import { until } from './fake-server.js';
+import { HEX, ROTATION, ROTATION_MAP, SLOT, SLOT_MAP } from './rotation-samples.js';
 
 const KEY = `k_${'0'.repeat(32)}`;
 const DATA = Buffer.from('data');
@@ -44,6 +46,7 @@ const STATUS = {
   version: '0.1.0',
   protection: 'mlock',
   store_fault: 'disk',
+  audit_fault: null,
   damaged_records: [],
   keys_near_limit: [KEY],
 };
@@ -111,8 +114,42 @@ const CALLS: ReadonlyArray<[name: string, call: Call, sent: string, body: unknow
   ],
   ['getWrapped', (k) => k.getWrapped(KEY), `GET /get_wrapped?key_id=${KEY}`, undefined, { wrapped }, WRAPPED],
   ['rewrapDek', (k) => k.rewrapDek(KEY), 'POST /rewrap', { key_id: KEY }, { status: 'ok', ...CREATED }, CREATED_KEY],
-  ['rotateKek', (k) => k.rotateKek(), 'POST /rotate_kek', {}, { state: 'x' }, { state: 'x' }],
-  ['rotationStatus', (k) => k.rotationStatus(), 'GET /rotation_status', undefined, { state: 'x' }, { state: 'x' }],
+  [
+    'rewrapDek with a new key',
+    (k) => k.rewrapDek(KEY, { newKekHex: HEX }),
+    'POST /rewrap',
+    { key_id: KEY, new_kek_hex: HEX },
+    { status: 'ok', ...CREATED },
+    CREATED_KEY,
+  ],
+  ['rotateKek', (k) => k.rotateKek(), 'POST /rotate_kek', {}, { status: 'ok', ...ROTATION_MAP }, ROTATION],
+  [
+    'rotateKek with options',
+    (k) => k.rotateKek({ newKekHex: HEX, wait: true, dryRun: true, keysPerSecond: 5, abandon: [KEY], deadlineMs: 9_999 }),
+    'POST /rotate_kek',
+    { new_kek_hex: HEX, wait: true, dry_run: true, keys_per_second: 5, abandon: [KEY] },
+    { status: 'ok', ...ROTATION_MAP },
+    ROTATION,
+  ],
+  ['rotationStatus', (k) => k.rotationStatus(), 'GET /rotation_status', undefined, ROTATION_MAP, ROTATION],
+  [
+    'backup',
+    (k) => k.backup({ path: '/b', skipDamaged: true }),
+    'POST /v1/backup',
+    { path: '/b', skip_damaged: true },
+    BACKUP_MAP,
+    BACKUP,
+  ],
+  ['slots', (k) => k.slots(), 'GET /v1/slots', undefined, { slots: [SLOT_MAP, SLOT_MAP] }, [SLOT, SLOT]],
+  [
+    'addSlot',
+    (k) => k.addSlot({ masterKeyFile: '/k', kind: 'recovery' }),
+    'POST /v1/slots',
+    { new_master_key_file: '/k', kind: 'recovery' },
+    { slots: [SLOT_MAP] },
+    SLOT,
+  ],
+  ['removeSlot', (k) => k.removeSlot(SLOT.slotId), `DELETE /v1/slots/${SLOT.slotId}`, undefined, { slots: [] }, undefined],
   [
     'listKeys',
     (k) => k.listKeys(),
@@ -140,7 +177,7 @@ const CALLS: ReadonlyArray<[name: string, call: Call, sent: string, body: unknow
     'GET /v1/status',
     undefined,
     STATUS,
-    { status: 'degraded', protection: 'mlock', storeFault: 'disk', damagedRecords: [], keysNearLimit: [KEY] },
+    { status: 'degraded', protection: 'mlock', storeFault: 'disk', auditFault: null, damagedRecords: [], keysNearLimit: [KEY] },
   ],
   [
     'hello',

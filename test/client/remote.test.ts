@@ -4,7 +4,9 @@ import { Outbox } from '../../dist/client/outbox.js';
 import type { RemoteKms } from '../../dist/client/remote.js';
 import { KIND, SlotTable } from '../../dist/client/slots.js';
 import { KmsError } from '../../dist/errors.js';
+import { BACKUP, BACKUP_MAP } from './backup-samples.js';
 import { type FakeRequest, FakeServer } from './fake-server.js';
+import { HEX, ROTATION, ROTATION_MAP, SLOT, SLOT_MAP } from './rotation-samples.js';
 
 const KEY = `k_${'0'.repeat(32)}`;
 const WRAPPED = new Uint8Array(60).fill(6);
@@ -41,6 +43,7 @@ const STATUS = {
   pid: 1,
   uptime_ms: 5,
   store_fault: null,
+  audit_fault: null,
   damaged_records: [{ key_id: KEY, reason: 'its MAC' }],
   keys_near_limit: [],
   connections: 1,
@@ -92,8 +95,27 @@ const calls: Array<[string, (kms: RemoteKms) => Promise<unknown>, unknown[], unk
   ['createDek with a label', (k) => k.createDek('l'), [11, 'l'], [KEY, WRAPPED, 'kek_1', '1'], CREATED],
   ['getWrapped', (k) => k.getWrapped(KEY), [6, KEY], [WRAPPED], WRAPPED],
   ['rewrapDek', (k) => k.rewrapDek(KEY), [7, KEY, null], [WRAPPED, 'kek_1', '1'], CREATED],
-  ['rotateKek', (k) => k.rotateKek(), [8, {}], [{ state: 'x' }], { state: 'x' }],
-  ['rotationStatus', (k) => k.rotationStatus(), [9], [{ state: 'x' }], { state: 'x' }],
+  ['rewrapDek with a new key', (k) => k.rewrapDek(KEY, { newKekHex: HEX }), [7, KEY, HEX], [WRAPPED, 'kek_1', '1'], CREATED],
+  ['rotateKek', (k) => k.rotateKek(), [8, {}], [ROTATION_MAP], ROTATION],
+  [
+    'rotateKek with options',
+    (k) => k.rotateKek({ newMasterKeyFile: '/k', wait: true, dryRun: false, keysPerSecond: 5, abandon: [KEY], deadlineMs: 999 }),
+    [8, { new_master_key_file: '/k', wait: true, dry_run: false, keys_per_second: 5, abandon: [KEY] }],
+    [ROTATION_MAP],
+    ROTATION,
+  ],
+  ['rotationStatus', (k) => k.rotationStatus(), [9], [ROTATION_MAP], ROTATION],
+  ['backup', (k) => k.backup({ path: '/b' }), [19, { path: '/b' }], [BACKUP_MAP], BACKUP],
+  ['slots', (k) => k.slots(), [18, { action: 'list' }], [[SLOT_MAP, SLOT_MAP]], [SLOT, SLOT]],
+  [
+    'addSlot with a file',
+    (k) => k.addSlot({ masterKeyFile: '/k', kind: 'recovery' }),
+    [18, { new_master_key_file: '/k', kind: 'recovery', action: 'add' }],
+    [[SLOT_MAP]],
+    SLOT,
+  ],
+  ['addSlot', (k) => k.addSlot({ keyHex: HEX }), [18, { new_kek_hex: HEX, action: 'add' }], [[SLOT_MAP]], SLOT],
+  ['removeSlot', (k) => k.removeSlot(SLOT.slotId), [18, { action: 'remove', slot_id: SLOT.slotId }], [[SLOT_MAP]], undefined],
   ['listKeys', (k) => k.listKeys(), [12, {}], [[KEY_MAP], null], { keys: [DESCRIPTION], next: null }],
   [
     'listKeys with a query',
@@ -116,6 +138,7 @@ const calls: Array<[string, (kms: RemoteKms) => Promise<unknown>, unknown[], unk
       status: 'sealed',
       protection: 'mlock',
       storeFault: null,
+      auditFault: null,
       damagedRecords: [{ keyId: KEY, reason: 'its MAC' }],
       keysNearLimit: [],
     },

@@ -41,6 +41,7 @@ test('a client may create and use keys, and nothing of an admin or auditor', asy
     [OP.rotationStatus],
     [OP.seal],
     [OP.unseal],
+    [OP.backup, { path: '/b' }],
   ] as const) {
     t.is(await peer.outcome(op, ...args), 'PERMISSION_DENIED', `op ${op}`);
   }

@@ -6,6 +6,8 @@ import { type DaemonFlags, resolveConfig, showConfig } from '../../dist/daemon/c
 import { configFile, DIGITS } from './config-files.js';
 
 const HEX = 'a1'.repeat(32);
+const MIB = 1024 * 1024;
+const PUBLIC_KEYS = [0, 1, 2, 3].map((n) => Buffer.alloc(32, n).toString('base64'));
 
 /** A weak and a strong value of each key, as text, and how they are shown. */
 const SAMPLES: Record<Name, Array<[text: string, shown: unknown]>> = {
@@ -57,7 +59,25 @@ const SAMPLES: Record<Name, Array<[text: string, shown: unknown]>> = {
   requestsPerSecond: [1, 2, 3].map((n) => [`${n}`, n]),
   bytesPerSecond: [1, 2, 3].map((n) => [`${n}`, n]),
   burstMs: [1, 2, 3].map((n) => [`${n}`, n]),
+  auditDataOperations: ['off', 'each', 'grouped'].map((how) => [how, how]),
+  auditStrict: [
+    ['false', false],
+    ['true', true],
+    ['true', true],
+  ],
+  auditContinueOnFailure: [
+    ['false', false],
+    ['true', true],
+    ['true', true],
+  ],
+  auditAuditorKey: [1, 2, 3].map((n) => [PUBLIC_KEYS[n] as string, PUBLIC_KEYS[n]]),
+  auditMaxFileBytes: [1, 2, 3].map((n) => [`${n * MIB}`, n * MIB]),
+  auditForward: [1, 2, 3].map((n) => [`https://h${n}/`, [`https://h${n}/`]]),
+  auditForwardCaFile: [1, 2, 3].map((n) => [`/f${n}`, `/f${n}`]),
   keysPerIdentity: [1, 2, 3].map((n) => [`${n}`, n]),
+  keepBackups: [0, 1, 2].map((n) => [`${n}`, n]),
+  rotationKeysPerSecond: [0, 1, 2].map((n) => [`${n}`, n]),
+  rotationDueDays: [0, 1, 2].map((n) => [`${n}`, n]),
   logFile: [1, 2, 3].map((n) => [`/l${n}`, `/l${n}`]),
   logLevel: [
     ['warn', 'warn'],

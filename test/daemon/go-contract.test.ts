@@ -61,6 +61,34 @@ for (const way of WAYS) {
     t.deepEqual(await client.get(`/get_wrapped?key_id=${key_id}`), { status: 200, body: JSON.stringify({ wrapped }) });
   });
 
+  test(`${way}: the Go client rewraps a key under a KEK of its own, and gets every member`, async (t) => {
+    const { client, members, create } = await connected(t, way);
+    const { key_id } = await create();
+    const sealed = members((await client.post('/encrypt', { key_id, plaintext: HELLO })).body);
+    const answer = await client.post('/rewrap', { key_id, new_kek_hex: '0123456789abcdef'.repeat(4) });
+    t.is(answer.status, 200, answer.body);
+    const rewrapped = members(answer.body);
+    t.deepEqual(Object.keys(rewrapped), ['status', 'key_id', 'wrapped', 'kek_id', 'kek_version']);
+    t.like(rewrapped, { status: 'ok', key_id, kek_version: '1' });
+    t.is(members((await client.get(`/get_wrapped?key_id=${key_id}`)).body)['wrapped'], rewrapped['wrapped']);
+    t.is(members((await client.post('/decrypt', { key_id, ciphertext: sealed['ciphertext'] })).body)['plaintext'], HELLO);
+    t.is((await client.post('/rewrap', { key_id: 'k_1', new_kek_hex: '0123456789abcdef'.repeat(4) })).status, 404);
+    for (const new_kek_hex of ['0123', 7, 'g'.repeat(64)])
+      t.is((await client.post('/rewrap', { key_id, new_kek_hex })).status, 400, `${new_kek_hex}`);
+  });
+
+  test(`${way}: the Go client rotates the KEK, and its answer says ok`, async (t) => {
+    const { client, members, create } = await connected(t, way);
+    const { key_id } = await create();
+    const sealed = members((await client.post('/encrypt', { key_id, plaintext: HELLO })).body);
+    const answer = await client.post('/rotate_kek', { new_kek_hex: 'fedcba9876543210'.repeat(4) });
+    t.is(answer.status, 200, answer.body);
+    t.is(members(answer.body)['status'], 'ok');
+    t.is(members((await client.post('/decrypt', { key_id, ciphertext: sealed['ciphertext'] })).body)['plaintext'], HELLO);
+    t.is((await create())['kek_version'], '2');
+    t.is((await client.post('/rotate_kek', { new_kek_hex: 'fedc' })).status, 400);
+  });
+
   test(`${way}: the Go client gets 404 for a key that is unknown, and 400 for what is malformed`, async (t) => {
     const { client, create } = await connected(t, way);
     const { key_id } = await create();

@@ -42,6 +42,7 @@ function faults(schema: Schema, value: unknown, at = ''): string[] {
     );
     return [...unknown.map((name) => `${at}.${name}: unknown`), ...missing.map((name) => `${at}.${name}: missing`), ...wrong];
   }
+  if (schema.type === 'boolean') return typeof value === 'boolean' ? [] : [`${at}: no boolean`];
   if (schema.type === 'integer') return Number.isInteger(value) ? [] : [`${at}: no integer`];
   if (schema.enum !== undefined && !schema.enum.includes(value as string)) return [`${at}: not one of the enum`];
   return typeof value === 'string' ? [] : [`${at}: no string`];
@@ -85,6 +86,13 @@ test('the answers are as they are documented', async (t) => {
   await asking('GET', '/v1/keys/{key_id}', `/v1/keys/${key_id}`);
   await asking('POST', '/v1/encrypt_many', '/v1/encrypt_many', { key_id, plaintexts: [plaintext] });
   await asking('POST', '/v1/decrypt_many', '/v1/decrypt_many', { key_id, ciphertexts: [ciphertext, plaintext] });
+  await asking('POST', '/rewrap', '/rewrap', { key_id });
+  await asking('POST', '/rotate_kek', '/rotate_kek', { wait: true });
+  await asking('GET', '/rotation_status', '/rotation_status');
+  const { slots } = await asking('POST', '/v1/slots', '/v1/slots', { new_kek_hex: 'a1'.repeat(32) });
+  await asking('GET', '/v1/slots', '/v1/slots');
+  const { slot_id } = (slots as Array<Record<string, string>>)[0]!;
+  await asking('DELETE', '/v1/slots/{slot_id}', `/v1/slots/${slot_id}`);
   await asking('PUT', '/v1/keys/{key_id}/state', `/v1/keys/${key_id}/state`, { state: 'disabled' });
   await asking('GET', '/v1/status', '/v1/status');
   await asking('POST', '/v1/seal', '/v1/seal', {});

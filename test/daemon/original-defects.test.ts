@@ -1,10 +1,13 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { join } from 'node:path';
-import test from 'ava';
+import test, { type ExecutionContext } from 'ava';
 import { resolveConfig } from '../../dist/daemon/config.js';
+import type { Daemon } from '../../dist/daemon/main.js';
 import { openKms } from '../../dist/open.js';
 import { OP } from '../../dist/wire/frames.js';
+import { Ground } from '../audit/verified.js';
+import { newPair, secretOf } from '../audit/written.js';
 import { filesIn, textOf } from '../house/sources.js';
 import { place, served } from '../secrets/served.js';
 import { askHttp, codeOf } from './http-peer.js';
@@ -16,6 +19,94 @@ import { pretendToRunAs } from './stranger.js';
 
 const PLAIN = [{ host: '127.0.0.1', port: 0 }];
 const base64 = (text: string) => Buffer.from(text).toString('base64');
+
+/** Three keys as their files have them. */
+const [FIRST, SECOND, THIRD] = ['1', '2', '3'].map((digit) => `${digit}${'0123456789abcdef'.repeat(4).slice(1)}`) as [
+  string,
+  string,
+  string,
+];
+
+interface Sealed {
+  key_id: string;
+  ciphertext: string;
+}
+
+/** A store with two keys and a message under each, and what opens it in turn under one master key after another. */
+async function twoKeys(t: ExecutionContext) {
+  const directory = scratch(t);
+  const startWith = async (masterKey: string) => {
+    writeFileSync(join(directory, 'master.key'), `${masterKey}\n`, { mode: 0o600 });
+    return (await start(t, configIn(directory), directory)).daemon;
+  };
+  const daemon = await startWith(FIRST);
+  const sealed: Sealed[] = [];
+  for (const thread_id of ['a', 'b']) {
+    const { key_id } = (await askHttp(daemon.socket, { path: '/create_dek_for_thread', body: { thread_id } })).json!;
+    const body = { key_id, plaintext: base64(thread_id) };
+    const { ciphertext } = (await askHttp(daemon.socket, { path: '/encrypt', body })).json!;
+    sealed.push({ key_id, ciphertext } as Sealed);
+  }
+  const opensBoth = async ({ socket }: Daemon, about: string) => {
+    const opened = await Promise.all(sealed.map((body) => askHttp(socket, { path: '/decrypt', body })));
+    t.deepEqual(
+      opened.map(({ json }) => json?.['plaintext']),
+      [base64('a'), base64('b')],
+      about,
+    );
+  };
+  return { daemon, startWith, keyId: sealed[0]!.key_id, opensBoth };
+}
+
+test.serial(
+  '2: a rewrap under a new KEK leaves its key and all others readable at once, and after a start with either',
+  async (t) => {
+    const { daemon, startWith, keyId, opensBoth } = await twoKeys(t);
+    const answer = await askHttp(daemon.socket, { path: '/rewrap', body: { key_id: keyId, new_kek_hex: SECOND } });
+    t.is(answer.status, 200, answer.text);
+    await opensBoth(daemon, 'at once');
+    await daemon.stop();
+    for (const [masterKey, about] of [
+      [FIRST, 'the old key'],
+      [SECOND, 'the new key'],
+      [FIRST, 'the old key again'],
+    ] as const) {
+      const restarted = await startWith(masterKey);
+      await opensBoth(restarted, about);
+      await restarted.stop();
+    }
+  },
+);
+
+test.serial('3: a rewrap works after any restart', async (t) => {
+  const { daemon, startWith, keyId, opensBoth } = await twoKeys(t);
+  const rewrap = async ({ socket }: Daemon, body: object) => {
+    const answer = await askHttp(socket, { path: '/rewrap', body: { key_id: keyId, ...body } });
+    t.is(answer.status, 200, answer.text);
+  };
+  await rewrap(daemon, { new_kek_hex: SECOND });
+  await daemon.stop();
+  for (const masterKey of [FIRST, SECOND]) {
+    const restarted = await startWith(masterKey);
+    await rewrap(restarted, { new_kek_hex: SECOND });
+    await rewrap(restarted, {});
+    await opensBoth(restarted, masterKey);
+    await restarted.stop();
+  }
+});
+
+test.serial('a rotation with a new key lets both open the store, until a start has used the new one', async (t) => {
+  const { daemon, startWith, opensBoth } = await twoKeys(t);
+  const answer = await askHttp(daemon.socket, { path: '/rotate_kek', body: { new_kek_hex: THIRD, wait: true } });
+  t.is(answer.status, 200, answer.text);
+  await daemon.stop();
+  for (const masterKey of [FIRST, THIRD]) {
+    const restarted = await startWith(masterKey);
+    await opensBoth(restarted, masterKey);
+    await restarted.stop();
+  }
+  await t.throwsAsync(startWith(FIRST), { code: 'UNAUTHENTICATED' });
+});
 
 test.serial('6: data encrypted for one message is not decrypted for another, or for none', async (t) => {
   const { daemon } = await running(t, { dev: true }, { endpoints: PLAIN });
@@ -99,6 +190,37 @@ test.serial(
     await t.throwsAsync(start(t, configIn(directory), directory), { code: 'UNAUTHENTICATED' });
   },
 );
+
+test.serial('10: what is done stands in a log that no KEK signs, and a line that is taken out or changed shows', async (t) => {
+  const directory = scratch(t);
+  const auditor = newPair('x25519');
+  writeFileSync(join(directory, 'master.key'), `${FIRST}\n`, { mode: 0o600 });
+  const { daemon } = await start(t, configIn(directory, { auditAuditorKey: auditor.publicKey }), directory);
+  const { json } = await askHttp(daemon.socket, { path: '/create_dek_for_thread', body: { thread_id: 'a' } });
+  await askHttp(daemon.socket, { path: '/rewrap', body: { key_id: json!['key_id'], new_kek_hex: SECOND } });
+  await askHttp(daemon.socket, { path: '/rotate_kek', body: { wait: true } });
+  await daemon.stop();
+  const lines = readFileSync(join(directory, 'data', 'kms-audit.log'), 'latin1')
+    .trimEnd()
+    .split('\n');
+  const events = lines.map((line) => JSON.parse(line).event as Record<string, unknown>);
+  const types = events.map(({ type }) => type);
+  for (const type of ['start', 'create_dek', 'slot', 'rewrap', 'rotate_kek', 'stop']) t.true(types.includes(type), type);
+  for (const key of [FIRST, SECOND]) t.false(lines.join().includes(key.slice(1, 40)), 'no key stands in it');
+
+  const ground = new Ground();
+  t.teardown(() => ground.clear());
+  const judged = { publicKey: String(events[0]!['signing_key']), secret: secretOf(auditor) };
+  const verdict = (changed: string[]) => ground.independently([ground.file('kms-audit.log', `${changed.join('\n')}\n`)], judged);
+  // By the keys of the epoch, which only the auditor has: the daemon's KEKs are random, and nobody's.
+  t.like(await verdict(lines), { ok: true, lines: lines.length, sigsChecked: lines.length, fault: null });
+  for (const [at, line] of lines.slice(0, -1).entries()) {
+    const without = await verdict(lines.toSpliced(at, 1));
+    t.false(without.ok, `without ${types[at]}`);
+    const changed = await verdict(lines.with(at, line.replace('"uid:', '"uid:1')));
+    t.false(changed.ok, `another actor of ${types[at]}`);
+  }
+});
 
 test.serial('18: external mode asks for no master key', async (t) => {
   const { daemon } = await running(t);

@@ -4,7 +4,7 @@ import { syncBuiltinESMExports } from 'node:module';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { createToken, type NewToken, revokeToken } from '../../dist/daemon/token-writer.js';
-import { Tokens } from '../../dist/daemon/tokens.js';
+import { type TokenChange, Tokens } from '../../dist/daemon/tokens.js';
 import { ACTOR_PATTERN, TOKEN_LOOK_MS } from '../../dist/limits.js';
 import { nodeFileSystem } from '../../dist/store/file-system.js';
 import { newDataDir } from '../store/data-dir.js';
@@ -218,4 +218,53 @@ test('a file that cannot be trusted any more refuses every token until it is men
   hands.pass(TOKEN_LOOK_MS);
   t.is(tokens.identify(token), undefined);
   t.is(tokens.fault(), null, 'no file is no tokens');
+});
+
+test('what comes and goes while it is watched is told once, also over a file that could not be read in between', async (t) => {
+  const dataDir = newDataDir(t);
+  const path = join(dataDir, 'tokens.json');
+  const hands = new Hands();
+  await createToken(dataDir, CLIENT);
+  const told: TokenChange[] = [];
+  const tokens = new Tokens(dataDir, hands, nodeFileSystem, (change) => told.push(change) > 0);
+  const look = () => {
+    hands.pass(TOKEN_LOOK_MS);
+    return tokens.count();
+  };
+  t.is(look(), 1);
+  t.deepEqual(told, [], 'what was there before is no change');
+  const made = await createToken(dataDir, { roles: ['client', 'auditor'] });
+  const sound = readFileSync(path);
+  writeFileSync(path, '{');
+  t.is(look(), 0);
+  writeFileSync(path, sound);
+  t.is(look(), 2);
+  const createdBy = `uid:${process.getuid?.()}`;
+  t.deepEqual(told.splice(0), [{ tokenId: made.tokenId, change: 'created', roles: ['client', 'auditor'], createdBy }]);
+  await revokeToken(dataDir, made.tokenId);
+  look();
+  look();
+  t.like(told, [{ tokenId: made.tokenId, change: 'revoked' }]);
+  t.is(told.length, 1);
+});
+
+test('a token that is made before any is used, or while nobody can be told, is told all the same, once', async (t) => {
+  const dataDir = newDataDir(t);
+  const hands = new Hands();
+  const told: string[] = [];
+  let isSealed = true;
+  const tokens = new Tokens(dataDir, hands, nodeFileSystem, ({ tokenId }) => !isSealed && told.push(tokenId) > 0);
+  const look = () => {
+    hands.pass(TOKEN_LOOK_MS);
+    return tokens.count();
+  };
+  const first = await createToken(dataDir, CLIENT);
+  hands.pass(DAY_MS);
+  t.is(look(), 1);
+  t.is(look(), 1);
+  t.deepEqual(told, []);
+  isSealed = false;
+  look();
+  look();
+  t.deepEqual(told, [first.tokenId]);
 });

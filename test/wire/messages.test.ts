@@ -12,7 +12,12 @@ import {
   encodeRequest,
   healthOfMap,
   keyMapOf,
+  onlySlotOf,
   parseArguments,
+  rotationMapOf,
+  rotationOfMap,
+  slotMapOf,
+  slotsOfList,
   statusMapOf,
 } from '../../dist/wire/messages.js';
 
@@ -163,10 +168,12 @@ test('dates, record definitions, regular expressions and other extensions are re
 });
 
 test('an operation that is not in the table is unsupported', (t) => {
-  t.is(t.throws(() => parseArguments(18, []), { instanceOf: KmsError })?.code, 'UNSUPPORTED');
+  t.is(t.throws(() => parseArguments(OPERATIONS.length, []), { instanceOf: KmsError })?.code, 'UNSUPPORTED');
 });
 
 const bytes = Buffer.from('data');
+const HEX = '0123456789abcdefABCDEF0123456789'.repeat(2);
+const SLOT = `s_${'0'.repeat(32)}`;
 const good: Array<[number, unknown[], object]> = [
   [OP.hello, [1, null], { version: 1, token: undefined }],
   [OP.createDekForThread, ['a/b:c@d.e-f_G'], { threadId: 'a/b:c@d.e-f_G' }],
@@ -176,7 +183,14 @@ const good: Array<[number, unknown[], object]> = [
   [OP.decryptMany, [KEY, [], null], { keyId: KEY, items: [], aad: undefined }],
   [OP.getWrapped, [KEY], { keyId: KEY }],
   [OP.rewrap, [KEY, null], { keyId: KEY, newKekHex: undefined }],
-  [OP.rotateKek, [{ wait: true }], { options: { wait: true } }],
+  [OP.rewrap, [KEY, HEX], { keyId: KEY, newKekHex: HEX }],
+  [OP.rotateKek, [{}], { options: {} }],
+  [OP.rotateKek, [{ wait: true, new_kek_hex: HEX }], { options: { wait: true, newKekHex: HEX } }],
+  [
+    OP.rotateKek,
+    [{ new_master_key_file: '/k', dry_run: false, keys_per_second: 0, abandon: [KEY] }],
+    { options: { newMasterKeyFile: '/k', dryRun: false, keysPerSecond: 0, abandon: [KEY] } },
+  ],
   [OP.rotationStatus, [], {}],
   [OP.status, [], {}],
   [OP.createDek, [null], { label: undefined }],
@@ -187,6 +201,16 @@ const good: Array<[number, unknown[], object]> = [
   [OP.openDatabase, [bytes], { secret: bytes }],
   [OP.seal, [], {}],
   [OP.unseal, [], {}],
+  [OP.backup, [{ path: '/b' }], { order: { path: '/b' } }],
+  [OP.backup, [{ path: '/b', skip_damaged: true }], { order: { path: '/b', skipDamaged: true } }],
+  [OP.slots, [{ action: 'list' }], { action: 'list' }],
+  [OP.slots, [{ action: 'add', new_kek_hex: HEX }], { action: 'add', slot: { keyHex: HEX } }],
+  [
+    OP.slots,
+    [{ action: 'add', new_master_key_file: '/k', kind: 'recovery' }],
+    { action: 'add', slot: { masterKeyFile: '/k', kind: 'recovery' } },
+  ],
+  [OP.slots, [{ action: 'remove', slot_id: SLOT }], { action: 'remove', slotId: SLOT }],
 ];
 
 for (const [op, args, values] of good) {
@@ -221,6 +245,32 @@ const bad: Array<[string, number, unknown[], string, ErrorCode?]> = [
   ['a batch with another number of AADs', OP.encryptMany, [KEY, [bytes], []], 'aad'],
   ['a state of its own making', OP.setKeyState, [KEY, 'gone'], 'state'],
   ['options that are a list', OP.rotateKek, [[]], 'options'],
+  ['an option nobody knows', OP.rotateKek, [{ dryrun: true }], 'options'],
+  ['a new key of 63 digits', OP.rotateKek, [{ new_kek_hex: HEX.slice(1) }], 'new_kek_hex'],
+  ['a new key for a rewrap that is no hex', OP.rewrap, [KEY, `g${HEX.slice(1)}`], 'new_kek_hex'],
+  ['a new key that is a binary', OP.rewrap, [KEY, bytes], 'new_kek_hex'],
+  ['two new keys', OP.rotateKek, [{ new_kek_hex: HEX, new_master_key_file: '/k' }], 'new_kek_hex'],
+  ['a key file that is somewhere', OP.rotateKek, [{ new_master_key_file: 'k' }], 'new_master_key_file'],
+  ['a key file with a zero in its name', OP.rotateKek, [{ new_master_key_file: '/k\0' }], 'new_master_key_file'],
+  ['a dry run that is a text', OP.rotateKek, [{ dry_run: 'no' }], 'dry_run'],
+  ['a nil for what is not given', OP.rotateKek, [{ wait: null }], 'wait'],
+  ['a throttle below zero', OP.rotateKek, [{ keys_per_second: -1 }], 'keys_per_second'],
+  ['one key to abandon that is no list', OP.rotateKek, [{ abandon: KEY }], 'abandon'],
+  ['a key to abandon that is none', OP.rotateKek, [{ abandon: ['../x'] }], 'abandon'],
+  ['too many keys to abandon', OP.rotateKek, [{ abandon: Array(1_001).fill(KEY) }], 'abandon', 'TOO_LARGE'],
+  ['a backup that is nowhere', OP.backup, [{}], 'path'],
+  ['a backup that is somewhere', OP.backup, [{ path: 'b' }], 'path'],
+  ['a backup with a zero in its name', OP.backup, [{ path: '/b\0' }], 'path'],
+  ['a backup that skips by a number', OP.backup, [{ path: '/b', skip_damaged: 1 }], 'skip_damaged'],
+  ['a backup with more than is known', OP.backup, [{ path: '/b', force: true }], 'request'],
+  ['an action of its own making', OP.slots, [{ action: 'open' }], 'action'],
+  ['no action', OP.slots, [{}], 'action'],
+  ['a slot to add without a key', OP.slots, [{ action: 'add' }], 'new_master_key_file'],
+  ['a slot to add with two keys', OP.slots, [{ action: 'add', new_kek_hex: HEX, new_master_key_file: '/k' }], 'new_kek_hex'],
+  ['a slot of another kind', OP.slots, [{ action: 'add', new_kek_hex: HEX, kind: 'spare' }], 'kind'],
+  ['a slot to remove that is none', OP.slots, [{ action: 'remove', slot_id: 's_1' }], 'slot_id'],
+  ['a slot to remove that is not named', OP.slots, [{ action: 'remove' }], 'slot_id'],
+  ['a member that is for another action', OP.slots, [{ action: 'list', slot_id: SLOT }], 'request'],
   ['a query with a limit of 0', OP.listKeys, [{ limit: 0 }], 'limit'],
   ['a query with a limit of 1001', OP.listKeys, [{ limit: 1001 }], 'limit'],
   ['a query with a member nobody knows', OP.listKeys, [{ treasure: 1 }], 'query'],
@@ -263,11 +313,20 @@ test('a key and a status keep their values on the way, numbers above 32 bits inc
   const health = {
     status: 'degraded' as const,
     protection: 'mlock' as const,
+    auditFault: 'no space left',
     storeFault: 'EIO',
     damagedRecords: [{ keyId: KEY, reason: 'its MAC' }],
     keysNearLimit: [KEY],
   };
-  const process = { version: '1', pid: 9, uptimeMs: 2 ** 33 + 0.5, connections: 1, cachedKeys: 2, dataDir: '/d' };
+  const process = {
+    version: '1',
+    pid: 9,
+    uptimeMs: 2 ** 33 + 0.5,
+    connections: 1,
+    cachedKeys: 2,
+    dataDir: '/d',
+    keys: undefined,
+  };
   const frame = bodyOf(encodeAnswer(1, [keyMapOf(key), statusMapOf(health, process)]));
   const { results } = decodeAnswer(frame);
   t.deepEqual(descriptionOfMap(results[0]), key);
@@ -282,4 +341,69 @@ test('a key map with a member missing or of another type is refused by name', (t
   t.throws(() => descriptionOfMap(map), { message: /uses_reserved/ });
   t.throws(() => descriptionOfMap({ ...map, state: 'odd' }), { message: /state/ });
   t.throws(() => descriptionOfMap(null), { message: /key_id/ });
+});
+
+test('a new key is never repeated, whatever is wrong with it', (t) => {
+  const spoilt = [`${HEX}0`, HEX.slice(1), `x${HEX.slice(1)}`, `/${HEX}\0`];
+  for (const text of spoilt) {
+    const calls: Array<[number, unknown[]]> = [
+      [OP.rewrap, [KEY, text]],
+      [OP.rotateKek, [{ new_kek_hex: text }]],
+      [OP.rotateKek, [{ new_master_key_file: text }]],
+      [OP.rotateKek, [{ [text]: true }]],
+      [OP.rotateKek, [{ abandon: [text] }]],
+      [OP.slots, [{ action: 'add', new_kek_hex: text }]],
+      [OP.slots, [{ action: 'add', new_master_key_file: text }]],
+      [OP.slots, [{ action: 'remove', slot_id: text }]],
+      [OP.slots, [{ action: text }]],
+    ];
+    for (const [op, args] of calls) {
+      const error = t.throws(() => parseArguments(op, args), { instanceOf: KmsError });
+      t.false(error!.message.includes(text.slice(2, 40)), error!.message);
+    }
+  }
+});
+
+test('a rotation and a slot keep their values on the way', (t) => {
+  const status = {
+    state: 'blocked' as const,
+    rotationId: 'r2-0123456789abcdef',
+    phase: 'verify' as const,
+    kekId: 'kek_2',
+    kekVersion: '2',
+    total: 2 ** 33,
+    done: 5,
+    keysPerSecond: 100,
+    secondsLeft: 2 ** 34,
+    startedAt: '2026-01-31T12:00:00.000Z',
+    finishedAt: null,
+    blockedBy: [{ keyId: KEY, reason: 'its MAC' }],
+    error: null,
+    due: 'age',
+  };
+  const idle = {
+    ...status,
+    state: 'idle' as const,
+    rotationId: null,
+    phase: null,
+    secondsLeft: null,
+    startedAt: null,
+    blockedBy: [],
+  };
+  const slot = { slotId: SLOT, kind: 'master' as const, state: 'pending' as const, createdAt: 'c', expiresAt: null, inUse: true };
+  const frame = bodyOf(encodeAnswer(1, [rotationMapOf(status), rotationMapOf(idle), [slotMapOf(slot)]]));
+  const { results } = decodeAnswer(frame);
+  t.deepEqual(rotationOfMap(results[0]), status);
+  t.deepEqual(rotationOfMap(results[1]), idle);
+  t.deepEqual(slotsOfList(results[2]), [slot]);
+  t.false(frame.includes(Buffer.concat([Buffer.from('total'), Buffer.from([0xcb])])));
+});
+
+test('a rotation or slot with a member missing or of another type is refused by name', (t) => {
+  t.throws(() => rotationOfMap({ state: 'idle' }), { message: /rotation_id/ });
+  t.throws(() => rotationOfMap({ state: 'odd' }), { message: /state/ });
+  t.throws(() => slotsOfList([{ slot_id: SLOT, in_use: true }]), { message: /kind/ });
+  t.throws(() => slotsOfList([{ slot_id: SLOT }]), { message: /in_use/ });
+  t.throws(() => slotsOfList({}), { message: /slots/ });
+  t.throws(() => onlySlotOf([]), { message: /slot/ });
 });

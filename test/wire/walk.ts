@@ -38,7 +38,7 @@ const room = Buffer.alloc(OUTPUT_BYTES);
 const report = new Int32Array(REPORT_LENGTH);
 
 /** Feeds the chunks to the native parser as a connection does: what is unfinished goes before the next chunk. */
-export function walk(space: number, bits: number, chunks: readonly Buffer[], outputBytes = OUTPUT_BYTES): Walked {
+export function walk(space: number, bits: number, chunks: readonly Buffer[], outputBytes = OUTPUT_BYTES, actor = 0): Walked {
   const output = room.subarray(0, outputBytes);
   const answers: Buffer[] = [];
   const wiped: Buffer[] = [];
@@ -49,7 +49,7 @@ export function walk(space: number, bits: number, chunks: readonly Buffer[], out
     let at = 0;
     for (;;) {
       report[REPORT.units] = NO_LIMIT;
-      binding.serveChunk(space, bits, input, at, input.length, output, report);
+      binding.serveChunk(space, bits, actor, input, at, input.length, output, report);
       result.calls += 1;
       answers.push(Buffer.from(output.subarray(0, report[REPORT.written]!)));
       for (let i = 0; i < report[REPORT.deferred]!; i += 1) {

@@ -27,7 +27,7 @@ export interface ChannelOptions extends Server {
 export interface Question {
   /** What the log calls it. */
   operation: string;
-  method: 'GET' | 'POST' | 'PUT';
+  method: 'GET' | 'POST' | 'PUT' | 'DELETE';
   route: string;
   body?: Buffer;
 }

@@ -1,6 +1,8 @@
 import { KmsError } from '../../errors.js';
 import { MAX_PLAINTEXT_BYTES } from '../../limits.js';
 import type {
+  BackupDescription,
+  BackupOrder,
   BatchAad,
   CallOptions,
   CreatedKey,
@@ -11,10 +13,29 @@ import type {
   KeyPage,
   KeyState,
   ListQuery,
+  NewSlot,
+  RewrapOptions,
+  RotationOptions,
   RotationStatus,
+  SlotDescription,
 } from '../../provider.js';
 import { OP, OPERATIONS, type Op } from '../../wire/frames.js';
-import { descriptionOfMap, healthOfMap, MAX_CIPHERTEXT_BYTES, mapOfQuery, parseArguments } from '../../wire/messages.js';
+import {
+  argumentsOfRewrap,
+  backupOfMap,
+  descriptionOfMap,
+  healthOfMap,
+  MAX_CIPHERTEXT_BYTES,
+  mapOfBackup,
+  mapOfNewSlot,
+  mapOfQuery,
+  mapOfRotation,
+  memberOf,
+  onlySlotOf,
+  parseArguments,
+  rotationOfMap,
+  slotsOfList,
+} from '../../wire/messages.js';
 import { checkBatch, checkMessage } from '../arguments.js';
 import type { Greeting, KmsClient } from '../kms-client.js';
 import {
@@ -102,17 +123,42 @@ export class HttpKms implements KmsClient {
     return this.get(OP.getWrapped, `/get_wrapped?key_id=${keyId}`, options, (answer) => binaryOf(answer, 'wrapped'));
   }
 
-  async rewrapDek(keyId: string, options?: CallOptions): Promise<CreatedKey> {
-    checkKeyId(keyId);
-    return this.post(OP.rewrap, '/rewrap', { key_id: keyId }, options, createdOf);
+  async rewrapDek(keyId: string, options?: RewrapOptions): Promise<CreatedKey> {
+    parseArguments(OP.rewrap, argumentsOfRewrap(keyId, options));
+    return this.post(OP.rewrap, '/rewrap', { key_id: keyId, new_kek_hex: options?.newKekHex }, options, createdOf);
   }
 
-  async rotateKek(options?: CallOptions): Promise<RotationStatus> {
-    return this.post(OP.rotateKek, '/rotate_kek', {}, options, statusOf) as Promise<unknown> as Promise<RotationStatus>;
+  async rotateKek(options?: RotationOptions): Promise<RotationStatus> {
+    const members = mapOfRotation(options);
+    parseArguments(OP.rotateKek, [members]);
+    return this.post(OP.rotateKek, '/rotate_kek', members, options, rotationOfMap);
   }
 
   async rotationStatus(options?: CallOptions): Promise<RotationStatus> {
-    return this.get(OP.rotationStatus, '/rotation_status', options, statusOf) as Promise<unknown> as Promise<RotationStatus>;
+    return this.get(OP.rotationStatus, '/rotation_status', options, rotationOfMap);
+  }
+
+  async slots(options?: CallOptions): Promise<SlotDescription[]> {
+    return this.get(OP.slots, '/v1/slots', options, slotsOf);
+  }
+
+  async addSlot(slot: NewSlot, options?: CallOptions): Promise<SlotDescription> {
+    const members = mapOfNewSlot(slot);
+    parseArguments(OP.slots, [{ ...members, action: 'add' }]);
+    return this.post(OP.slots, '/v1/slots', members, options, (answer) => onlySlotOf(memberOf(answer, 'slots')));
+  }
+
+  async backup(order: BackupOrder, options?: CallOptions): Promise<BackupDescription> {
+    const members = mapOfBackup(order);
+    parseArguments(OP.backup, [members]);
+    return this.post(OP.backup, '/v1/backup', members, options, backupOfMap);
+  }
+
+  async removeSlot(slotId: string, options?: CallOptions): Promise<void> {
+    // It becomes part of a path.
+    parseArguments(OP.slots, [{ action: 'remove', slot_id: slotId }]);
+    const question: Question = { operation: nameOf(OP.slots), method: 'DELETE', route: `/v1/slots/${slotId}` };
+    await this.channel.ask(question, options, (reply) => slotsOf(answerOf(reply)));
   }
 
   async listKeys(query?: ListQuery, options?: CallOptions): Promise<KeyPage> {
@@ -225,6 +271,10 @@ export class HttpKms implements KmsClient {
     const question: Question = { operation: nameOf(op), method: 'POST', route, body: bodyOf(members) };
     return this.channel.ask(question, options, (reply) => read(answerOf(reply)));
   }
+}
+
+function slotsOf(answer: unknown): SlotDescription[] {
+  return slotsOfList(memberOf(answer, 'slots'));
 }
 
 function nameOf(op: Op): string {

@@ -78,6 +78,8 @@ function endpointsOf(given: HostPort[], source: string, ofSocket: Endpoint | und
 }
 
 function shownValue(value: unknown): Shown['value'] {
+  // A public key: secrets do not come here.
+  if (value instanceof Uint8Array) return Buffer.from(value).toString('base64');
   return value === undefined ? null : (value as Shown['value']);
 }
 
@@ -115,7 +117,7 @@ export function effective(flags: DaemonFlags, env: NodeJS.ProcessEnv): Effective
     if (name === 'socket') return { ...row, value: shownValue(socket.path), source: socket.source };
     if (name === 'endpoint') return { ...row, value: endpoints.map(written), source: sourcesOf(endpoints) };
     // As it was written; what it comes to is no text.
-    if (name === 'narrowed') return { ...row, value: [settings.get(name)?.[0]?.given ?? []].flat() };
+    if (name === 'narrowed' || name === 'auditForward') return { ...row, value: [settings.get(name)?.[0]?.given ?? []].flat() };
     return { ...row, value: secret && values[name] !== undefined ? '(set)' : shownValue(values[name]) };
   });
   if (file !== undefined) shown.unshift({ key: '--config', value: String(file.given), source: file.source, live: false });

@@ -2,18 +2,24 @@ import { resolve } from 'node:path';
 import { z } from 'zod';
 import {
   DEFAULT_ARENA_BYTES,
+  DEFAULT_AUDIT_FILE_BYTES,
   DEFAULT_BURST_MS,
   DEFAULT_CACHED_KEYS,
   DEFAULT_CONTEXT_IDLE_MS,
+  DEFAULT_KEEP_BACKUPS,
   DEFAULT_KEPT_CONTEXTS,
   DEFAULT_KEY_IDLE_MS,
+  KEK_DUE_DAYS,
+  MAX_KEYS_PER_SECOND,
   MAX_TIMER_MS,
 } from '../../limits.js';
 import { DEFAULT_DATA_DIR, DEFAULT_SOCKET } from '../defaults.js';
+import { forwardTargets } from './audit-values.js';
 import { algorithms, audiences, claimName, issuer, keysUrl, subjects } from './oidc-values.js';
 import {
   certificateNames,
   count,
+  dataOperations,
   descriptor,
   endpoints,
   flag,
@@ -23,6 +29,7 @@ import {
   level,
   narrowings,
   path,
+  publicKey,
   roles,
   socket,
   uids,
@@ -151,6 +158,28 @@ export const SCHEMA = z.object({
   keysPerIdentity: count(0, 1_000_000_000)
     .default(0)
     .register(PLACES, { yaml: ['limits.keys_per_identity'], flag: 'keys-per-identity' }),
+  auditDataOperations: dataOperations
+    .default('grouped')
+    .register(PLACES, { yaml: ['audit.data_operations'], flag: 'audit-data-operations' }),
+  auditStrict: flag.default(false).register(PLACES, { yaml: ['audit.strict'], flag: 'audit-strict' }),
+  auditContinueOnFailure: flag
+    .default(false)
+    .register(PLACES, { yaml: ['audit.continue_on_failure'], flag: 'audit-continue-on-failure' }),
+  auditAuditorKey: publicKey.optional().register(PLACES, { yaml: ['audit.auditor_key'], flag: 'audit-auditor-key' }),
+  auditMaxFileBytes: count(1024 * 1024, 2 ** 40)
+    .default(DEFAULT_AUDIT_FILE_BYTES)
+    .register(PLACES, { yaml: ['audit.max_file_bytes'], flag: 'audit-max-file-bytes' }),
+  auditForward: forwardTargets.default([]).register(PLACES, { yaml: ['audit.forward'], flag: 'audit-forward' }),
+  auditForwardCaFile: path.optional().register(PLACES, { yaml: ['audit.forward_ca_file'], flag: 'audit-forward-ca-file' }),
+  keepBackups: count(0, 1_000)
+    .default(DEFAULT_KEEP_BACKUPS)
+    .register(PLACES, { yaml: ['rotation.keep_backups'] }),
+  rotationKeysPerSecond: count(0, MAX_KEYS_PER_SECOND)
+    .default(0)
+    .register(PLACES, { yaml: ['rotation.keys_per_second'] }),
+  rotationDueDays: count(0, 36_500)
+    .default(KEK_DUE_DAYS)
+    .register(PLACES, { yaml: ['rotation.due_days'] }),
   logFile: path.optional().register(PLACES, { yaml: ['log.file', 'log_file'], flag: 'log-file', live: true }),
   logLevel: level.default('info').register(PLACES, { yaml: ['log.level'], flag: 'log-level', live: true }),
   tracing: flag.default(false).register(PLACES, { yaml: ['log.tracing'], flag: 'tracing' }),

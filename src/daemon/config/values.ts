@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { z } from 'zod';
-import { KEY_BYTES, MAX_THREAD_PREFIXES, THREAD_ID_PATTERN } from '../../limits.js';
+import { KEY_BYTES, MAX_THREAD_PREFIXES, PUBLIC_KEY_BYTES, THREAD_ID_PATTERN } from '../../limits.js';
 import { ROLES } from '../../wire/frames.js';
 import { type Narrowing, NO_UID, OVERFLOW_UID } from '../identity.js';
 import { actorOfName } from '../tls/certificates.js';
@@ -144,3 +144,13 @@ export const hexKey = one
     for (let i = 0; i < KEY_BYTES; i++) bytes[i] = Number.parseInt(text.slice(2 * i, 2 * i + 2), 16);
     return bytes;
   });
+
+const PUBLIC_KEY = `must be ${PUBLIC_KEY_BYTES} bytes in base64, as \`progressdb-kms audit new-auditor-key\` prints them`;
+
+/** X25519. */
+export const publicKey = one
+  .regex(/^[A-Za-z0-9+/]{43}=$/, PUBLIC_KEY)
+  .transform((text) => Buffer.from(text, 'base64'))
+  .refine((bytes) => bytes.length === PUBLIC_KEY_BYTES && !bytes.every((byte) => byte === 0), PUBLIC_KEY);
+
+export const dataOperations = z.enum(['grouped', 'each', 'off'], { error: 'must be grouped, each or off' });

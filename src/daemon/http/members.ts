@@ -72,6 +72,11 @@ export function batchAad(name: string): Member {
   });
 }
 
+/** A value of a JSON body whose rule is checked with the operation's other arguments. */
+export function value(name: string, schema: Schema): Member {
+  return member(name, schema, (given) => given);
+}
+
 /** A whole number in a query, where everything is text. */
 export function count(name: string, least: number, most: number): Member {
   return member(name, { type: 'integer', minimum: least, maximum: most }, (value) => {

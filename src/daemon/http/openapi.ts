@@ -1,7 +1,7 @@
 import { ERROR_TABLE, type ErrorCode } from '../../errors.js';
 import { OPERATIONS } from '../../wire/frames.js';
 import type { Member, Schema } from './members.js';
-import { OPEN_PATHS, type OpenPath, ROUTES, type Route } from './routes.js';
+import { OPEN_PATHS, type OpenPath, ROUTES, type Route, takesBody } from './routes.js';
 
 const ERROR_SCHEMA = { $ref: '#/components/schemas/Error' };
 const OPEN_SUMMARIES: Record<OpenPath, string> = {
@@ -36,9 +36,11 @@ function bodyOf(members: readonly Member[]): object {
   return { required: required.length > 0, content: json(schema) };
 }
 
-function parametersOf({ method, path, members }: Route): object[] {
-  const inPath = path.includes('{key_id}') ? [{ name: 'key_id', in: 'path', required: true, schema: { type: 'string' } }] : [];
-  if (method !== 'GET') return inPath;
+function parametersOf(route: Route): object[] {
+  const { path, members } = route;
+  const names = [...path.matchAll(/\{(\w+)\}/g)].map((match) => match[1]);
+  const inPath = names.map((name) => ({ name, in: 'path', required: true, schema: { type: 'string' } }));
+  if (takesBody(route)) return inPath;
   return [...inPath, ...members.map(({ name, required, schema }) => ({ name, in: 'query', required, schema }))];
 }
 
@@ -50,7 +52,7 @@ function operationOf(route: Route): object {
     summary: route.summary,
     description: `Least role: ${role}.`,
     parameters: parametersOf(route),
-    ...(route.method === 'GET' ? {} : { requestBody: bodyOf(route.members) }),
+    ...(takesBody(route) ? { requestBody: bodyOf(route.members) } : {}),
     responses: { 200: { description: 'Done', content: json(route.answers) }, ...errorResponses() },
   };
 }

@@ -12,7 +12,7 @@ import { parseObject, parseQuery, refuseLongBody, withBody } from './body.js';
 import { type FollowedRequest, follow, placeOfTarget } from './followed.js';
 import { readMembers } from './members.js';
 import { openApi } from './openapi.js';
-import { NoRoute, type OpenPath, type Route, type Target, targetOf, WrongMethod } from './routes.js';
+import { NoRoute, type OpenPath, type Route, type Target, takesBody, targetOf, WrongMethod } from './routes.js';
 import { Share } from './share.js';
 
 const STRICT_PREFIX = '/v1/';
@@ -116,7 +116,7 @@ function identified(context: Context, request: IncomingMessage, followed: Follow
 /** The refusals that need no body come before it is read. */
 async function operate(
   { context, request, response, share, followed }: Exchange,
-  { route, keyId }: Extract<Target, { kind: 'operation' }>,
+  { route, id }: Extract<Target, { kind: 'operation' }>,
   query: string,
 ): Promise<void> {
   const { service, isCurrent, refusalDelay } = context;
@@ -135,13 +135,13 @@ async function operate(
     const values = readMembers(route.members, members, route.path.startsWith(STRICT_PREFIX));
     account.bucket.charge(itemsOf(values) - 1, 0, performance.now());
     try {
-      const answered = await carryOut(service, caller, route, keyId === undefined ? values : [keyId, ...values]);
+      const answered = await carryOut(service, caller, route, id === undefined ? values : [id, ...values]);
       followed.answerBytes = sendJson(response, 200, followed.requestId, answered, share);
     } finally {
       wipe(values);
     }
   };
-  if (route.method === 'GET') {
+  if (!takesBody(route)) {
     await run(parseQuery(query));
     return;
   }
@@ -183,7 +183,7 @@ function itemsOf(values: readonly unknown[]): number {
 async function carryOut(service: Service, caller: Identity, route: Route, values: readonly unknown[]): Promise<object> {
   const results = await perform(service, { identity: caller }, route.op, route.args(values));
   try {
-    return route.answer(results);
+    return route.answer(results, values);
   } finally {
     wipe(results);
   }

@@ -3,22 +3,23 @@ import { MAX_LIST_LIMIT } from '../../limits.js';
 import { OP, type Op } from '../../wire/frames.js';
 import { errorOfWire } from '../../wire/messages.js';
 import { errorBody } from './answers.js';
-import { BASE64, base64, base64List, batchAad, count, type Member, optional, type Schema, text } from './members.js';
+import { BASE64, base64, base64List, batchAad, count, type Member, optional, type Schema, text, value } from './members.js';
 
-export type Method = 'GET' | 'POST' | 'PUT';
+export type Method = 'GET' | 'POST' | 'PUT' | 'DELETE';
 
 /** One operation of the binary protocol under its HTTP name: the arguments come from members, the results become members. */
 export interface Route {
   method: Method;
-  /** `{key_id}` stands for one segment of the path. */
+  /** `{key_id}` or `{slot_id}` stands for one segment of the path. */
   path: string;
   op: Op;
   summary: string;
-  /** Of the query for GET, of the JSON body otherwise. */
+  /** Of the query for GET and DELETE, of the JSON body otherwise. */
   members: readonly Member[];
-  /** The operation's arguments, given the value of `{key_id}` (if the path has it) and then those of the members. */
+  /** The operation's arguments, given the id in the path (if it has one) and then the values of the members. */
   args(values: readonly unknown[]): unknown[];
-  answer(results: readonly unknown[]): object;
+  /** Given the results, and the values again. */
+  answer(results: readonly unknown[], values: readonly unknown[]): object;
   answers: Schema;
 }
 
@@ -26,7 +27,8 @@ const KEY_ID = text('key_id', { pattern: '^k_[0-9a-z]{1,64}$' });
 const THREAD_ID = text('thread_id', { pattern: '^[A-Za-z0-9._:@/-]{1,256}$' });
 const STRING: Schema = { type: 'string' };
 const INTEGER: Schema = { type: 'integer' };
-const OBJECT: Schema = { type: 'object' };
+const BOOLEAN: Schema = { type: 'boolean' };
+const NULLABLE: Schema = { ...STRING, nullable: true };
 
 function object(properties: Record<string, Schema>): Schema {
   return { type: 'object', required: Object.keys(properties), properties };
@@ -48,6 +50,9 @@ const KEY = object({
   created_by: STRING,
 });
 
+const ROTATION_STATE: Schema = { type: 'string', enum: ['idle', 'running', 'blocked', 'failed'] };
+const ROTATION_PHASE: Schema = { type: 'string', enum: ['drain', 'rewrap', 'verify', 'retire'], nullable: true };
+
 const STATUS = object({
   status: { type: 'string', enum: ['ok', 'sealed', 'degraded'] },
   version: STRING,
@@ -55,11 +60,54 @@ const STATUS = object({
   pid: INTEGER,
   uptime_ms: INTEGER,
   store_fault: { ...STRING, nullable: true },
+  audit_fault: { ...STRING, nullable: true },
   damaged_records: { type: 'array', items: object({ key_id: STRING, reason: STRING }) },
   keys_near_limit: { type: 'array', items: STRING },
   connections: INTEGER,
   cached_keys: INTEGER,
   data_dir: STRING,
+  rotation: {
+    ...object({
+      state: ROTATION_STATE,
+      phase: ROTATION_PHASE,
+      total: INTEGER,
+      done: INTEGER,
+      due: NULLABLE,
+    }),
+    nullable: true,
+  },
+  pending_slots: { ...INTEGER, nullable: true },
+});
+
+const ROTATION_MEMBERS = {
+  state: ROTATION_STATE,
+  rotation_id: NULLABLE,
+  phase: ROTATION_PHASE,
+  kek_id: STRING,
+  kek_version: STRING,
+  total: INTEGER,
+  done: INTEGER,
+  keys_per_second: INTEGER,
+  seconds_left: { ...INTEGER, nullable: true },
+  started_at: NULLABLE,
+  finished_at: NULLABLE,
+  blocked_by: { type: 'array', items: object({ key_id: STRING, reason: STRING }) },
+  error: NULLABLE,
+  due: NULLABLE,
+};
+
+const SLOTS = object({
+  slots: {
+    type: 'array',
+    items: object({
+      slot_id: STRING,
+      kind: { type: 'string', enum: ['master', 'recovery'] },
+      state: { type: 'string', enum: ['active', 'pending', 'successor'] },
+      created_at: STRING,
+      expires_at: NULLABLE,
+      in_use: BOOLEAN,
+    }),
+  },
 });
 
 const CREATED = object({ key_id: STRING, wrapped: BASE64, kek_id: STRING, kek_version: STRING });
@@ -74,9 +122,20 @@ function named(...names: string[]): Route['answer'] {
   return (results) => Object.fromEntries(names.map((name, index) => [name, jsonOf(results[index])]));
 }
 
+/** The values that are there, each under its name: a map of the binary protocol has no nil for what is not given. */
+function present(of: readonly Member[], values: readonly unknown[]): object {
+  const all = of.map(({ name }, index) => [name, values[index]] as const);
+  return Object.fromEntries(all.filter(([, one]) => one !== null));
+}
+
 /** Numbers above 2^32 come as bigints from where MessagePack needs them so; all are below 2^53. */
 function plain(value: object): object {
-  return Object.fromEntries(Object.entries(value).map(([name, one]) => [name, typeof one === 'bigint' ? Number(one) : one]));
+  return Object.fromEntries(Object.entries(value).map(([name, one]) => [name, plainMember(one)]));
+}
+
+function plainMember(value: unknown): unknown {
+  if (typeof value === 'bigint') return Number(value);
+  return typeof value === 'object' && value !== null && !Array.isArray(value) ? plain(value) : value;
 }
 
 function onlyResult(results: readonly unknown[]): object {
@@ -119,6 +178,36 @@ const created: [Route['answer'], Schema] = [named('key_id', 'wrapped', 'kek_id',
 const oneKey: [Route['answer'], Schema] = [onlyResult, KEY];
 const done = (status: string): [Route['answer'], Schema] => [() => ({ status }), object({ status: STRING })];
 
+const allSlots: [Route['answer'], Schema] = [named('slots'), SLOTS];
+
+const BACKUP = object({
+  path: STRING,
+  bytes: INTEGER,
+  store_id: STRING,
+  generation: INTEGER,
+  created_at: STRING,
+  created_by: STRING,
+  records: INTEGER,
+  left_out: { type: 'array', items: STRING },
+});
+const BACKUP_ORDER: readonly Member[] = [text('path'), optional(value('skip_damaged', BOOLEAN))];
+
+const NEW_KEK_HEX = text('new_kek_hex', { pattern: '^[0-9a-fA-F]{64}$' });
+const NEW_MASTER_KEY_FILE = text('new_master_key_file');
+const ROTATION_OPTIONS: readonly Member[] = [
+  NEW_KEK_HEX,
+  NEW_MASTER_KEY_FILE,
+  value('wait', BOOLEAN),
+  value('dry_run', BOOLEAN),
+  value('keys_per_second', INTEGER),
+  value('abandon', { type: 'array', items: STRING }),
+];
+const NEW_SLOT: readonly Member[] = [
+  NEW_KEK_HEX,
+  NEW_MASTER_KEY_FILE,
+  value('kind', { type: 'string', enum: ['master', 'recovery'] }),
+];
+
 export const ROUTES: readonly Route[] = [
   route('POST', '/create_dek_for_thread', OP.createDekForThread, 'Makes a data key for a thread', [THREAD_ID], created),
   route('GET', '/get_wrapped', OP.getWrapped, 'The wrapped data key', [KEY_ID], [named('wrapped'), object({ wrapped: BASE64 })]),
@@ -142,12 +231,29 @@ export const ROUTES: readonly Route[] = [
     'POST',
     '/rewrap',
     OP.rewrap,
-    'Moves a key to the active KEK; not in this version',
-    [KEY_ID, optional(text('new_kek_hex'))],
-    [named('wrapped', 'kek_id', 'kek_version'), object({ wrapped: BASE64, kek_id: STRING, kek_version: STRING })],
+    'Moves a key to the active KEK; with a new key, that opens the store, too',
+    [KEY_ID, optional(NEW_KEK_HEX)],
+    [
+      ([wrapped, kekId, kekVersion], [keyId]) => ({
+        status: 'ok',
+        key_id: keyId,
+        wrapped: jsonOf(wrapped),
+        kek_id: kekId,
+        kek_version: kekVersion,
+      }),
+      object({ status: STRING, key_id: STRING, wrapped: BASE64, kek_id: STRING, kek_version: STRING }),
+    ],
   ),
-  route('POST', '/rotate_kek', OP.rotateKek, 'Makes a new KEK; not in this version', [], [onlyResult, OBJECT], () => [{}]),
-  route('GET', '/rotation_status', OP.rotationStatus, 'How far a rotation is; not in this version', [], [onlyResult, OBJECT]),
+  route(
+    'POST',
+    '/rotate_kek',
+    OP.rotateKek,
+    'Makes a new KEK and moves every key to it; with a new key, that opens the store, too',
+    ROTATION_OPTIONS.map(optional),
+    [(results) => ({ status: 'ok', ...onlyResult(results) }), object({ status: STRING, ...ROTATION_MEMBERS })],
+    (values) => [present(ROTATION_OPTIONS, values)],
+  ),
+  route('GET', '/rotation_status', OP.rotationStatus, 'How far a rotation is', [], [onlyResult, object(ROTATION_MEMBERS)]),
   route('POST', '/v1/keys', OP.createDek, 'Makes a data key without a thread', [optional(text('label'))], created),
   route(
     'GET',
@@ -182,6 +288,28 @@ export const ROUTES: readonly Route[] = [
   route('GET', '/v1/status', OP.status, 'The state of the service', [], [onlyResult, STATUS]),
   route('POST', '/v1/seal', OP.seal, 'Wipes every key until an unseal', [], done('sealed')),
   route('POST', '/v1/unseal', OP.unseal, 'Reads the master key from its file again', [], done('ok')),
+  route(
+    'POST',
+    '/v1/backup',
+    OP.backup,
+    'Writes a backup to a new file of the machine',
+    BACKUP_ORDER,
+    [onlyResult, BACKUP],
+    (values) => [present(BACKUP_ORDER, values)],
+  ),
+  route('GET', '/v1/slots', OP.slots, 'The ways to open the store', [], allSlots, () => [{ action: 'list' }]),
+  route(
+    'POST',
+    '/v1/slots',
+    OP.slots,
+    'Lets another key open the store: until it has, for seven days',
+    NEW_SLOT.map(optional),
+    allSlots,
+    (values) => [{ ...present(NEW_SLOT, values), action: 'add' }],
+  ),
+  route('DELETE', '/v1/slots/{slot_id}', OP.slots, 'Lets a key open the store no more', [], allSlots, ([slotId]) => [
+    { action: 'remove', slot_id: slotId },
+  ]),
 ];
 
 /** What is reachable without an identity, `/metrics` excepted, beside `ROUTES`. */
@@ -191,25 +319,31 @@ export type OpenPath = (typeof OPEN_PATHS)[number];
 /** Where a request goes. */
 export type Target =
   | { kind: 'open'; path: OpenPath }
-  /** `keyId` is the path's, not yet checked. */
-  | { kind: 'operation'; route: Route; keyId: string | undefined };
+  /** `id` is the one in the path, not yet checked. */
+  | { kind: 'operation'; route: Route; id: string | undefined };
+
+export function takesBody({ method }: Route): boolean {
+  return method === 'POST' || method === 'PUT';
+}
 
 /** Segments that may stand before a route: a proxy's or a client's own. Not `v1`, whose routes are all listed. */
 const PREFIX = /^(\/(?!v1(\/|$))[A-Za-z0-9._~-]{1,64}){0,8}$/;
-const KEY_PATH = /\/v1\/keys\/([^/]{1,66})(\/state)?$/;
+/** Paths with an id in them, which no other path ends like. */
+const ID_PATH = /\/v1\/(?:keys\/([^/]{1,66})(\/state)?|slots\/([^/]{1,66}))$/;
 
 function prefixed(path: string, route: string): boolean {
   return path.endsWith(route) && PREFIX.test(path.slice(0, path.length - route.length));
 }
 
-/** The routes of a path, whatever the method, and the key id in it. */
-function routesOf(path: string): { routes: readonly Route[]; keyId: string | undefined } {
-  const key = KEY_PATH.exec(path);
-  if (key !== null && PREFIX.test(path.slice(0, key.index))) {
-    const wanted = `/v1/keys/{key_id}${key[2] ?? ''}`;
-    return { routes: ROUTES.filter((one) => one.path === wanted), keyId: key[1] };
+/** The routes of a path, whatever the method, and the id in it. */
+function routesOf(path: string): { routes: readonly Route[]; id: string | undefined } {
+  const found = ID_PATH.exec(path);
+  if (found !== null && PREFIX.test(path.slice(0, found.index))) {
+    const [, keyId, state = '', slotId] = found;
+    const wanted = slotId === undefined ? `/v1/keys/{key_id}${state}` : '/v1/slots/{slot_id}';
+    return { routes: ROUTES.filter((one) => one.path === wanted), id: keyId ?? slotId };
   }
-  return { routes: ROUTES.filter((one) => prefixed(path, one.path)), keyId: undefined };
+  return { routes: ROUTES.filter((one) => prefixed(path, one.path)), id: undefined };
 }
 
 /** Thrown for a path that takes other methods. */
@@ -233,15 +367,15 @@ const HOT = new Map(
 
 export function targetOf(method: string, path: string): Target {
   const hot = HOT.get(`${method} ${path}`);
-  if (hot !== undefined) return { kind: 'operation', route: hot, keyId: undefined };
+  if (hot !== undefined) return { kind: 'operation', route: hot, id: undefined };
   const open = OPEN_PATHS.find((one) => prefixed(path, one));
   if (open !== undefined) {
     if (method !== 'GET' && method !== 'HEAD') throw new WrongMethod(['GET', 'HEAD']);
     return { kind: 'open', path: open };
   }
-  const { routes, keyId } = routesOf(path);
+  const { routes, id } = routesOf(path);
   if (routes.length === 0) throw new NoRoute();
   const found = routes.find((one) => one.method === method);
   if (found === undefined) throw new WrongMethod(routes.map((one) => one.method));
-  return { kind: 'operation', route: found, keyId };
+  return { kind: 'operation', route: found, id };
 }

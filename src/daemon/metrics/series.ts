@@ -19,6 +19,10 @@ export interface Series {
 
 export const PREFIX = 'progressdb_kms_';
 
+export function gauge(name: string, help: string, read: Series['read']): Series {
+  return { name: `${PREFIX}${name}`, help, type: 'gauge', read };
+}
+
 /** The whole of one that has no labels. */
 export function one(value: number): Sample[] {
   return [{ labels: {}, value }];

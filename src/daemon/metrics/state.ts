@@ -3,7 +3,8 @@ import type { Health } from '../../provider.js';
 import { SURFACES, type Surface } from '../counters.js';
 import type { Service } from '../operations.js';
 import { Census, KEY_STATES } from './census.js';
-import { each, one, PREFIX, type Sample, type Series } from './series.js';
+import { rotationSeries } from './rotation.js';
+import { each, gauge, one, PREFIX, type Sample, type Series } from './series.js';
 
 const PROTECTIONS = ['secretmem', 'mlock', 'none'] as const;
 
@@ -17,10 +18,6 @@ export interface Watched {
 
 const TLS_FILES = ['certificate', 'revocation_list'] as const;
 type TlsFile = (typeof TLS_FILES)[number];
-
-function gauge(name: string, help: string, read: Series['read']): Series {
-  return { name: `${PREFIX}${name}`, help, type: 'gauge', read };
-}
 
 function counter(name: string, help: string, read: Series['read']): Series {
   return { name: `${PREFIX}${name}`, help, type: 'counter', read };
@@ -80,6 +77,7 @@ export function stateSeries(service: Service, watched: Watched): Series[] {
     gauge('held_bytes', 'Memory held for requests and answers that are unfinished.', () => one(watched.heldBytes())),
     ...cacheSeries(service),
     ...keySeries(service, health),
+    ...rotationSeries(kms),
     gauge('store_write_latch', '1 while the store refuses writes.', async () =>
       one(Number((await health()).storeFault !== null)),
     ),
