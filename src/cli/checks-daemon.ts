@@ -37,6 +37,9 @@ export function checkStore(status: Status): Finding[] {
   if (typeof status['store_fault'] === 'string') {
     found.push(fail('store', `writes are refused: ${status['store_fault']}`, 'df -h; then restart the daemon'));
   }
+  if (typeof status['audit_fault'] === 'string') {
+    found.push(fail('audit', `nothing can be written: ${status['audit_fault']}`, 'df -h; then restart the daemon'));
+  }
   const damaged = status['damaged_records'] as Array<{ key_id: string; reason: string }>;
   for (const { key_id, reason } of damaged) found.push(damagedRecord(key_id, reason, String(status['data_dir'])));
   if (damaged.length > 0) return found;
@@ -47,4 +50,32 @@ export function checkStore(status: Status): Finding[] {
 export function damagedRecord(keyId: string, reason: string, dataDir: string): Finding {
   const folder = join(dataDir, 'kms-deks');
   return fail('records', `${keyId}: ${reason}`, `cp BACKUP/kms-deks/${keyId}.json ${quoted(folder)}`);
+}
+
+/** As much of a rotation as the status map has. */
+export interface RotationState {
+  state: string;
+  due: string | null;
+}
+
+/** Nothing is said where a daemon is sealed, or too old to tell. */
+export function checkRotation(rotation: RotationState | null | undefined, pendingSlots: unknown): Finding[] {
+  if (rotation === null || rotation === undefined) return [];
+  const found = [rotationFinding(rotation)];
+  if (typeof pendingSlots === 'number' && pendingSlots > 0) {
+    const keys = pendingSlots === 1 ? '1 key was' : `${pendingSlots} keys were`;
+    found.push(advice('slots', `${keys} added that no start has used`, 'progressdb-kms slots list'));
+  }
+  return found;
+}
+
+function rotationFinding({ state, due }: RotationState): Finding {
+  if (state === 'blocked') {
+    return fail('rotation', 'records that cannot be read hold the rotation up', 'progressdb-kms rotation-status');
+  }
+  if (state === 'failed')
+    return fail('rotation', 'the rotation stopped', 'progressdb-kms rotation-status; then restart the daemon');
+  if (state === 'running') return ok('rotation', 'under way');
+  if (due !== null) return advice('rotation', `due: ${due}`, 'progressdb-kms rotate-kek');
+  return ok('rotation', 'none is due');
 }

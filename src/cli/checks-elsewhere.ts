@@ -2,7 +2,7 @@ import { DEFAULT_ARENA_BYTES } from '../limits.js';
 import type { DaemonAddress } from './address.js';
 import { checkDaemonCertificate, checkOwnCertificate } from './certificates.js';
 import { advice, checkProtection, type Finding, fail, ok, quoted } from './checks.js';
-import { attempt, checkSealed, checkStore } from './checks-daemon.js';
+import { attempt, checkRotation, checkSealed, checkStore, type RotationState } from './checks-daemon.js';
 import { failureOf } from './failure.js';
 import { wireNames } from './output.js';
 import { type DaemonAccess, openDaemon } from './provider.js';
@@ -49,5 +49,5 @@ async function checkAnswers({ kms }: DaemonAccess, findings: Finding[]): Promise
   if (status === undefined) return;
   findings.push(checkProtection(String(status['protection']), DEFAULT_ARENA_BYTES));
   findings.push(checkSealed(status['status'] === 'sealed'));
-  findings.push(...checkStore(status));
+  findings.push(...checkStore(status), ...checkRotation(status['rotation'] as RotationState, status['pending_slots']));
 }

@@ -29,7 +29,8 @@ export class Failure extends Error {
 }
 
 /** Where it is a keyring that is not opened. */
-export const MASTER_KEY_HINT = '--master-key-file names the key that the store was made with';
+export const MASTER_KEY_HINT =
+  '--master-key-file must name a key that opens the store; after `rotate-kek --new-master-key-file` the new one does';
 
 const HINTS: Partial<Record<ErrorCode, string>> = {
   KEY_NOT_FOUND: '`progressdb-kms keys list` shows the keys of this store',

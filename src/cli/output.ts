@@ -29,6 +29,12 @@ export class Output {
     });
   }
 
+  /** When all data is out: whether somebody took it. A reader that went away has not read it all. */
+  async wasTaken(): Promise<boolean> {
+    await this.#written;
+    return this.#lost === undefined;
+  }
+
   /** When all data is out: why it is not, undefined if it is. A reader that went away has read what it wanted. */
   async loss(): Promise<Failure | undefined> {
     await this.#written;
@@ -51,10 +57,28 @@ export class Output {
   }
 }
 
+/** `1 key`, `2 keys`. */
+export function keysText(count: number): string {
+  return `${count} ${count === 1 ? 'key' : 'keys'}`;
+}
+
 /** `name: value` lines with the values in one column. */
 export function columns(rows: Array<[name: string, value: string]>): string {
   const width = Math.max(...rows.map(([name]) => name.length)) + 2;
   return rows.map(([name, value]) => `${`${name}:`.padEnd(width)}${value}`).join('\n');
+}
+
+/** Rows with each column as wide as its widest cell. */
+export function table(rows: string[][]): string {
+  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => (row[column] as string).length)));
+  return rows
+    .map((row) =>
+      row
+        .map((cell, column) => cell.padEnd(widths[column] as number))
+        .join('  ')
+        .trimEnd(),
+    )
+    .join('\n');
 }
 
 /** The members under the names that docs/PROTOCOL.md gives them: `storeFault` becomes `store_fault`, lists too. */

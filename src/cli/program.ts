@@ -4,11 +4,15 @@ import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import type { DaemonFlags } from '../daemon/config.js';
 import { MAX_TOKEN_DAYS } from '../limits.js';
 import { ROLES, type Role } from '../wire/frames.js';
+import type { Act, Result } from './act.js';
+import { addAudit } from './audit-program.js';
 import { addCallerOptions, helpWithout, refuseCallerOptions } from './caller-options.js';
 import type { ServeFlags } from './commands/serve.js';
 import type { CreateTokenOptions } from './commands/token.js';
 import { EXIT_USAGE, Failure, failureOf } from './failure.js';
 import { Output } from './output.js';
+import { addMasterKeys, addRotation } from './program-rotation.js';
+import { addStorage } from './program-storage.js';
 import { type CommonFlags, type Settings, settingsOf } from './settings.js';
 
 const MINUTE_MS = 60_000;
@@ -18,8 +22,6 @@ const UNITS = new Map([
   ['h', 60 * MINUTE_MS],
   ['d', DAY_MS],
 ]);
-
-type Result = Promise<number | undefined> | Promise<void>;
 
 /** Runs one command line (without node and script) and resolves with the exit code. */
 export async function run(args: string[]): Promise<number> {
@@ -39,7 +41,7 @@ async function perform(args: string[], output: Output): Promise<number> {
   try {
     const unknown = unknownCommand(program, args);
     if (unknown !== undefined) throw new Failure('USAGE', `unknown command '${unknown}'`, '`progressdb-kms --help` lists all');
-    await program.parseAsync(args, { from: 'user' });
+    await program.parseAsync(spelledOut(program, args), { from: 'user' });
     return exit;
   } catch (error) {
     if (error instanceof CommanderError) return usageExit(error, output);
@@ -88,11 +90,13 @@ function buildProgram(output: Output, setExit: (code: number) => void): Command 
   addService(program, act, output);
   addData(program, act, output);
   addKeys(program, act, output);
+  addRotation(program, act, output);
+  addMasterKeys(program, actAlone, output);
   addTokens(program, actAlone, output);
+  addAudit(program, actAlone, output);
+  addStorage(program, act, actAlone, output);
   return program;
 }
-
-type Act = <Options>(command: Command, work: (options: Options, settings: Settings, args: string[]) => Result) => void;
 
 function addAlone(program: Command, act: Act, output: Output): void {
   const init = program
@@ -151,6 +155,14 @@ function addAlone(program: Command, act: Act, output: Output): void {
     .option('--bytes-per-second <n>', 'of each identity, that it may send; 0 is any number')
     .option('--burst-ms <ms>', 'for how long these are saved up while little is asked for')
     .option('--keys-per-identity <n>', 'that each may make, destroyed ones too; 0 is any number')
+    .option('--audit-data-operations <how>', 'lines of encryptions and decryptions in the audit log: grouped, each or off')
+    .option('--audit-strict', 'with each: answer when the line is durable')
+    .option('--audit-continue-on-failure', 'encrypt and decrypt also while the audit log cannot be written')
+    .option('--audit-auditor-key <key>', 'public key of an auditor, who can then check every line')
+    .option('--audit-max-file-bytes <n>', 'length at which another file of the audit log begins')
+    .option('--audit-forward <url>', 'send each line there, too: syslog+unix:/path, syslog+tls://, https://…', repeated)
+    .option('--audit-forward-ca-file <file>', 'authorities of the receivers, in PEM')
+    .option('--accept-rollback', 'start although keyring or audit log is older than the other one')
     .option('--log-file <file>', 'log to this file instead of standard error')
     .option('--log-level <level>', 'debug, info, warn or error')
     .option('--tracing', 'make OpenTelemetry spans, where an SDK is loaded with node --import');
@@ -313,6 +325,12 @@ function unknownCommand(program: Command, args: string[]): string | undefined {
   const [first] = operands;
   const known = first === undefined || first === 'help' || program.commands.some((command) => command.name() === first);
   return known ? undefined : first;
+}
+
+/** `help audit verify` as `audit verify --help`: commander's own `help` goes by one word, and shows what stands above. */
+function spelledOut(program: Command, args: string[]): string[] {
+  const [first, ...words] = program.parseOptions(args).operands;
+  return first === 'help' && words.length > 1 ? [...words, '--help'] : args;
 }
 
 /** Commander's own words in our form: no capitals, no full stop, suggestions as a hint. */

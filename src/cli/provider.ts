@@ -25,19 +25,23 @@ export interface DaemonAccess {
  * daemon over TCP is never replaced, but by a data directory that an option names over an address from the environment.
  */
 export async function openAccess(settings: Settings, output: Output): Promise<Access> {
-  const address = daemonAddressOf(settings);
-  const { socket } = address;
-  const daemon = socket === undefined ? await overTcp(address, settings) : await onSocket(socket, address, settings);
-  if (daemon !== undefined) {
-    output.detail(`through the daemon ${address.where}`);
-    return daemon;
-  }
+  const daemon = await openRunning(settings, output);
+  if (daemon !== undefined) return daemon;
   const offline = await openOffline(settings);
   output.detail(`no daemon serves it: working on ${settings.dataDir.value} itself`);
   return offline;
 }
 
-const KEYRING = 'keyring.json';
+export const KEYRING = 'keyring.json';
+/** The daemon that `openAccess` would take; undefined where it would open the data directory itself. */
+export async function openRunning(settings: Settings, output: Output): Promise<DaemonAccess | undefined> {
+  const address = daemonAddressOf(settings);
+  const { socket } = address;
+  const daemon = socket === undefined ? await overTcp(address, settings) : await onSocket(socket, address, settings);
+  if (daemon !== undefined) output.detail(`through the daemon ${address.where}`);
+  return daemon;
+}
+
 const RANK = { default: 0, environment: 1, flag: 2 };
 
 /** Options that say who calls ask for a daemon as much as its address does. */
@@ -80,24 +84,28 @@ export async function openDaemon(settings: Settings): Promise<DaemonAccess> {
   return await reach(address, settings);
 }
 
-/** The data directory itself; never makes a new store. */
-export async function openOffline(settings: Settings): Promise<Access & { kind: 'offline' }> {
+/** The data directory itself; never makes a new store. `inspect` changes nothing in it, and is no start that makes a slot good. */
+export async function openOffline(settings: Settings, { inspect = false } = {}): Promise<Access & { kind: 'offline' }> {
   const dataDir = settings.dataDir.value;
   if (!existsSync(join(dataDir, KEYRING))) {
-    const hint = '`progressdb-kms init --master-key-file FILE` makes one; --socket and --data-dir name others';
-    throw new Failure('STORE_UNAVAILABLE', `no daemon answers and ${dataDir} holds no key store`, hint);
+    throw noStore(`no daemon answers and ${dataDir} holds no key store`);
   }
   if (settings.masterKeyFile === undefined) {
     throw new Failure('USAGE', 'no daemon answers and no master key file is given', 'name it with --master-key-file FILE');
   }
   const { createEmbeddedKms } = await import('../create.js');
   try {
-    const kms = await createEmbeddedKms({ dataDir, masterKeyFile: settings.masterKeyFile, initialise: false });
+    const kms = await createEmbeddedKms({ dataDir, masterKeyFile: settings.masterKeyFile, initialise: false, inspect });
     return { kind: 'offline', kms, dataDir };
   } catch (error) {
     const failure = failureOf(error);
     throw failure.code === 'UNAUTHENTICATED' ? failure.with(MASTER_KEY_HINT) : failure;
   }
+}
+
+export function noStore(message: string): Failure {
+  const hint = '`progressdb-kms init --master-key-file FILE` makes one; --socket and --data-dir name others';
+  return new Failure('STORE_UNAVAILABLE', message, hint);
 }
 
 function noDaemon({ where, socket }: DaemonAddress, reason = ''): Failure {

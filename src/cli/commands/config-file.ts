@@ -28,7 +28,7 @@ listen:
   #group: kms-clients            # who may connect to the socket
   #endpoints: [127.0.0.1:6820]   # TCP as well
 
-# Keyring and records. Keep neither the master key nor its backup in there.
+# Keyring, records and audit log. Keep neither the master key nor its backup in there.
 data_dir: ${scalar(dataDir)}
 master_key_file: ${scalar(masterKeyFile)}
 
@@ -37,6 +37,10 @@ auth:
   allowed_uids: []              # make keys, encrypt, decrypt
   auditor_uids: []              # read states and lists
   admin_uids: []                # everything
+
+audit:
+  #auditor_key: KEY             # what \`progressdb-kms audit new-auditor-key FILE\` prints; best before the first start
+  forward: []                   # who gets each line, too: syslog+unix:/dev/log, https://host/path
 
 log:
   level: info                   # live; debug, info, warn or error

@@ -2,6 +2,7 @@ import { existsSync, lstatSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { DEFAULT_ARENA_BYTES } from '../../limits.js';
 import type { ArenaInfo } from '../../native.js';
+import { awaitsStart } from '../../wire/messages.js';
 import { daemonAddressOf } from '../address.js';
 import {
   advice,
@@ -18,7 +19,15 @@ import {
   ok,
   quoted,
 } from '../checks.js';
-import { attempt, checkSealed, checkStore, damagedRecord, type Status } from '../checks-daemon.js';
+import {
+  attempt,
+  checkRotation,
+  checkSealed,
+  checkStore,
+  damagedRecord,
+  type RotationState,
+  type Status,
+} from '../checks-daemon.js';
 import { EXIT_FAILED, failureOf } from '../failure.js';
 import { type Output, wireNames } from '../output.js';
 import { type Access, answers, type DaemonAccess, isOutranked, openDaemon, openOffline } from '../provider.js';
@@ -119,7 +128,7 @@ async function checkKeys(protection: string, isSealed: boolean, findings: Findin
 async function checkDaemon({ kms }: DaemonAccess, status: Status, findings: Finding[]): Promise<void> {
   const isSealed = status['status'] === 'sealed';
   await attempt('memory', findings, () => checkKeys(String(status['protection']), isSealed, findings), 'npm run build:native');
-  findings.push(...checkStore(status));
+  findings.push(...checkStore(status), ...checkRotation(status['rotation'] as RotationState, status['pending_slots']));
   if (!isSealed) await checkNewest(kms, findings);
 }
 
@@ -149,7 +158,7 @@ async function checkOffline(settings: Settings, findings: Finding[]): Promise<vo
   }
   let access: Access & { kind: 'offline' };
   try {
-    access = await openOffline(settings);
+    access = await openOffline(settings, { inspect: true });
   } catch (error) {
     const { message } = failureOf(error);
     const isOfService = findings.some(({ check, verdict }) => check === 'key-file' && verdict === 'advice');
@@ -161,10 +170,16 @@ async function checkOffline(settings: Settings, findings: Finding[]): Promise<vo
   try {
     findings.push(ok('key', 'the master key opens the keyring'));
     await attempt('records', findings, () => checkRecords(access, findings), `ls -l ${quoted(join(dataDir, 'kms-deks'))}`);
+    await attempt('rotation', findings, () => checkKek(access, findings), 'progressdb-kms rotation-status');
     await checkNewest(access.kms, findings);
   } finally {
     await access.kms.close();
   }
+}
+
+async function checkKek({ kms }: Access, findings: Finding[]): Promise<void> {
+  const pending = (await kms.slots()).filter(awaitsStart);
+  findings.push(...checkRotation(await kms.rotationStatus(), pending.length));
 }
 
 async function checkRecords({ kms, dataDir }: Access & { kind: 'offline' }, findings: Finding[]): Promise<void> {

@@ -1,8 +1,9 @@
 import { ERROR_TABLE } from '../../errors.js';
+import { awaitsStart, type RotationSummary, rotationSummaryOf } from '../../wire/messages.js';
 import type { DaemonAddress } from '../address.js';
 import { failureOf, MASTER_KEY_HINT } from '../failure.js';
 import { columns, type Output, wireNames } from '../output.js';
-import { openAccess, openDaemon } from '../provider.js';
+import { type Access, openAccess, openDaemon } from '../provider.js';
 import type { Settings } from '../settings.js';
 
 /** Prints the state; the exit code says it too, so that a probe needs no parser. */
@@ -12,12 +13,22 @@ export async function statusCommand(settings: Settings, output: Output): Promise
     const status =
       access.kind === 'daemon'
         ? { ...wireNames(await access.kms.status()), ...placeOf(access.address) }
-        : { ...wireNames(await access.kms.health()), data_dir: access.dataDir, socket: null };
+        : { ...(await offlineStatus(access)), socket: null };
     output.result(status, columns(Object.entries(status).map(([name, value]) => [name, textOf(value)])));
     return exitOf((status as Record<string, unknown>)['status']);
   } finally {
     await access.kms.close();
   }
+}
+
+async function offlineStatus({ kms, dataDir }: Access & { kind: 'offline' }): Promise<Record<string, unknown>> {
+  const slots = await kms.slots();
+  return {
+    ...wireNames(await kms.health()),
+    data_dir: dataDir,
+    rotation: rotationSummaryOf(await kms.rotationStatus()),
+    pending_slots: slots.filter(awaitsStart).length,
+  };
 }
 
 /** A member of its own for what is no socket: whoever reads that one takes it for a path. */
@@ -32,9 +43,16 @@ function exitOf(state: unknown): number {
 
 function textOf(value: unknown): string {
   if (value === null || value === undefined) return '-';
-  if (!Array.isArray(value)) return String(value);
+  if (!Array.isArray(value)) return typeof value === 'object' ? rotationText(value) : String(value);
   if (value.length === 0) return 'none';
   return value.map((item) => (typeof item === 'object' ? Object.values(item).join(': ') : String(item))).join(', ');
+}
+
+/** The one member that is a map. */
+function rotationText(rotation: object): string {
+  const { state, phase, total, done, due } = rotation as RotationSummary;
+  const progress = phase === null ? '' : `, ${phase}, ${done} of ${total}`;
+  return `${state}${progress}${due === null ? '' : `; due: ${due}`}`;
 }
 
 /** Wipes every key of the running daemon, or reads the master key again. */

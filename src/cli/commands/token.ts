@@ -2,7 +2,7 @@ import { createToken, listTokens, type NewToken, revokeToken, type TokenDescript
 import { TOKEN_ID_PATTERN, TOKEN_LOOK_MS } from '../../limits.js';
 import type { Role } from '../../wire/frames.js';
 import { Failure } from '../failure.js';
-import { type Output, wireNames } from '../output.js';
+import { type Output, table, wireNames } from '../output.js';
 import type { Settings } from '../settings.js';
 
 export interface CreateTokenOptions {
@@ -47,18 +47,6 @@ export async function listTokensCommand(settings: Settings, output: Output): Pro
 function restrictionsOf({ threadPrefixes, own }: TokenDescription): string {
   const parts = [...(threadPrefixes ?? []).map((prefix) => `thread ${prefix}*`), ...(own ? ['own keys'] : [])];
   return parts.join(', ') || '-';
-}
-
-function table(rows: string[][]): string {
-  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => (row[column] as string).length)));
-  return rows
-    .map((row) =>
-      row
-        .map((cell, column) => cell.padEnd(widths[column] as number))
-        .join('  ')
-        .trimEnd(),
-    )
-    .join('\n');
 }
 
 export async function revokeTokenCommand(tokenId: string, settings: Settings, output: Output): Promise<void> {

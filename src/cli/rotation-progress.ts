@@ -1,0 +1,33 @@
+import { SingleBar } from 'cli-progress';
+import type { RotationStatus } from '../provider.js';
+
+/** Shows how far a rotation is, where somebody looks. */
+export interface RotationProgress {
+  show(status: RotationStatus): void;
+  stop(): void;
+}
+
+const SILENT: RotationProgress = { show() {}, stop() {} };
+const FORMAT = '{phase} {bar} {percentage}% · {value} of {total} keys · {rate} a second · {left} left';
+
+export function rotationProgress(quiet: boolean): RotationProgress {
+  if (quiet || !process.stderr.isTTY) return SILENT;
+  const bar = new SingleBar({
+    stream: process.stderr,
+    format: FORMAT,
+    barCompleteChar: '█',
+    barIncompleteChar: '░',
+    hideCursor: true,
+    clearOnComplete: true,
+  });
+  return {
+    show({ phase, total, done, keysPerSecond, secondsLeft }) {
+      const left = secondsLeft === null ? 'an unknown time' : `${secondsLeft} s`;
+      const shown = { phase: (phase ?? '').padEnd(6), rate: keysPerSecond, left };
+      if (!bar.isActive) bar.start(total, done, shown);
+      bar.setTotal(total);
+      bar.update(done, shown);
+    },
+    stop: () => bar.stop(),
+  };
+}
