@@ -46,7 +46,31 @@ function aadOf({ aad }: Message): Buffer | undefined {
 }
 
 test('there is a folder of files for the formats of this release', (t) => {
-  t.true(RELEASES.includes('v1'));
+  t.deepEqual(RELEASES, ['v1', 'v2']);
+});
+
+test('a keyring of format 1 becomes one of format 2 with its next change, and its records go on being believed', async (t) => {
+  const { dataDir, masterKeyFile, messages } = copyOf(t, 'v1');
+  const format = () => JSON.parse(readFileSync(join(dataDir, 'keyring.json'), 'utf8')).format;
+  const open = (inspect = false) => createEmbeddedKms({ dataDir, masterKeyFile, initialise: false, inspect });
+  await (await open(true)).close();
+  t.is(format(), 1, 'to look at it is no change');
+  const first = await open();
+  t.is(format(), 2);
+  const { keyId: made } = await first.createDekForThread('new');
+  await first.close();
+  const second = await open();
+  t.teardown(() => second.close());
+  const { keyId, ciphertext, plaintext, aad } = messages.find((one) => one.keyId !== null) as Message & { keyId: string };
+  const opened = await second.decryptWithDek(
+    keyId,
+    Buffer.from(ciphertext, 'base64'),
+    aad === null ? undefined : Buffer.from(aad),
+  );
+  t.is(Buffer.from(opened).toString(), plaintext);
+  t.is((await second.describeKey(made)).threadId, 'new');
+  t.deepEqual((await second.health()).damagedRecords, []);
+  t.true(openedStore(dataDir, masterKeyFile).deks.has(keyId), 'and so does docs/FORMATS.md read it');
 });
 
 for (const release of RELEASES) {

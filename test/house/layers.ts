@@ -1,6 +1,6 @@
 /** Which rooms stand on which floor. A folder's files share its floor unless they are named themselves. */
 const LAYERS: ReadonlyArray<readonly string[]> = [
-  ['errors.ts', 'limits.ts'],
+  ['errors.ts', 'limits.ts', 'version.ts'],
   [
     'audit/audit-log.ts',
     'checked-file.ts',
@@ -18,12 +18,16 @@ const LAYERS: ReadonlyArray<readonly string[]> = [
     'audit/',
     'backup/',
     'import/',
+    'recovery/',
+    'store/copies.ts',
     'store/data-directory.ts',
     'store/directory-sync.ts',
     'store/durable-directory.ts',
+    'store/file-backups.ts',
     'store/file-system.ts',
     'store/files.ts',
     'store/key-names.ts',
+    'store/memory-backups.ts',
     'store/memory.ts',
     'store/turnstile.ts',
     'store/write-latch.ts',
@@ -35,8 +39,14 @@ const LAYERS: ReadonlyArray<readonly string[]> = [
 /** What may be imported from a neighbour on the same floor: the ports, and the two that compose. */
 const DOORS: ReadonlyArray<readonly [from: string, to: string]> = [
   ['native.ts', 'store/key-store.ts'],
+  ['audit/', 'store/file-system.ts'],
+  ['audit/', 'store/data-directory.ts'],
   ['store/key-store.ts', 'provider.ts'],
   ['wire/', 'provider.ts'],
+  ['backup/', 'store/'],
+  ['import/', 'store/'],
+  ['import/', 'audit/audit-log.ts'],
+  ['backup/', 'audit/audit-log.ts'],
   ['daemon/main.ts', 'create.ts'],
   ['open.ts', 'client/caller-files.ts'],
 ];

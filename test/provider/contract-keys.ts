@@ -1,6 +1,6 @@
 import type { TestFn } from 'ava';
 import type { KeyDescription, ListQuery, Provider } from '../../dist/provider.js';
-import { MESSAGE_CALLS, make, PLAIN, RECORD_CALLS, ROTATION_CALLS, UNKNOWN_KEY } from './methods.js';
+import { MESSAGE_CALLS, make, PLAIN, RECORD_CALLS, UNKNOWN_KEY } from './methods.js';
 import { refused } from './refused.js';
 import type { Open } from './subjects.js';
 
@@ -187,12 +187,6 @@ export function keyContract(test: TestFn, name: string, open: Open): void {
     }
   });
 
-  test(`${name}: rotation is not in this version and says so`, async (t) => {
-    const { provider } = await open(t);
-    const made = await make(provider);
-    for (const [call, run] of ROTATION_CALLS) await refused(t, run(provider, made), 'UNSUPPORTED', /rotation/, call);
-  });
-
   test(`${name}: a sound service is healthy`, async (t) => {
     const { provider } = await open(t);
     const health = await provider.health();
@@ -201,6 +195,7 @@ export function keyContract(test: TestFn, name: string, open: Open): void {
       status: 'ok',
       protection: health.protection,
       storeFault: null,
+      auditFault: null,
       damagedRecords: [],
       keysNearLimit: [],
     });

@@ -1,5 +1,6 @@
 import { chmodSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import test, { type ExecutionContext } from 'ava';
+import type { KmsClient } from '../../dist/client/kms-client.js';
 import type { EmbeddedKms } from '../../dist/create.js';
 import { FIRST_USES, MAX_USES } from '../../dist/limits.js';
 import type { Provider } from '../../dist/provider.js';
@@ -43,7 +44,7 @@ async function othersServe(t: ExecutionContext, provider: Provider, place: Fille
 }
 
 /** Every use of the key fails with the reason, health names it, the others serve; put right, it serves again. */
-async function setAside(t: ExecutionContext, provider: Provider, place: Filled, reason: RegExp): Promise<void> {
+async function setAside(t: ExecutionContext, provider: EmbeddedKms | KmsClient, place: Filled, reason: RegExp): Promise<void> {
   const { keyId } = place;
   const made = { keyId, ciphertext: place.ciphertexts.get(keyId)!, sealed: PLAIN };
   for (const [call, run] of [...MESSAGE_CALLS, ...RECORD_CALLS]) {

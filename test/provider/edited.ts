@@ -28,7 +28,16 @@ export interface KeyringJson {
   format: number;
   store_id: string;
   generation: number;
-  slots: Array<{ slot_id: string; salt: string; root: string; slot_key: string; created_at: string }>;
+  slots: Array<{
+    slot_id: string;
+    kind: string;
+    state: string;
+    expires_at: string;
+    salt: string;
+    root: string;
+    slot_key: string;
+    created_at: string;
+  }>;
   keks: Array<{
     kek_id: string;
     kek_version: number;
@@ -37,6 +46,8 @@ export interface KeyringJson {
     wraps_reserved: number;
     created_at: string;
   }>;
+  record_mac: string;
+  audit_keys: Array<{ public: string; wrapped: string; created_at: string }>;
   default_key_id: string;
   sha256: string;
   mac: string;
@@ -62,7 +73,7 @@ export function copy(from: string, to: string): void {
   copyFileSync(from, to);
 }
 
-function lp(fields: Array<string | number | Buffer>): Buffer {
+export function lp(fields: Array<string | number | Buffer>): Buffer {
   const parts = fields.flatMap((field) => {
     const bytes = Buffer.isBuffer(field) ? field : Buffer.from(String(field), 'utf8');
     const length = Buffer.alloc(4);
@@ -74,24 +85,29 @@ function lp(fields: Array<string | number | Buffer>): Buffer {
 
 const raw = (base64: string) => Buffer.from(base64, 'base64');
 
-/** The checksum anybody can make. */
+/** The checksum anybody can make of a keyring of format 2. */
 export function keyringSha256(keyring: KeyringJson): string {
-  const { slots, keks } = keyring;
+  const { slots, keks, audit_keys } = keyring;
   const canonical = lp([
-    'progressdb-kms/keyring/v1',
+    'progressdb-kms/keyring/v2',
     keyring.format,
     keyring.store_id,
     keyring.generation,
     slots.length,
-    ...slots.flatMap((slot) => [slot.slot_id, raw(slot.salt), raw(slot.root), raw(slot.slot_key), slot.created_at]),
+    ...slots.flatMap(({ slot_id, kind, state, expires_at, salt, root, slot_key, created_at }) => {
+      return [slot_id, kind, state, expires_at, raw(salt), raw(root), raw(slot_key), created_at];
+    }),
     keks.length,
     ...keks.flatMap((kek) => [kek.kek_id, kek.kek_version, kek.state, raw(kek.wrapped), kek.wraps_reserved, kek.created_at]),
+    raw(keyring.record_mac),
+    audit_keys.length,
+    ...audit_keys.flatMap((key) => [raw(key.public), raw(key.wrapped), key.created_at]),
     keyring.default_key_id,
   ]);
   return createHash('sha256').update(canonical).digest('hex');
 }
 
-function recordMac(record: RecordJson, key: Buffer): string {
+export function recordMac(record: RecordJson, key: Buffer): string {
   const { format, store_id, key_id, thread_id, alg, state, version, kek_id, kek_version } = record;
   const { uses_reserved, created_at, updated_at, created_by } = record;
   const canonical = lp([

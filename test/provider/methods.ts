@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import type { CallOptions, Provider } from '../../dist/provider.js';
+import type { CallOptions, Provider, SlotKeeper } from '../../dist/provider.js';
 
 /** What the calls below work on. */
 export interface Made {
@@ -17,7 +17,7 @@ export async function make(provider: Provider): Promise<Made> {
   return { keyId, ciphertext, sealed: await provider.encrypt(PLAIN) };
 }
 
-type Call = (provider: Provider, made: Made, options?: CallOptions) => Promise<unknown>;
+type Call = (provider: Provider & SlotKeeper, made: Made, options?: CallOptions) => Promise<unknown>;
 
 /** Calls that use a key by its id to encrypt or decrypt. */
 export const MESSAGE_CALLS: ReadonlyArray<[name: string, call: Call]> = [
@@ -47,10 +47,14 @@ export const OTHER_CALLS: ReadonlyArray<[name: string, call: Call]> = [
 
 export const HEALTH_CALL: [name: string, call: Call] = ['health', (p, _m, o) => p.health(o)];
 
+/** Calls about what keys are wrapped under, and what opens the store. */
 export const ROTATION_CALLS: ReadonlyArray<[name: string, call: Call]> = [
   ['rewrapDek', (p, m, o) => p.rewrapDek(m.keyId, o)],
   ['rotateKek', (p, _m, o) => p.rotateKek(o)],
   ['rotationStatus', (p, _m, o) => p.rotationStatus(o)],
+  ['slots', (p, _m, o) => p.slots(o)],
+  ['addSlot', (p, _m, o) => p.addSlot({ keyHex: '1'.repeat(64) }, o)],
+  ['removeSlot', (p, _m, o) => p.removeSlot(`s_${'0'.repeat(32)}`, o)],
 ];
 
 /** Everything that works on an open store. */

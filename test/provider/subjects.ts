@@ -5,12 +5,12 @@ import type { ExecutionContext } from 'ava';
 import { connectKms } from '../../dist/client/index.js';
 import { createEmbeddedKms, type EmbeddedKms, type EmbeddedOptions } from '../../dist/create.js';
 import { binding } from '../../dist/native.js';
-import type { Provider } from '../../dist/provider.js';
+import type { Provider, SlotKeeper } from '../../dist/provider.js';
 import { configIn, start } from '../daemon/running.js';
 
 /** What every opener of a provider can do beside the provider itself. */
 export interface Subject {
-  provider: Provider;
+  provider: Provider & SlotKeeper;
   seal(): Promise<void>;
   /** As whom it makes keys, unless by the uid. */
   actor?: string;

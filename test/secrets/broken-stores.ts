@@ -28,7 +28,7 @@ export const KEYRING_DAMAGES: Record<string, (path: string) => void> = {
   'an unknown member': (path) =>
     change(path, (document) => (document[String(kek(document)['wrapped'])] = slot(document)['root'])),
   'another MAC': (path) => change(path, (document) => (document['mac'] = other(document['mac']))),
-  'a newer format': (path) => change(path, (document) => (document['format'] = 2)),
+  'a newer format': (path) => change(path, (document) => (document['format'] = 3)),
 };
 
 /** Ways to damage a record. */

@@ -16,9 +16,12 @@ export interface OpenedStore {
 }
 
 interface KeyringJson {
+  format: number;
   store_id: string;
   slots: Array<{ slot_id: string; salt: string; root: string; slot_key: string }>;
   keks: Array<{ kek_id: string; kek_version: number; wrapped: string }>;
+  /** Not in format 1. */
+  record_mac?: string;
 }
 
 interface RecordJson {
@@ -67,6 +70,11 @@ export function readMasterKey(masterKeyFile: string): Buffer {
   return key;
 }
 
+function recordMac({ format, store_id, record_mac }: KeyringJson, root: Buffer): Buffer {
+  if (format === 1) return hkdf(root, store_id, 'progressdb-kms/record-mac/v1');
+  return unwrap(root, Buffer.from(record_mac!, 'base64'), lp('progressdb-kms/record-mac-key/v1', store_id));
+}
+
 /** Throws if anything is not as docs/FORMATS.md says. Of slots and KEKs it takes the first. */
 export function openedStore(dataDir: string, masterKeyFile: string): OpenedStore {
   const master = readMasterKey(masterKeyFile);
@@ -89,7 +97,7 @@ export function openedStore(dataDir: string, masterKeyFile: string): OpenedStore
     ['slot', slotKey],
     ['root', root],
     ['kek', unwrap(root, wrapped.get('kek')!, lp('progressdb-kms/kek/v1', storeId, kek.kek_id, kek.kek_version))],
-    ['record-mac', hkdf(root, storeId, 'progressdb-kms/record-mac/v1')],
+    ['record-mac', recordMac(keyring, root)],
     ['keyring-mac', hkdf(root, storeId, 'progressdb-kms/keyring-mac/v1')],
   ]);
   const deks = new Map<string, Buffer>();
