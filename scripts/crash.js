@@ -1,12 +1,24 @@
-// `npm run test:crash`: the rounds of test/crash, many more of them. ROUNDS and TEST_SEED may be given in the environment.
+// `npm run test:crash`: what `npm test` takes samples of, in full: kills, power cuts, failing disks. ROUNDS (500), KEYS (500) and TEST_SEED may
+// be given in the environment, and the parts to run as arguments.
+import { spawnSync } from 'node:child_process';
 import { CreateRounds } from '../dist-test/crash/create-rounds.js';
+import { DiskImage } from '../dist-test/crash/disk-image.js';
 import { newGround, removeGround } from '../dist-test/crash/ground.js';
+import { ImageRounds } from '../dist-test/crash/image-rounds.js';
 import { newSeed, randomFrom } from '../dist-test/crash/random.js';
+import { RotationRounds } from '../dist-test/crash/rotation-rounds.js';
+import { CALLS, killedAt, withoutStrace } from '../dist-test/crash/strace.js';
 import { UseRounds } from '../dist-test/crash/use-rounds.js';
 
 const ROUNDS = Number(process.env.ROUNDS ?? 500);
+const KEYS = Number(process.env.KEYS ?? 500);
 const USE_ROUNDS = Math.ceil(ROUNDS / 2);
+const ROTATION_ROUNDS = Math.ceil(ROUNDS * 0.6);
+const CALL_ROUNDS = Math.ceil(ROUNDS / 5);
+const IMAGE_CUTS = Math.ceil(ROUNDS / 5);
+const AUDIT_ROUNDS = ROUNDS * 2;
 const WHOLE_EVERY = 50;
+const IMAGE_MEGABYTES = 256;
 
 const seed = newSeed();
 let passed = 0;
@@ -50,9 +62,88 @@ async function uses() {
   removeGround(rounds.ground);
 }
 
+/** Kills under load in rotations of so many keys; each also looks for the audit line of every operation that was answered. */
+async function rotations(name, keys, count, round) {
+  const ground = newGround();
+  const rounds = await RotationRounds.begin(ground, keys, randomFrom(seed));
+  await runRounds(name, count, (number) => round(rounds, number));
+  const { kills, early, unfinished, answered, lines } = rounds.figures;
+  console.log(
+    `${name}: ${kills} kills (${early} before it served), ${unfinished} rotations finished by the next start, ${answered} operations ` +
+      `answered and kept, ${lines} audit lines promised and there`,
+  );
+  removeGround(ground);
+}
+
+const byTurns = (rounds, number) => (number % 2 === 0 ? rounds.daemon() : rounds.embedded());
+
+async function calls() {
+  const reason = withoutStrace();
+  if (reason !== undefined) return console.log(`SKIPPED: kills at system calls: ${reason}`);
+  const random = randomFrom(seed);
+  // Evenly over the first rotation of the keys, from the start on; each key takes one or two of most calls, four threads share them.
+  await rotations('killed in a system call of a rotation', KEYS, CALL_ROUNDS, (rounds, number) => {
+    const call = CALLS[number % CALLS.length];
+    return rounds.daemon(killedAt(call, 1 + Math.floor(random() * KEYS)));
+  });
+}
+
+async function images() {
+  const ground = newGround();
+  let image;
+  try {
+    image = DiskImage.make(ground.directory, IMAGE_MEGABYTES);
+  } catch (error) {
+    console.log(`SKIPPED: power cuts on ext4: ${error.message}`);
+    return removeGround(ground);
+  }
+  try {
+    let load;
+    await runRounds('power cuts on ext4', 1, async () => {
+      load = await new ImageRounds(image, ground, randomFrom(seed)).daemon(IMAGE_CUTS);
+    });
+    console.log(`ext4: ${IMAGE_CUTS} power cuts, ${load?.answered} operations answered, ${load?.rotations} rotations`);
+  } finally {
+    image.remove();
+    removeGround(ground);
+  }
+}
+
+/** The tests that take samples, without bounds. */
+function simulated() {
+  const tests = [
+    'laboratory',
+    'barriers',
+    'disk-errors',
+    'restore-cuts',
+    'token-cuts',
+    'crash-points',
+    'token-crash-points',
+    'backup-crash-points',
+  ];
+  const files = tests.map((name) => `test/crash/${name}.test.ts`);
+  const env = { ...process.env, CRASH_FULL: '1' };
+  const { stdout } = spawnSync('npx', ['ava', '--timeout=120m', ...files], { env, encoding: 'utf8', maxBuffer: 2 ** 26 });
+  process.stdout.write(stdout);
+  const count = (what) => Number(new RegExp(`(\\d+) tests? ${what}`).exec(stdout)?.[1] ?? 0);
+  passed += count('passed');
+  failed += count('failed');
+  if (count('passed') === 0) failed += 1;
+}
+
+const PARTS = {
+  simulated,
+  rotations: () => rotations('killed in rotations under load', KEYS, ROTATION_ROUNDS, byTurns),
+  calls,
+  images,
+  audit: () => rotations('killed between answers and audit lines', 5, AUDIT_ROUNDS, byTurns),
+  daemon: () => creates('daemon'),
+  embedded: () => creates('embedded'),
+  uses,
+};
+
 console.log(`seed ${seed} (TEST_SEED=${seed} chooses the same kills)`);
-await creates('daemon');
-await creates('embedded');
-await uses();
+const names = process.argv.length > 2 ? process.argv.slice(2) : Object.keys(PARTS);
+for (const name of names) await PARTS[name]();
 console.log(`${passed} passed, ${failed} failed`);
 process.exitCode = failed === 0 ? 0 : 1;

@@ -20,8 +20,10 @@ export class Child {
   onLine: (line: string) => void = () => {};
   #tail = '';
 
-  constructor(args: string[], env: NodeJS.ProcessEnv = {}) {
-    this.process = spawn(process.execPath, args, {
+  /** `under` is a command that runs this one and keeps its process id. */
+  constructor(args: string[], env: NodeJS.ProcessEnv = {}, under: readonly string[] = []) {
+    const [command, ...rest] = [...under, process.execPath, ...args] as [string, ...string[]];
+    this.process = spawn(command, rest, {
       stdio: ['ignore', 'pipe', 'pipe'],
       env: { PATH: process.env['PATH'], ...env },
     });
@@ -72,9 +74,9 @@ export class ChildDaemon extends Child {
   /** Resolves when it listens; rejects if it ends before. */
   readonly ready: Promise<void>;
 
-  constructor(ground: Ground, nodeOptions: string[] = []) {
+  constructor(ground: Ground, nodeOptions: string[] = [], under: readonly string[] = []) {
     const files = ['--data-dir', ground.dataDir, '--master-key-file', ground.keyFile, '--socket', ground.socket];
-    super([...nodeOptions, resolve('dist/cli/main.js'), 'serve', ...files]);
+    super([...nodeOptions, resolve('dist/cli/main.js'), 'serve', ...files], {}, under);
     this.ready = this.#listening();
     this.ready.catch(() => {});
   }

@@ -5,9 +5,16 @@ import type { EmbeddedKms } from '../../dist/create.js';
 import { KmsError } from '../../dist/errors.js';
 import { copyDirectory } from '../store/data-dir.js';
 import { Child } from './child.js';
+import { IS_FULL, points } from './extent.js';
 import { embeddedOn, type Ground, keyIdsOn, leftoversOn, newGround, recordFile, removeGround, verifyAll } from './ground.js';
+import { newSeed, randomFrom } from './random.js';
 
 const MESSAGE = Buffer.from('before the crash');
+const seed = newSeed();
+const random = randomFrom(seed);
+/** A sample is of these first points, which every operation has; a torn write is left to the full run. */
+const SAMPLED = 5;
+const CUTS = IS_FULL ? ['before', 'torn'] : ['before'];
 const SCRIPT = resolve('dist-test/crash/crash-point-child.js');
 
 interface Base {
@@ -60,9 +67,9 @@ async function atEveryPoint(
   base: Base,
   check: (crash: Crash) => Promise<void>,
 ): Promise<void> {
-  for (const cut of ['before', 'torn']) {
+  for (const cut of CUTS) {
     let unacknowledged = 0;
-    for (let point = 0; ; point += 1) {
+    for (const point of points(SAMPLED, random)) {
       const { ground, said, ended } = await killedAt(t, operation, base, point, cut);
       if (said === undefined) unacknowledged += 1;
       const kms = await embeddedOn(ground);
@@ -72,7 +79,7 @@ async function atEveryPoint(
         t.is((await kms.health()).status, 'ok');
         await check({ kms, ground, base, said });
       } catch (error) {
-        throw new Error(`${operation}, killed at change ${point} (${cut})`, { cause: error });
+        throw new Error(`${operation}, killed at change ${point} (${cut}, seed ${seed})`, { cause: error });
       } finally {
         await kms.close();
       }
@@ -93,9 +100,9 @@ test('a kill at any point of making a store leaves none or a whole one, and the 
   const empty = newGround();
   t.teardown(() => removeGround(empty));
   const nothing = { ground: empty, keyId: '', ciphertext: new Uint8Array() };
-  for (const cut of ['before', 'torn']) {
+  for (const cut of CUTS) {
     let without = 0;
-    for (let point = 0; ; point += 1) {
+    for (const point of points(SAMPLED, random)) {
       const { ground, said, ended } = await killedAt(t, 'init', nothing, point, cut);
       const path = join(ground.dataDir, 'keyring.json');
       const storeIdThere = () => JSON.parse(readFileSync(path, 'utf8')).store_id as string;
@@ -152,7 +159,7 @@ for (const { operation, before, after, states } of CHANGES) {
         t.is(refused?.code, state === 'disabled' ? 'KEY_DISABLED' : 'KEY_DESTROYED');
       }
     });
-    t.deepEqual([...seen].sort(), [before, after].sort(), 'both outcomes were met');
+    if (IS_FULL) t.deepEqual([...seen].sort(), [before, after].sort(), 'both outcomes were met');
   });
 }
 

@@ -3,8 +3,8 @@ import { CreateRounds, type Victim } from './create-rounds.js';
 import { newGround, removeGround } from './ground.js';
 import { newSeed, randomFrom } from './random.js';
 
-const ROUNDS = 20;
-const WHOLE_EVERY = 10;
+const ROUNDS = 4;
+const WHOLE_EVERY = 2;
 
 for (const victim of ['daemon', 'embedded'] as Victim[]) {
   test.serial(

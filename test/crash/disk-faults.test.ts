@@ -124,7 +124,7 @@ function mounted(t: ExecutionContext, path: string, size: string): string | unde
 test('a daemon whose disk fills up refuses creates, serves its keys, and creates again when space is freed', async (t) => {
   const made = newGround();
   t.teardown(() => removeGround(made));
-  const disk = mounted(t, join(made.directory, 'disk'), '400k');
+  const disk = mounted(t, join(made.directory, 'disk'), '1600k');
   if (disk === undefined) {
     t.log('SKIPPED: needs root and the right to mount a tmpfs');
     t.pass();

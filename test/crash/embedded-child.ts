@@ -2,7 +2,13 @@ import { randomBytes, randomInt } from 'node:crypto';
 import { writeSync } from 'node:fs';
 import { setImmediate as turn } from 'node:timers/promises';
 import type { EmbeddedKms } from '../../dist/create.js';
+import { nodeFileSystem } from '../../dist/store/file-system.js';
+import { withoutBarrier } from './barriers.js';
+import { embeddedThrough } from './faulty-provider.js';
 import { embeddedOn } from './ground.js';
+import { Load } from './load.js';
+import { ToldLedger } from './told-ledger.js';
+import { Witness } from './witness.js';
 
 /** What a process does until it is killed. It tells what it has by blocking writes: a line that went out is an acknowledgement. */
 
@@ -41,8 +47,26 @@ async function uses(kms: EmbeddedKms, keyIds: string[]): Promise<never> {
   }
 }
 
+/** Works under load and tells its ledger, rotations beneath it. */
+async function load(kms: EmbeddedKms): Promise<never> {
+  const life = new Load(new ToldLedger(), Math.random);
+  life.onRotation = () => say('rotating');
+  await life.run([kms], MAKERS);
+  throw new Error('a load that nobody stops ended');
+}
+
+/** As `load`, creates only, on a disk that only says that it syncs. */
+async function careless(kms: EmbeddedKms): Promise<never> {
+  const witness = new Witness(kms, new ToldLedger());
+  for (;;) await witness.seal(await witness.create());
+}
+
 const [life, dataDir = '', keyFile = '', ...args] = process.argv.slice(2);
-const kms = await embeddedOn({ directory: '', dataDir, keyFile, socket: '' });
+const ground = { directory: '', dataDir, keyFile, socket: '' };
+const lost = withoutBarrier(() => true)(nodeFileSystem);
+const kms = await (life === 'careless' ? embeddedThrough(lost, ground) : embeddedOn(ground));
 say('ready');
+if (life === 'load') await load(kms);
+if (life === 'careless') await careless(kms);
 if (life === 'creates') await creates(kms);
 if (life === 'uses') await uses(kms, args);

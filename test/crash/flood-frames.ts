@@ -160,7 +160,8 @@ class Scribe {
 }
 
 const HOT = [2, 3, 4, 5];
-const CREATES = [1, 11];
+/** Creates, and the rotation. */
+const LASTING = [1, 8, 11];
 
 /** A request that every server must answer, by whatever code: an array with a readable id, and any values behind it. */
 function request(scribe: Scribe): Frame {
@@ -172,8 +173,8 @@ function request(scribe: Scribe): Frame {
   if (scribe.below(40) === 0) scribe.value();
   else scribe.uint(op);
   for (let index = 0; index < count; index += 1) {
-    // Creates that could succeed would fill the disk and the memory, and rightly so.
-    if (CREATES.includes(op)) scribe.pick([() => scribe.number(), () => scribe.binary(5), () => scribe.extension()])();
+    // Those that could succeed would fill the disk and the memory, and open files, and rightly so.
+    if (LASTING.includes(op)) scribe.pick([() => scribe.number(), () => scribe.binary(5), () => scribe.extension()])();
     else scribe.value();
   }
   return scribe.end();

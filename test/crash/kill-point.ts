@@ -1,7 +1,19 @@
 import { CREATE_FLAGS, type FileSystem, nodeFileSystem } from '../../dist/store/file-system.js';
 import { type Call, interceptedFileSystem } from '../store/intercepted.js';
 
-const CHANGES = new Set(['mkdir', 'write', 'fsync', 'link', 'unlink', 'writeSync', 'fsyncSync', 'renameSync', 'unlinkSync']);
+const CHANGES = new Set([
+  'mkdir',
+  'write',
+  'fsync',
+  'link',
+  'rename',
+  'unlink',
+  'rmdir',
+  'writeSync',
+  'fsyncSync',
+  'renameSync',
+  'unlinkSync',
+]);
 
 /**
  * A file system that kills this process before the n-th system call that changes the disk, or (`torn`) in the middle of the n-th

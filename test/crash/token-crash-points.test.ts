@@ -5,7 +5,12 @@ import { createToken, listTokens, type MadeToken } from '../../dist/daemon/token
 import { Tokens } from '../../dist/daemon/tokens.js';
 import { copyDirectory, newDataDir } from '../store/data-dir.js';
 import { Child } from './child.js';
+import { IS_FULL, points } from './extent.js';
+import { newSeed, randomFrom } from './random.js';
 
+const random = randomFrom(newSeed());
+/** A sample is of these first points, which every change has. */
+const SAMPLED = 5;
 const SCRIPT = resolve('dist-test/crash/token-point-child.js');
 
 interface Base {
@@ -29,9 +34,9 @@ interface Crash extends Base {
 /** Kills a process at every point of `operation` on a copy of the base, checks what is left, and that the next change works. */
 async function atEveryPoint(t: ExecutionContext, operation: string, check: (crash: Crash) => Promise<void>): Promise<void> {
   const base = await baseOf(t);
-  for (const cut of ['before', 'torn']) {
+  for (const cut of IS_FULL ? ['before', 'torn'] : ['before']) {
     let leftovers = 0;
-    for (let point = 0; ; point += 1) {
+    for (const point of points(SAMPLED, random)) {
       const dataDir = newDataDir(t);
       copyDirectory(base.dataDir, dataDir);
       const child = new Child([SCRIPT, operation, dataDir, String(point), cut, base.revoked.tokenId]);
@@ -68,7 +73,7 @@ test('a kill at any point of making a token leaves none or a whole one, and the 
     t.is(made[0]?.tokenId, tokenId);
     t.is(tokens.identify(token)?.actor, `token:${tokenId}`);
   });
-  t.deepEqual([...seen].sort(), [0, 1], 'both outcomes were met');
+  if (IS_FULL) t.deepEqual([...seen].sort(), [0, 1], 'both outcomes were met');
 });
 
 test('a kill at any point of a revocation leaves the token whole or refused, and refused once that was told', async (t) => {
@@ -78,5 +83,5 @@ test('a kill at any point of a revocation leaves the token whole or refused, and
     seen.add(isTaken);
     if (said !== undefined) t.false(isTaken);
   });
-  t.is(seen.size, 2, 'both outcomes were met');
+  if (IS_FULL) t.is(seen.size, 2, 'both outcomes were met');
 });

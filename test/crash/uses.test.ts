@@ -6,7 +6,7 @@ import { embeddedOn, newGround, removeGround, usesReserved } from './ground.js';
 import { newSeed, randomFrom } from './random.js';
 import { UseRounds, underCounted } from './use-rounds.js';
 
-const ROUNDS = 16;
+const ROUNDS = 6;
 /** Below, at and beyond half of a block, where the next one is reserved in the background. */
 const COUNTS = [0, 1, 513, 1_024, 1_700, 40_000];
 
@@ -63,7 +63,7 @@ test('a clean stop while the next block is being reserved gives that block back 
 });
 
 test.serial('control: a record that forgot one use is found', async (t) => {
-  const uses = await killed(2, (line) => t.log(line));
+  const uses = await killed(1, (line) => t.log(line));
   t.teardown(() => removeGround(uses.ground));
   const reserved = uses.reserved();
   t.deepEqual(underCounted(reserved, uses.done), []);
