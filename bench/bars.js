@@ -2,6 +2,7 @@
 
 const embedded = (size, name) => (results) => results.embedded?.sizes.find((entry) => entry.size === size)?.variants[name];
 const shape = (name) => (results) => results.daemon?.shapes.find((entry) => entry.shape === name);
+const audit = (name) => (results) => results.audit?.modes.find((entry) => entry.name === name);
 const AT_256 = shape('1 x 256');
 
 /** `wished` bars do not fail a run. `value` gives a number or `{ratio, low, high}`, undefined when it was not measured. */
@@ -56,6 +57,19 @@ export const BARS = [
     least: 12_000,
     unit: '/s',
     value: (r) => r.daemon?.httpSurface.daemon?.perSecond,
+  },
+  { what: 'daemon with grouped audit, of the same without', least: 0.9, unit: 'x', value: (r) => audit('grouped')(r)?.ofOff },
+  {
+    what: 'daemon with a line for each operation, of the same without',
+    least: 0.3,
+    unit: 'x',
+    value: (r) => audit('each')(r)?.ofOff,
+  },
+  {
+    what: 'rotation with the files store, keys per second',
+    least: 2_000,
+    unit: '/s',
+    value: (r) => r.rotation?.rotatedPerSecond,
   },
   {
     what: 'Node client, a promise each, 256 in flight, against a node:http keep-alive client',

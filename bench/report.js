@@ -111,6 +111,30 @@ ${table(['client', 'operations /s', 'client CPU ns'], [line('connectKms', kms), 
 `;
 }
 
+function auditSection({ turns, inFlight, modes }) {
+  const rows = modes.map(({ name, perSecond, serverCpuNs, ofOff }) => [
+    name,
+    name === 'off' ? '' : spread(ofOff, 'x'),
+    count(perSecond),
+    count(serverCpuNs),
+  ]);
+  return `## Audit: what its lines cost the daemon
+
+The load above, ${inFlight} in flight, on daemons that differ in \`audit.data_operations\` only, in turn: \`grouped\` is one line per
+actor, key, operation and outcome every 100 ms, \`each\` one line per operation, \`strict\` answers when the line is durable. ${turns} turns.
+
+${table(['data operations', 'of `off`', 'operations /s', 'CPU ns'], rows)}
+`;
+}
+
+function rotationSection({ keys, createdPerSecond, rotatedPerSecond }) {
+  return `## Rotation: ${count(keys)} keys in the files store
+
+Embedded, with the audit log, on the disk of this run's temporary directory: ${count(createdPerSecond)} durable creates per second with 64
+under way; a rotation that backs up, rewraps and verifies each key moves ${count(rotatedPerSecond)} keys per second.
+`;
+}
+
 function machineLines({ machine, versions, at, quick, pinned }) {
   return [
     `${at.slice(0, 10)}${quick ? ', a quick run: too short to judge by' : ''}. ${machine.cpu}, ${machine.cores} cores, ${machine.memoryGiB} GiB, ${machine.os}.`,
@@ -138,6 +162,8 @@ ${barTable(results)}
   ];
   if (results.embedded) parts.push(embeddedSection(results.embedded));
   if (results.daemon) parts.push(daemonSection(results.daemon));
+  if (results.audit) parts.push(auditSection(results.audit));
+  if (results.rotation) parts.push(rotationSection(results.rotation));
   if (results.client) parts.push(clientSection(results.client));
   if (notes) parts.push(`## Notes\n\n${notes.trim()}\n`);
   return parts.join('\n');

@@ -36,10 +36,10 @@ export async function startHttp(dir) {
 }
 
 /** Our daemon with a fresh store and one key, which it is shown to encrypt and decrypt with before anything is timed. */
-export async function startDaemon(dir) {
+export async function startDaemon(dir, more = []) {
   const home = mkdtempSync(join(dir, 'daemon-'));
   const socket = join(home, 'kms.sock');
-  const flags = ['--socket', socket, '--data-dir', join(home, 'data'), '--master-key-file', writeMasterKey(home)];
+  const flags = ['--socket', socket, '--data-dir', join(home, 'data'), '--master-key-file', writeMasterKey(home), ...more];
   const child = await startServer([process.execPath, CLI, 'serve', ...flags], socket);
   try {
     const keyId = await makeKey(socket);

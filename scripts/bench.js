@@ -1,10 +1,11 @@
-// Measures the product against floors and peers in one run. `npm run bench [-- --quick] [-- --only embedded|daemon|client]`.
+// Measures the product against floors and peers in one run. `npm run bench [-- --quick] [-- --only embedded|daemon|client|audit|rotation]`.
 // A whole run writes BENCHMARKS.md; a quick or partial one only prints what it would have written.
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { cpus, release, tmpdir, totalmem, type } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
+import { measureAudit } from '../bench/audit.js';
 import { judge } from '../bench/bars.js';
 import { measureClient } from '../bench/client.js';
 import { measureDaemon } from '../bench/daemon.js';
@@ -12,8 +13,15 @@ import { measureEmbedded } from '../bench/embedded.js';
 import { PINNED } from '../bench/processes.js';
 import { BENCH, BUILD, buildPrograms, installPeers, ROOT } from '../bench/programs.js';
 import { report } from '../bench/report.js';
+import { measureRotation } from '../bench/rotation.js';
 
-const PARTS = { embedded: measureEmbedded, daemon: measureDaemon, client: measureClient };
+const PARTS = {
+  embedded: measureEmbedded,
+  daemon: measureDaemon,
+  client: measureClient,
+  audit: measureAudit,
+  rotation: measureRotation,
+};
 const BUILT = ['dist/index.js', 'dist/cli/main.js', 'dist/client/index.js', 'build/Release/progressdb_kms.node'];
 
 function parseFlags() {
