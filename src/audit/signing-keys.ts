@@ -65,7 +65,13 @@ export class SigningKeys {
   async prepare(): Promise<string> {
     if (this.#next === undefined) {
       const made = newKey(this.#vault);
-      await this.#keep([this.#current, made]);
+      try {
+        await this.#keep([this.#current, made]);
+      } catch (error) {
+        // It is tried again for as long as the disk refuses: each attempt would keep a place in locked memory.
+        this.#vault.release(made.handle);
+        throw error;
+      }
       this.#next = made;
     }
     return textOf(this.#next.publicKey);
