@@ -3,8 +3,9 @@ import { dirname, join } from 'node:path';
 import { KmsError } from '../errors.js';
 import { binding } from '../native.js';
 import { FILE_MODE } from '../store/data-directory.js';
-import { CREATE_FLAGS, DIRECTORY_FLAGS, errnoOf, type FileSystem, writeWhole } from '../store/file-system.js';
+import { CREATE_FLAGS, errnoOf, type FileSystem, writeWhole } from '../store/file-system.js';
 import { ENTRIES, ENTRY_HEADER_BYTES, type EntryName, MAGIC, VERSION } from './format.js';
+import { syncDirectory } from './target.js';
 
 /** Entries are gathered until one write of this size is worth it. */
 const WRITE_BYTES = 256 * 1024;
@@ -155,15 +156,6 @@ async function isThere(system: FileSystem, path: string): Promise<boolean> {
   } catch (error) {
     if (errnoOf(error) === 'ENOENT') return false;
     throw error;
-  }
-}
-
-async function syncDirectory(system: FileSystem, path: string): Promise<void> {
-  const fd = await system.open(path, DIRECTORY_FLAGS, 0);
-  try {
-    await system.fsync(fd);
-  } finally {
-    await system.close(fd);
   }
 }
 

@@ -172,7 +172,7 @@ async function contentOf(system: FileSystem, path: string): Promise<string[] | u
   }
 }
 
-async function syncDirectory(system: FileSystem, path: string): Promise<void> {
+export async function syncDirectory(system: FileSystem, path: string): Promise<void> {
   const fd = await system.open(path, DIRECTORY_FLAGS, 0);
   try {
     await system.fsync(fd);
