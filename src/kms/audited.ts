@@ -18,9 +18,18 @@ export async function audited<T>(
   try {
     result = await work();
   } catch (error) {
-    audit.note({ ...event, outcome: asKmsError(error).code });
+    tellFailure(audit, { ...event, outcome: asKmsError(error).code });
     throw error;
   }
   await audit.write({ ...event, ...tell(result), outcome: 'ok' });
   return result;
+}
+
+/** After a seal there is no line to be had; why the work failed is what the caller has to hear. */
+function tellFailure(audit: AuditLog, event: AuditEvent): void {
+  try {
+    audit.note(event);
+  } catch (error) {
+    if (asKmsError(error).code !== 'SEALED') throw error;
+  }
 }
