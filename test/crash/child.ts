@@ -74,9 +74,9 @@ export class ChildDaemon extends Child {
   /** Resolves when it listens; rejects if it ends before. */
   readonly ready: Promise<void>;
 
-  constructor(ground: Ground, nodeOptions: string[] = [], under: readonly string[] = []) {
+  constructor(ground: Ground, nodeOptions: string[] = [], under: readonly string[] = [], flags: readonly string[] = []) {
     const files = ['--data-dir', ground.dataDir, '--master-key-file', ground.keyFile, '--socket', ground.socket];
-    super([...nodeOptions, resolve('dist/cli/main.js'), 'serve', ...files], {}, under);
+    super([...nodeOptions, resolve('dist/cli/main.js'), 'serve', ...files, ...flags], {}, under);
     this.ready = this.#listening();
     this.ready.catch(() => {});
   }

@@ -30,15 +30,14 @@ export function checkBackups(disk: Disk, dataDir: string, ledger: Ledger): void 
   if (keyring === undefined) return;
   const { keks } = JSON.parse(keyring.toString('utf8')) as Keyring;
   const active = keks.find(({ state }) => state === 'active')?.kek_id;
-  for (const [keyId, { isGone, states }] of ledger.keys) {
+  for (const [keyId, { isGone }] of ledger.keys) {
     const record = disk.read(`${dataDir}/kms-deks/${keyId}.json`);
     if (record === undefined) continue;
     const { kek_id, kek_version, wrapped } = JSON.parse(record.toString('utf8')) as KeptRecord;
     const backups = backupsOf(disk, dataDir, keyId);
     const isKept = backups.some((backup) => backup.wrapped !== '' && backup.kek_id !== kek_id);
     const isMoved = ledger.moved.has(keyId) && wrapped !== '' && kek_id === active && kek_version > 1;
-    // A destroy that has begun takes the older records first.
-    if (isMoved && !isKept && !states.includes('destroyed')) {
+    if (isMoved && !isKept) {
       throw new Error(`${keyId} was moved to the active KEK and its older record is not kept`);
     }
     if (isGone === true && backups.some((backup) => backup.wrapped !== '')) {

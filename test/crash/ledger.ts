@@ -28,7 +28,7 @@ export class Ledger {
   readonly masters: Map<string, Opens>;
   /** Ciphertexts of the default key. */
   readonly defaults: Sealed[];
-  /** Keys from before a rotation: while it is under way, and after it, their older records are kept. */
+  /** Keys from before a rotation: while it is under way, and after it, their older records are kept, unless they are being destroyed. */
   readonly moved = new Set<string>();
   /** Slots that a start after a crash has told of. */
   readonly slots = new Set<string>();

@@ -49,6 +49,8 @@ export class Witness<Kms extends Provider = Provider> {
 
   async change(keyId: string, state: KeyState): Promise<void> {
     const { states } = this.ledger.entry(keyId);
+    // A destroy takes the older records first: from here on none of this key need be there, even if the key itself survives.
+    if (state === 'destroyed') this.ledger.moved.delete(keyId);
     this.ledger.change(keyId, { states: [...new Set([...states, state])] });
     await this.kms[CHANGES[state]](keyId);
     this.ledger.change(keyId, { states: [state], isGone: state === 'destroyed' });
