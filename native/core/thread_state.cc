@@ -32,7 +32,8 @@ ThreadState::~ThreadState() { KeyTable::instance().removeThread(this); }
 
 RememberedId& ThreadState::remembered(uint64_t hash) {
   if (remembered_.empty()) remembered_.resize(kRememberedIds);
-  return remembered_[hash % kRememberedIds];
+  last_ = &remembered_[hash % kRememberedIds];
+  return *last_;
 }
 
 uint32_t ThreadState::keyedContexts() const {

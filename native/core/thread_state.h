@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <string_view>
 #include <vector>
 
 #include "core/cipher.h"
@@ -66,11 +67,12 @@ struct Context {
 
 // A remembered answer of the id map. It may be stale: the generation in the handle tells.
 struct RememberedId {
-  uint64_t hash = 0;
   uint32_t space = 0;
   Handle key;
   uint8_t length = 0;
   char id[kKeyIdBytes] = {};
+
+  bool names(uint32_t theSpace, std::string_view theId) const { return space == theSpace && std::string_view(id, length) == theId; }
 };
 
 // What a thread has of its own: kept contexts, remembered ids, nonces and its tally. Direct-mapped by slot, so that a wiper finds the
@@ -92,6 +94,8 @@ class ThreadState {
   Context& passing() { return passing_; }
 
   RememberedId& remembered(uint64_t hash);
+  // The answer that was last asked for. Requests of one key come in a row: comparing is cheaper than hashing.
+  RememberedId& lastRemembered() { return *last_; }
   NonceBatch& nonces() { return nonces_; }
   AuditSeats& audits() { return *audits_; }
   Tally& tally() { return tally_; }
@@ -119,6 +123,8 @@ class ThreadState {
   uint32_t contextCount_ = 0;
   std::unique_ptr<Context[]> contexts_;
   std::vector<RememberedId> remembered_;
+  RememberedId nobody_;
+  RememberedId* last_ = &nobody_;
   Context passing_;
   NonceBatch nonces_;
   Tally tally_;
