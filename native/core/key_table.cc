@@ -22,16 +22,21 @@ bool isLive(uint32_t generation) { return (generation & 1) != 0; }
 size_t KeyTable::IdHash::operator()(const IdKey& key) const {
   // Seeded per process: an importer of foreign ids cannot aim at one bucket.
   uint64_t hash = seed ^ (uint64_t{key.space} * 0x9e3779b97f4a7c15u);
-  const char* at = key.id.data();
-  for (size_t left = key.id.size(); left > 0;) {
-    const size_t part = std::min<size_t>(left, 8);
-    uint64_t word = 0;
-    memcpy(&word, at, part);
-    hash = (hash ^ word ^ part) * 0xff51afd7ed558ccdu;
+  const auto take = [&hash](uint64_t word, size_t bytes) {
+    hash = (hash ^ word ^ bytes) * 0xff51afd7ed558ccdu;
     hash ^= hash >> 32;
-    at += part;
-    left -= part;
+  };
+  const char* at = key.id.data();
+  size_t left = key.id.size();
+  uint64_t word = 0;
+  // Of a known size, so that each is one load and not a call.
+  for (; left >= sizeof word; at += sizeof word, left -= sizeof word) {
+    memcpy(&word, at, sizeof word);
+    take(word, sizeof word);
   }
+  word = 0;
+  for (size_t i = 0; i < left; ++i) word |= uint64_t{static_cast<uint8_t>(at[i])} << (8 * i);
+  if (left > 0) take(word, left);
   return static_cast<size_t>(hash);
 }
 

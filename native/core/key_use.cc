@@ -157,16 +157,15 @@ HotResult KeyTable::enter(ThreadState& thread, Handle dek, uint32_t uses, Contex
 HotResult KeyTable::enterById(ThreadState& thread, SpaceId space, std::string_view id, uint32_t policy, uint32_t uses,
                               Context** context) {
   if (id.empty() || id.size() > kKeyIdBytes) return kNotCached;
-  const uint64_t hash = IdHash{seed_}(IdKey{space, id});
-  RememberedId& memory = thread.remembered(hash);
+  const bool isLast = thread.lastRemembered().names(space, id);
+  RememberedId& memory = isLast ? thread.lastRemembered() : thread.remembered(IdHash{seed_}(IdKey{space, id}));
   // A remembered handle may be stale, and then nothing covers it.
-  if (memory.hash == hash && memory.space == space && std::string_view(memory.id, memory.length) == id && covers(policy, memory.key)) {
+  if ((isLast || memory.names(space, id)) && covers(policy, memory.key)) {
     const HotResult result = enter(thread, memory.key, uses, context);
     if (result != kNotCached) return result;
   }
   const Handle key = find(space, id);
   if (key.none()) return kNotCached;
-  memory.hash = hash;
   memory.space = space;
   memory.key = key;
   memory.length = static_cast<uint8_t>(id.size());
