@@ -41,7 +41,7 @@ napi_status defineDocumentCalls(napi_env env, napi_value exports, Environment* e
 napi_status defineCertificateCalls(napi_env env, napi_value exports, Environment* environment);
 // openChain and what is done with a chain; publicKeyOf: the lines of the audit log, and what signs them.
 napi_status defineAuditCalls(napi_env env, napi_value exports, Environment* environment);
-// listenUnix, listenTcp, holdUnix, listenFd, peerOf, closeFd, notifyManager: sockets, and who is at the other end.
+// listenUnix, listenTcp, holdUnix, listenFd, peerOf, widenFd, closeFd, notifyManager: sockets, and who is at the other end.
 napi_status defineListenCalls(napi_env env, napi_value exports, Environment* environment);
 
 }  // namespace kms

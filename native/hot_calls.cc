@@ -2,6 +2,7 @@
 
 #include "core/message.h"
 #include "core/serve_chunk.h"
+#include "core/stream_socket.h"
 #include "environment.h"
 
 namespace kms {
@@ -122,6 +123,21 @@ napi_value serve(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
+// (fd, bytes): how many of them the kernel took.
+napi_value sendNow(napi_env env, napi_callback_info info) {
+  size_t argc = 2, length = 0;
+  napi_value argv[2];
+  void* data = nullptr;
+  napi_get_cb_info(env, info, &argc, argv, nullptr, &data);
+  int32_t fd = -1;
+  uint8_t* bytes = nullptr;
+  if (napi_get_value_int32(env, argv[0], &fd) != napi_ok || fd < 0 || !bytesOf(env, argv[1], &bytes, &length) || length > INT32_MAX) {
+    throwFailure(env, *static_cast<const Environment*>(data), Failure(Status::InvalidArgument, "sendNow"));
+    return nullptr;
+  }
+  return number(env, static_cast<HotResult>(sendAtOnce(fd, bytes, length)));
+}
+
 }  // namespace
 
 napi_status defineHotCalls(napi_env env, napi_value exports, Environment* environment) {
@@ -129,6 +145,7 @@ napi_status defineHotCalls(napi_env env, napi_value exports, Environment* enviro
       {"encryptInto", nullptr, into<true>, nullptr, nullptr, nullptr, napi_enumerable, environment},
       {"decryptInto", nullptr, into<false>, nullptr, nullptr, nullptr, napi_enumerable, environment},
       {"serveChunk", nullptr, serve, nullptr, nullptr, nullptr, napi_enumerable, environment},
+      {"sendNow", nullptr, sendNow, nullptr, nullptr, nullptr, napi_enumerable, environment},
   };
   return napi_define_properties(env, exports, sizeof calls / sizeof *calls, calls);
 }

@@ -6,6 +6,7 @@
 #include "acceptor.h"
 #include "core/listening.h"
 #include "core/service_manager.h"
+#include "core/stream_socket.h"
 #include "environment.h"
 
 namespace kms {
@@ -214,6 +215,13 @@ napi_value closeFd(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
+// (fd)
+napi_value widenFd(napi_env env, napi_callback_info info) {
+  const int fd = descriptorOf(env, info);
+  if (fd >= 0) widenSending(fd);
+  return nullptr;
+}
+
 // (address, message, waitMs)
 napi_value notifyManagerCall(napi_env env, napi_callback_info info) {
   size_t argc = 3;
@@ -242,6 +250,7 @@ napi_status defineListenCalls(napi_env env, napi_value exports, Environment* env
       {"listenFd", nullptr, listenFd, nullptr, nullptr, nullptr, napi_enumerable, environment},
       {"notifyManager", nullptr, notifyManagerCall, nullptr, nullptr, nullptr, napi_enumerable, environment},
       {"peerOf", nullptr, peerOfCall, nullptr, nullptr, nullptr, napi_enumerable, environment},
+      {"widenFd", nullptr, widenFd, nullptr, nullptr, nullptr, napi_enumerable, environment},
       {"closeFd", nullptr, closeFd, nullptr, nullptr, nullptr, napi_enumerable, environment},
   };
   return napi_define_properties(env, exports, sizeof calls / sizeof *calls, calls);

@@ -141,6 +141,9 @@ export const COUNTS = {
 } as const;
 
 /** The addon. Cold calls throw `KmsError`; the hot ones return a count, or a negative status. Inputs named `secret` are wiped. */
+/** The last are `NOT_CACHED`, `NEEDS_USES` or `NEEDS_AUDIT`, and the input. */
+export type PoolResult = Uint8Array | number | [wanted: number, input: Uint8Array];
+
 export interface Binding {
   /** Gives the addon the error class, and the `doorbell`; returns the native copy of the code table for the tests. */
   bind(errorClass: typeof KmsError, doorbell: Int32Array): Record<string, number>;
@@ -157,6 +160,8 @@ export interface Binding {
   unlock(lock: number): void;
   /** Of a Unix socket; UNAUTHENTICATED for any other. */
   peerOf(fd: number): Peer;
+  /** Gives a connected Unix socket room for 256 requests of 1 KiB to be sent at once. */
+  widenFd(fd: number): void;
   closeFd(fd: number): void;
   listenUnix(path: string, mode: number, firstByteTimeoutMs: number, events: AcceptorEvents): Acceptor;
   /**
@@ -243,10 +248,13 @@ export interface Binding {
     offset: number,
     actor?: number,
   ): number;
-  /** The same on the pool, for large messages: the result in memory of its own that wipes itself, or a negative status. */
-  encryptOnPool(dek: Handle, plaintext: Uint8Array, aad: Uint8Array | undefined, actor?: number): Promise<Uint8Array | number>;
+  /**
+   * The same on the pool, for large messages: the result in memory of its own that wipes itself, or a negative status. With what a
+   * message wants first it is given back, as it was when it was given.
+   */
+  encryptOnPool(dek: Handle, plaintext: Uint8Array, aad: Uint8Array | undefined, actor?: number): Promise<PoolResult>;
   /** An empty plaintext comes as the number 0. */
-  decryptOnPool(dek: Handle, ciphertext: Uint8Array, aad: Uint8Array | undefined, actor?: number): Promise<Uint8Array | number>;
+  decryptOnPool(dek: Handle, ciphertext: Uint8Array, aad: Uint8Array | undefined, actor?: number): Promise<PoolResult>;
   /**
    * Walks the frames in input[start, end): answers ops 2 to 5 into `output`, names every other frame in `report`, wipes the
    * plaintext it sealed. Unfinished frames are left: `report[consumed]` says where they begin.
@@ -261,6 +269,11 @@ export interface Binding {
     output: Uint8Array,
     report: Int32Array,
   ): void;
+  /**
+   * Hands bytes to the kernel without waiting; returns how many it took. 0 if it has no room, and if the socket is broken: who
+   * then writes by way of Node is told.
+   */
+  sendNow(fd: number, bytes: Uint8Array): number;
   /** One large frame's body on the pool: the answer's frame, and whether it holds plaintext; or a negative status for `notCached`, `needsUses`, `notCovered`, `audit`. */
   serveOnPool(space: Space, bits: number, actor: number, body: Uint8Array): Promise<Uint8Array | number>;
   wipe(secret: Uint8Array): void;

@@ -54,6 +54,7 @@ int acceptPeer(int listener, Peer* peer) {
     *peer = Peer{uidOfLoopbackPeer(fd), 0, 0, other.text(), other.port};
     return fd;
   }
+  widenSending(fd);
   if (peerOf(fd, peer).ok()) return fd;
   close(fd);
   errno = ECONNABORTED;

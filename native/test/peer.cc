@@ -7,8 +7,10 @@
 #include <sys/un.h>
 
 #include <cerrno>
+#include <vector>
 
 #include "core/listening.h"
+#include "core/stream_socket.h"
 #include "test/check.h"
 
 using check::Directory;
@@ -45,6 +47,20 @@ TEST("an accepted connection tells its peer's uid, gid and pid") {
   Peer seen;
   CHECK_OK(kms::peerOf(client, &seen));
   CHECK_EQUAL(seen.uid, geteuid());
+  for (const int fd : {client, server, listener}) close(fd);
+}
+
+TEST("the answers to 256 requests of 1 KiB leave at once for a peer that has not read") {
+  const Directory directory;
+  const std::string path = directory / "s";
+  int listener = -1;
+  Peer peer;
+  CHECK_OK(kms::bindUnixSocket(path.c_str(), 0600, &listener));
+  const int client = connectTo(path);
+  const int server = kms::acceptPeer(listener, &peer);
+  CHECK(client >= 0 && server >= 0);
+  const std::vector<uint8_t> answers(256 * 1090);
+  CHECK_EQUAL(kms::sendAtOnce(server, answers.data(), answers.size()), answers.size());
   for (const int fd : {client, server, listener}) close(fd);
 }
 

@@ -43,6 +43,7 @@ export interface DaemonFlags {
   unauthenticatedLoopbackRoles?: string | undefined;
   /** A group, by name or number, that may connect to the socket; its members' uids must be allowed as well. */
   group?: string | undefined;
+  spinUs?: string | number | undefined;
   oidcIssuer?: string | undefined;
   oidcAudience?: string | string[] | undefined;
   oidcJwksFile?: string | undefined;
@@ -107,6 +108,8 @@ export interface DaemonConfig {
   socketGroup: number | undefined;
   /** Addresses to listen on with TCP; beyond loopback with TLS. */
   endpoints: readonly HostPort[];
+  /** How long the event loop does not sleep after a request of the binary protocol; 0 is not at all. */
+  spinUs: number;
   tls: TlsFiles | undefined;
   /** Absolute path; undefined with `dev`. */
   dataDir: string | undefined;

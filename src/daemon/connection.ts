@@ -84,6 +84,7 @@ export class Connection implements Caller {
     this.socket = openSource(source, buffers, (bytes) => this.onBytes(bytes));
     this.outlet = new Outlet(
       this.socket,
+      'fd' in source ? source.fd : undefined,
       buffers,
       service.timeouts.writeStallMs,
       () => this.socket.pause(),
@@ -174,6 +175,8 @@ export class Connection implements Caller {
   private onBytes(bytes: number): boolean {
     const { input, readStart } = this.buffers;
     const end = readStart + bytes;
+    // Nobody may keep a core busy who has not said who it is.
+    if (this.isKnown) this.service.spin?.goOn();
     try {
       if (this.finishing) input.fill(0, readStart, end);
       else this.takeChunk(input, readStart, end);

@@ -29,6 +29,7 @@ import { KeyQuota } from './quota.js';
 import { reloaded } from './reload.js';
 import { takeServiceManager } from './service-manager.js';
 import type { Spans } from './spans.js';
+import { Spin } from './spin.js';
 import { checkMaterial, expiriesOf, type Material, readMaterial } from './tls/files.js';
 import { systemClock, type TokenChange, Tokens } from './tokens.js';
 import { Turnstile } from './turnstile.js';
@@ -98,6 +99,7 @@ export async function startDaemon(given: DaemonConfig, log: Log, inherited: read
     keyStates: new Burst(log, 'info', 'key_state'),
     turnstile: new Turnstile(),
     timeouts: config.timeouts,
+    spin: config.spinUs === 0 ? undefined : new Spin(config.spinUs / 1000),
     version,
     startedAt: performance.now(),
     connections: () => listener.size,

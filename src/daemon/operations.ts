@@ -29,6 +29,7 @@ import type { Burst, Log } from './log.js';
 import type { Metrics } from './metrics/metrics.js';
 import type { Policy } from './policy.js';
 import type { KeyQuota } from './quota.js';
+import type { Spin } from './spin.js';
 import type { Turnstile } from './turnstile.js';
 import type { Watch } from './watch.js';
 
@@ -55,6 +56,8 @@ export interface Service {
   /** Where requests queue that could not be served beside the others. */
   readonly turnstile: Turnstile;
   readonly timeouts: Timeouts;
+  /** Where the event loop is not to sleep at once. */
+  readonly spin: Spin | undefined;
   readonly version: string;
   /** Of `performance.now()`. */
   readonly startedAt: number;

@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net';
 import { RESPONSE_BUFFER_BYTES } from '../limits.js';
+import { binding } from '../native.js';
 import type { SharedBuffers } from './buffers.js';
 
 /**
@@ -21,6 +22,8 @@ export class Outlet {
 
   constructor(
     private readonly socket: Socket,
+    /** The socket's own, to which may be written past it; undefined where what is written is not what goes out. */
+    private readonly fd: number | undefined,
     private readonly buffers: SharedBuffers,
     private readonly stallMs: number,
     private readonly onStall: () => void,
@@ -150,8 +153,13 @@ export class Outlet {
   }
 
   private write(bytes: Uint8Array, done: () => void): void {
+    const sent = this.sendAtOnce(bytes);
+    if (sent === bytes.length) {
+      done();
+      return;
+    }
     this.writing++;
-    this.socket.write(bytes, () => {
+    this.socket.write(sent === 0 ? bytes : bytes.subarray(sent), () => {
       done();
       this.writing--;
       if (this.writing === 0) this.drained();
@@ -163,6 +171,16 @@ export class Outlet {
       this.socket.setTimeout(this.stallMs);
       this.onStall();
     }
+  }
+
+  /**
+   * What the kernel has room for goes past Node's stream, which takes longer for a write than the kernel does. Only while the
+   * stream has nothing to write, so that nothing is overtaken, and is not ended: until it is destroyed the descriptor is its.
+   */
+  private sendAtOnce(bytes: Uint8Array): number {
+    const { fd, socket } = this;
+    if (fd === undefined || this.writing > 0 || socket.writableLength > 0 || socket.writableEnded || socket.destroyed) return 0;
+    return binding.sendNow(fd, bytes);
   }
 
   private drained(): void {

@@ -91,6 +91,7 @@ const WRONG: Array<[title: string, flags: object, env: Record<string, string>, n
   ['a fraction', { keptContexts: 1.5 }, {}, /--kept-contexts/],
   ['a negative time', { keyIdleMs: '-1' }, {}, /--key-idle-ms/],
   ['a unit', { contextIdleMs: '10s' }, {}, /--context-idle-ms/],
+  ['a spin that would not end', { spinUs: '10001' }, {}, /--spin-us/],
   ['a tiny arena', { arenaBytes: '4096' }, {}, /--arena-bytes/],
 ];
 for (const [title, flags, env, named] of WRONG) {

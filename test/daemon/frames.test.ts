@@ -105,6 +105,18 @@ test('a long pipeline over many reads is answered completely, each answer to its
   t.true(opened.every((answer, index) => bytes(answer).equals(plaintexts[index]!)));
 });
 
+test('answers that come while a large one is being written go out behind it', async (t) => {
+  const peer = await (await running(t)).connect();
+  const key = await newKey(peer);
+  // Too large for one write each, and small ones between them that are answered sooner.
+  const plaintexts = Array.from({ length: 60 }, (_, index) => randomBytes(index % 3 === 0 ? 2048 * KIB : 2 * KIB));
+  const sealed = await Promise.all(plaintexts.map((plaintext) => peer.ask(OP.encrypt, key, plaintext, null)));
+  for (const [index, answer] of sealed.entries()) {
+    const opened = await peer.ask(OP.decrypt, key, bytes(answer), null);
+    t.true(bytes(opened).equals(plaintexts[index]!));
+  }
+});
+
 test('a fast operation overtakes a slow one before it', async (t) => {
   const { connect, daemon } = await running(t, {});
   const peer = await connect();

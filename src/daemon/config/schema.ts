@@ -11,6 +11,7 @@ import {
   DEFAULT_KEY_IDLE_MS,
   KEK_DUE_DAYS,
   MAX_KEYS_PER_SECOND,
+  MAX_SPIN_US,
   MAX_TIMER_MS,
 } from '../../limits.js';
 import { DEFAULT_DATA_DIR, DEFAULT_SOCKET } from '../defaults.js';
@@ -60,6 +61,9 @@ export const SCHEMA = z.object({
   // PROGRESSDB_KMS_ENDPOINT is not among its places: it says where clients connect.
   endpoint: endpoints.default([]).register(PLACES, { yaml: ['listen.endpoints', 'endpoint'], flag: 'endpoint' }),
   group: group.optional().register(PLACES, { yaml: ['listen.group'], flag: 'group' }),
+  spinUs: count(0, MAX_SPIN_US)
+    .default(0)
+    .register(PLACES, { yaml: ['listen.spin_us'], flag: 'spin-us' }),
   dataDir: path
     .default(() => resolve(DEFAULT_DATA_DIR))
     .register(PLACES, { yaml: ['data_dir'], flag: 'data-dir', variables: ['PROGRESSDB_KMS_DATA_DIR'] }),
