@@ -80,6 +80,8 @@ export async function connectKms(given: string | ConnectOptions): Promise<KmsCli
     place,
     trusts: trustIn(options.serverUids ?? []),
     peerOf: (fd) => binding.peerOf(fd),
+    widen: (fd) => binding.widenFd(fd),
+    sendNow: (fd, bytes) => binding.sendNow(fd, bytes),
     ...('isTls' in place && place.isTls ? { identity: await identityOf(options.tls) } : {}),
     ...numbersOf(options),
     journal: journalFor(options.logger),

@@ -1,7 +1,7 @@
 import type net from 'node:net';
 import type { KmsError } from '../errors.js';
 import { READ_BUFFER_BYTES } from '../limits.js';
-import { dial, distrust, lost, notReached, openEventOf, reasonOf, type Server, tooSlow } from './server.js';
+import { descriptorOf, dial, distrust, lost, notReached, openEventOf, reasonOf, type Server, tooSlow } from './server.js';
 
 /**
  * One for the process's thread: a read fills it and is taken out of it before the event loop goes on, so that connections
@@ -58,7 +58,7 @@ export class Link {
   /** One write of all buffers; `done` comes when the kernel has them, or never will take them. */
   write(buffers: readonly Uint8Array[], done: () => void): void {
     if (buffers.length === 1) {
-      this.socket.write(buffers[0]!, done);
+      this.writeOne(buffers[0]!, done);
       return;
     }
     this.socket.cork();
@@ -67,6 +67,20 @@ export class Link {
       else this.socket.write(buffer, done);
     });
     this.socket.uncork();
+  }
+
+  private writeOne(bytes: Uint8Array, done: () => void): void {
+    const sent = this.sendAtOnce(bytes);
+    if (sent === bytes.length) done();
+    else this.socket.write(sent === 0 ? bytes : bytes.subarray(sent), done);
+  }
+
+  /** Past Node's stream, which takes longer for a write than the kernel does; only while it has nothing to write itself. */
+  private sendAtOnce(bytes: Uint8Array): number {
+    const { server, socket } = this;
+    if (!('path' in server.place) || socket.writableLength > 0 || socket.destroyed) return 0;
+    const fd = descriptorOf(socket);
+    return fd < 0 ? 0 : server.sendNow(fd, bytes);
   }
 
   /** Closes without an `onDown`. */
@@ -90,6 +104,7 @@ export class Link {
       this.down(refusal);
       return;
     }
+    if ('path' in this.server.place) this.server.widen(descriptorOf(this.socket));
     this.isOpen = true;
     this.events.onOpen();
   }

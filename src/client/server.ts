@@ -21,6 +21,10 @@ export interface Server {
   /** On a Unix socket: whether a server of this uid is spoken to. */
   trusts(uid: number): boolean;
   peerOf(fd: number): { uid: number };
+  /** On a Unix socket: gives it room for many requests. */
+  widen(fd: number): void;
+  /** On a Unix socket: how many of the bytes the kernel took without waiting. */
+  sendNow(fd: number, bytes: Uint8Array): number;
   /** Over TLS. */
   identity?: { tls: typeof tls; context: tls.SecureContext; servername: string | undefined };
   connectTimeoutMs: number;
@@ -74,6 +78,12 @@ export function openEventOf({ identity }: Server): 'connect' | 'secureConnect' {
   return identity === undefined ? 'connect' : 'secureConnect';
 }
 
+/** Of a plain socket; −1 when it is closed. */
+export function descriptorOf(socket: net.Socket): number {
+  const { _handle: handle } = socket as unknown as { _handle: { fd: number } | null };
+  return handle?.fd ?? -1;
+}
+
 /**
  * Why an open socket must not be written to: what is listening there may be anybody's, and the first request may carry plaintext.
  * Over TLS the handshake has answered that before; plain TCP has nothing to ask.
@@ -81,10 +91,10 @@ export function openEventOf({ identity }: Server): 'connect' | 'secureConnect' {
 export function distrust(server: Server, socket: net.Socket): KmsError | undefined {
   const { place } = server;
   if (!('path' in place)) return undefined;
-  const { _handle: handle } = socket as unknown as { _handle: { fd: number } | null };
-  if (handle === null || handle.fd < 0) return lost('closed');
+  const fd = descriptorOf(socket);
+  if (fd < 0) return lost('closed');
   try {
-    const { uid } = server.peerOf(handle.fd);
+    const { uid } = server.peerOf(fd);
     if (server.trusts(uid)) return undefined;
     const who = `the server at ${place.path} runs as uid ${uid}, which is not trusted`;
     return new KmsError('PERMISSION_DENIED', `${who}: name it in serverUids or --server-uids if it is the daemon's`);

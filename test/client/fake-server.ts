@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { decode, encode } from '@msgpack/msgpack';
 import { Connection, type ConnectionOptions } from '../../dist/client/connection.js';
 import { RemoteKms } from '../../dist/client/remote.js';
+import { binding } from '../../dist/native.js';
 
 export interface FakeRequest {
   id: number;
@@ -65,6 +66,8 @@ export class FakeServer {
       place: { path: this.path },
       trusts: (uid) => uid === 0,
       peerOf: () => ({ uid: 0 }),
+      widen: binding.widenFd,
+      sendNow: binding.sendNow,
       connectTimeoutMs: 60_000,
       // No call ends by it: a loaded machine is slow, and who tests deadlines gives a shorter one.
       deadlineMs: 60_000,

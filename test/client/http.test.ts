@@ -304,6 +304,8 @@ test('a server that runs as a uid that is not trusted is sent not a byte over HT
     place: { path },
     trusts: () => trust.isGiven,
     peerOf: () => ({ uid: 4242 }),
+    widen: () => {},
+    sendNow: () => 0,
     connectTimeoutMs: 60_000,
     prefix: '',
     authorization: 'Bearer abc',
