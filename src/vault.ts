@@ -14,6 +14,7 @@ import {
   NEEDS_USES,
   NOT_CACHED,
   OWN_ACTOR,
+  type PoolResult,
   type Space,
   UNAUDITED,
 } from './native.js';
@@ -57,7 +58,8 @@ class Slab {
 
   /** Afterwards `length` bytes may be written to `bytes` at `at`. */
   makeRoom(length: number): void {
-    if (this.at + length <= SLAB_BYTES) return;
+    // A slab has no length once a holder has moved it elsewhere (`ArrayBuffer.transfer`), which not every Node keeps them from.
+    if (this.at + length < this.bytes.length) return;
     this.buffer = newSlab();
     this.bytes = new Uint8Array(this.buffer);
     this.at = 0;
@@ -100,7 +102,10 @@ export function encrypt(key: Handle, plaintext: Uint8Array, aad: Uint8Array | un
   const length = plaintext.length + CIPHERTEXT_OVERHEAD;
   if (length > LARGEST_FROM_SLAB) return alone(encryptInto, key, plaintext, aad, length, actor);
   ciphertexts.makeRoom(length);
-  const written = encryptInto(key, plaintext, aad, ciphertexts.bytes, ciphertexts.at, actor);
+  const { bytes, at } = ciphertexts;
+  // An argument that is there costs a look at it.
+  const written =
+    actor === undefined ? encryptInto(key, plaintext, aad, bytes, at) : encryptInto(key, plaintext, aad, bytes, at, actor);
   return written < 0 ? settle(written) : ciphertexts.take(written);
 }
 
@@ -108,7 +113,9 @@ export function decrypt(key: Handle, ciphertext: Uint8Array, aad: Uint8Array | u
   const length = Math.max(0, ciphertext.length - CIPHERTEXT_OVERHEAD);
   if (length > LARGEST_FROM_SLAB) return alone(decryptInto, key, ciphertext, aad, length, actor);
   plaintexts.makeRoom(length);
-  const written = decryptInto(key, ciphertext, aad, plaintexts.bytes, plaintexts.at, actor);
+  const { bytes, at } = plaintexts;
+  const written =
+    actor === undefined ? decryptInto(key, ciphertext, aad, bytes, at) : decryptInto(key, ciphertext, aad, bytes, at, actor);
   return written < 0 ? settle(written) : plaintexts.take(written);
 }
 
@@ -130,14 +137,26 @@ export function isLarge(input: Uint8Array): boolean {
   return input.length > INLINE_BYTES;
 }
 
+/** A large message that wants something first, in memory of its own as it was when it was given. */
+export interface Postponed {
+  wanted: Wanting;
+  input: Uint8Array;
+}
+
+function settleLarge(result: PoolResult): Uint8Array | Postponed {
+  if (result instanceof Uint8Array) return result;
+  if (typeof result !== 'number') return { wanted: settle(result[0]), input: result[1] };
+  if (result === 0) return new Uint8Array(0);
+  throw errorOfStatus(result);
+}
+
 export async function encryptLarge(
   key: Handle,
   plaintext: Uint8Array,
   aad: Uint8Array | undefined,
   actor?: Actor,
-): Promise<Uint8Array | Wanting> {
-  const result = await binding.encryptOnPool(key, plaintext, aad, actor);
-  return typeof result === 'number' ? settle(result) : result;
+): Promise<Uint8Array | Postponed> {
+  return settleLarge(await binding.encryptOnPool(key, plaintext, aad, actor));
 }
 
 export async function decryptLarge(
@@ -145,10 +164,8 @@ export async function decryptLarge(
   ciphertext: Uint8Array,
   aad: Uint8Array | undefined,
   actor?: Actor,
-): Promise<Uint8Array | Wanting> {
-  const result = await binding.decryptOnPool(key, ciphertext, aad, actor);
-  if (typeof result !== 'number') return result;
-  return result === 0 ? new Uint8Array(0) : settle(result);
+): Promise<Uint8Array | Postponed> {
+  return settleLarge(await binding.decryptOnPool(key, ciphertext, aad, actor));
 }
 
 export { doorbell };

@@ -68,3 +68,10 @@ export function within<T>(options: CallOptions | undefined, work: () => Promise<
       });
   });
 }
+
+/** Memory of its own: V8 moves small arrays, and what it leaves behind could not be wiped. */
+export function ownCopy(bytes: Uint8Array): Uint8Array {
+  const copy = new Uint8Array(new ArrayBuffer(bytes.length));
+  copy.set(bytes);
+  return copy;
+}

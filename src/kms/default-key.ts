@@ -1,7 +1,8 @@
 import { KmsError } from '../errors.js';
 import { CIPHERTEXT_OVERHEAD, SEALED_HEADER_BYTES, SOFT_USES } from '../limits.js';
+import type { Encrypted } from '../provider.js';
 import type { Actor } from '../vault.js';
-import { checkAad, checkBytes } from './calls.js';
+import { checkAad, checkBytes, ownCopy } from './calls.js';
 import type { Keyring } from './keyring.js';
 import type { Messages } from './messages.js';
 
@@ -24,6 +25,13 @@ function keyIdOf(sealed: Uint8Array): string {
 
 function withHeader(header: Uint8Array, aad: Uint8Array | undefined): Uint8Array {
   return aad === undefined || aad.length === 0 ? header : Buffer.concat([header, aad]);
+}
+
+function joined(header: Uint8Array, { ciphertext }: Encrypted): Uint8Array {
+  const sealed = Buffer.allocUnsafeSlow(header.length + ciphertext.length);
+  sealed.set(header);
+  sealed.set(ciphertext, header.length);
+  return sealed;
 }
 
 /**
@@ -65,24 +73,40 @@ export class DefaultKey {
   async encrypt(plaintext: Uint8Array, aad?: Uint8Array, actor?: Actor): Promise<Uint8Array> {
     checkBytes(plaintext, 'plaintext');
     checkAad(aad);
-    const keyId = this.#keyring.defaultKeyId || (await this.#succeed());
+    const keyId = this.#keyring.defaultKeyId;
+    // What the caller does with its buffers meanwhile must not change what it asked for: they are copied before anything is waited
+    // for, because even a key that is there may have to be succeeded.
+    let held: Uint8Array | undefined;
+    let heldAad: Uint8Array | undefined;
+    const hold = () => {
+      held ??= ownCopy(plaintext);
+      heldAad ??= aad && ownCopy(aad);
+      return held;
+    };
     try {
-      return await this.#encryptUnder(keyId, plaintext, aad, actor);
+      if (keyId === '') return await this.#encryptUnder(this.#succeed(), hold(), heldAad, actor);
+      const sealed = this.#sealUnder(keyId, plaintext, aad, actor);
+      if (!(sealed instanceof Promise)) return sealed;
+      hold();
+      return await sealed;
     } catch (error) {
       const retired = error instanceof KmsError && ['KEY_DISABLED', 'KEY_DESTROYED', 'KEY_EXHAUSTED'].includes(error.code);
       if (!retired) throw error;
       const current = this.#keyring.defaultKeyId;
-      return this.#encryptUnder(current === keyId ? await this.#succeed() : current, plaintext, aad, actor);
+      return await this.#encryptUnder(current === keyId ? this.#succeed() : current, hold(), heldAad, actor);
+    } finally {
+      held?.fill(0);
     }
   }
 
-  async #encryptUnder(keyId: string, plaintext: Uint8Array, aad: Uint8Array | undefined, actor: Actor): Promise<Uint8Array> {
+  async #encryptUnder(keyId: string | Promise<string>, plaintext: Uint8Array, aad: Uint8Array | undefined, actor: Actor) {
+    return this.#sealUnder(await keyId, plaintext, aad, actor);
+  }
+
+  #sealUnder(keyId: string, plaintext: Uint8Array, aad: Uint8Array | undefined, actor: Actor): Uint8Array | Promise<Uint8Array> {
     const header = headerOf(keyId);
-    const { ciphertext } = await this.#messages.encrypt(keyId, plaintext, withHeader(header, aad), actor);
-    const sealed = Buffer.allocUnsafeSlow(header.length + ciphertext.length);
-    sealed.set(header);
-    sealed.set(ciphertext, header.length);
-    return sealed;
+    const made = this.#messages.encrypt(keyId, plaintext, withHeader(header, aad), actor);
+    return made instanceof Promise ? made.then((encrypted) => joined(header, encrypted)) : joined(header, made);
   }
 
   async decrypt(sealed: Uint8Array, aad?: Uint8Array, actor?: Actor): Promise<Uint8Array> {

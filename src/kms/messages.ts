@@ -1,9 +1,10 @@
 import { KmsError } from '../errors.js';
-import { CIPHERTEXT_OVERHEAD, INLINE_BYTES, MAX_BATCH_ITEMS, MAX_PLAINTEXT_BYTES } from '../limits.js';
+import { CIPHERTEXT_OVERHEAD, INLINE_BYTES, MAX_PLAINTEXT_BYTES } from '../limits.js';
 import type { BatchAad, Encrypted, ItemResult } from '../provider.js';
 import type { Actor } from '../vault.js';
 import * as vault from '../vault.js';
-import { checkAad, checkBytes } from './calls.js';
+import { Batch } from './batch.js';
+import { checkAad, checkBytes, ownCopy } from './calls.js';
 import type { DataEvents } from './data-events.js';
 import { answerDoorbell, type CachedKey, type KeyCache } from './key-cache.js';
 
@@ -15,7 +16,6 @@ const NOTHING = new Uint8Array(0);
 
 /** The two directions, so that each path below is written once. */
 interface Direction {
-  inline: typeof vault.encrypt;
   large: typeof vault.encryptLarge;
   into: typeof vault.encryptInto;
   longest: number;
@@ -23,14 +23,12 @@ interface Direction {
 }
 
 const ENCRYPT: Direction = {
-  inline: vault.encrypt,
   large: vault.encryptLarge,
   into: vault.encryptInto,
   longest: MAX_PLAINTEXT_BYTES,
   name: 'plaintext',
 };
 const DECRYPT: Direction = {
-  inline: vault.decrypt,
   large: vault.decryptLarge,
   into: vault.decryptInto,
   longest: MAX_PLAINTEXT_BYTES + CIPHERTEXT_OVERHEAD,
@@ -58,27 +56,15 @@ function intoError(status: number): KmsError {
   return new KmsError('INVALID_ARGUMENT', 'out is too small for the result at this offset, or overlaps what is read');
 }
 
-function aadOf(aad: BatchAad, index: number): Uint8Array | undefined {
-  return Array.isArray(aad) ? aad[index] : (aad as Uint8Array | undefined);
-}
-
-/** A batch with an item that is no message at all is refused as a whole, before any work, as it would be on the wire. */
-function checkBatch(direction: Direction, inputs: readonly Uint8Array[], aad: BatchAad): void {
-  if (!Array.isArray(inputs)) throw new KmsError('INVALID_ARGUMENT', 'a batch is an array of Uint8Array');
-  if (inputs.length > MAX_BATCH_ITEMS) throw new KmsError('TOO_LARGE', `a batch has at most ${MAX_BATCH_ITEMS} items`);
-  if (Array.isArray(aad) && aad.length !== inputs.length)
-    throw new KmsError('INVALID_ARGUMENT', 'aad: one per item, or one for all');
-  for (const [index, input] of inputs.entries()) check(direction, input, aadOf(aad, index));
-}
-
 /** A result and the key that made it. */
 type Made = [result: Uint8Array, key: CachedKey];
 
-/** Memory of its own: V8 moves small arrays, and what it leaves behind could not be wiped. */
-function ownCopy(bytes: Uint8Array): Uint8Array {
-  const copy = new Uint8Array(new ArrayBuffer(bytes.length));
-  copy.set(bytes);
-  return copy;
+function encryptedOf([ciphertext, { keyVersion }]: Made): Encrypted {
+  return { ciphertext, keyVersion };
+}
+
+function resultOf([result]: Made): Uint8Array {
+  return result;
 }
 
 const nextTurn = () => new Promise<void>((resolve) => setImmediate(resolve));
@@ -98,7 +84,9 @@ export class Messages {
 
   #first(direction: Direction, key: CachedKey | undefined, input: Uint8Array, aad: Uint8Array | undefined, actor?: Actor) {
     if (key === undefined) return vault.NOT_CACHED;
-    const result = direction.inline(key.handle, input, aad, actor);
+    // Called by their names: a function out of `direction` could not be compiled into its caller.
+    const result =
+      direction === ENCRYPT ? vault.encrypt(key.handle, input, aad, actor) : vault.decrypt(key.handle, input, aad, actor);
     answerDoorbell();
     return result;
   }
@@ -132,22 +120,34 @@ export class Messages {
     }
   }
 
-  #sync(direction: Direction, keyId: string, input: Uint8Array, aad: Uint8Array | undefined, actor?: Actor): Uint8Array {
-    check(direction, input, aad);
+  /** What a first try got, or what another one gets after what it wanted. */
+  #blocking(
+    direction: Direction,
+    keyId: string,
+    input: Uint8Array,
+    aad: Uint8Array | undefined,
+    first: Uint8Array | vault.Wanting,
+    actor?: Actor,
+  ): Uint8Array {
+    let result = first;
     for (let round = 0; round < MOST_ROUNDS; round += 1) {
-      const result = this.#first(direction, this.#cache.known(keyId), input, aad, actor);
       if (typeof result !== 'number') return result;
       this.#provideSync(direction, keyId, input.length, result, actor);
+      result = this.#first(direction, this.#cache.known(keyId), input, aad, actor);
     }
     throw new KmsError('BUSY', 'the key is evicted faster than it can be used');
   }
 
   encryptSync(keyId: string, plaintext: Uint8Array, aad?: Uint8Array): Uint8Array {
-    return this.#sync(ENCRYPT, keyId, plaintext, aad);
+    check(ENCRYPT, plaintext, aad);
+    const result = this.#first(ENCRYPT, this.#cache.known(keyId), plaintext, aad);
+    return typeof result === 'number' ? this.#blocking(ENCRYPT, keyId, plaintext, aad, result) : result;
   }
 
   decryptSync(keyId: string, ciphertext: Uint8Array, aad?: Uint8Array): Uint8Array {
-    return this.#sync(DECRYPT, keyId, ciphertext, aad);
+    check(DECRYPT, ciphertext, aad);
+    const result = this.#first(DECRYPT, this.#cache.known(keyId), ciphertext, aad);
+    return typeof result === 'number' ? this.#blocking(DECRYPT, keyId, ciphertext, aad, result) : result;
   }
 
   #into(
@@ -179,45 +179,46 @@ export class Messages {
     return this.#into(DECRYPT, keyId, ciphertext, aad, out, offset);
   }
 
-  /** What can be had without waiting, undefined otherwise. */
-  #quick(direction: Direction, keyId: string, input: Uint8Array, aad: Uint8Array | undefined, actor: Actor): Made | undefined {
-    check(direction, input, aad);
-    const key = this.#cache.known(keyId);
-    if (key === undefined || vault.isLarge(input)) return undefined;
-    const result = this.#first(direction, key, input, aad, actor);
-    return typeof result === 'number' ? undefined : [result, key];
-  }
-
   async #async(direction: Direction, keyId: string, input: Uint8Array, aad: Uint8Array | undefined, actor: Actor): Promise<Made> {
     check(direction, input, aad);
-    const first = await this.#round(direction, keyId, input, aad, actor);
+    // What the caller does with its buffers from its call on must not change what it asked for: they are copied before anything is
+    // waited for, a large message on its way to the pool.
+    const heldAad = aad && ownCopy(aad);
+    const first = await this.#round(direction, keyId, input, heldAad, actor);
     if (Array.isArray(first)) return first;
-    // What the caller does with its buffers while we wait must not change what it asked for.
-    const [held, heldAad] = [ownCopy(input), aad && ownCopy(aad)];
+    const held = first.input;
     try {
-      await this.#provide(direction, keyId, held.length, first, actor);
+      await this.#provide(direction, keyId, held.length, first.wanted, actor);
       return await this.#patiently(direction, keyId, held, heldAad, actor);
     } finally {
       held.fill(0);
     }
   }
 
-  /** One try: the result and the key that made it, or what is wanted first. */
-  async #round(
+  /** One try: the result and the key that made it, or what is wanted first and a copy of the input. */
+  #round(
     direction: Direction,
     keyId: string,
     input: Uint8Array,
     aad: Uint8Array | undefined,
     actor: Actor,
-  ): Promise<Made | vault.Wanting> {
+  ): Made | vault.Postponed | Promise<Made | vault.Postponed> {
     const key = this.#cache.known(keyId);
-    if (key === undefined || !vault.isLarge(input)) {
-      const result = this.#first(direction, key, input, aad, actor);
-      return typeof result === 'number' ? result : [result, key as CachedKey];
-    }
+    if (key !== undefined && vault.isLarge(input)) return this.#large(direction, key, input, aad, actor);
+    const result = this.#first(direction, key, input, aad, actor);
+    return typeof result === 'number' ? { wanted: result, input: ownCopy(input) } : [result, key as CachedKey];
+  }
+
+  async #large(
+    direction: Direction,
+    key: CachedKey,
+    input: Uint8Array,
+    aad: Uint8Array | undefined,
+    actor: Actor,
+  ): Promise<Made | vault.Postponed> {
     const result = await direction.large(key.handle, input, aad, actor);
     answerDoorbell();
-    return typeof result === 'number' ? result : [result, key];
+    return result instanceof Uint8Array ? [result, key] : result;
   }
 
   async #patiently(
@@ -230,67 +231,90 @@ export class Messages {
     for (let round = 0; round < CROWDED_ROUNDS; round += 1) {
       const made = await this.#round(direction, keyId, input, aad, actor);
       if (Array.isArray(made)) return made;
-      await this.#provide(direction, keyId, input.length, made, actor);
+      made.input.fill(0);
+      await this.#provide(direction, keyId, input.length, made.wanted, actor);
     }
     // Where more keys are wanted at once than are kept, each fetch evicts what another one brought, and nobody would get
     // on. What is done in one blocking step has nothing come between.
-    return [this.#sync(direction, keyId, input, aad, actor), this.#cache.known(keyId) as CachedKey];
+    const first = this.#first(direction, this.#cache.known(keyId), input, aad, actor);
+    return [this.#blocking(direction, keyId, input, aad, first, actor), this.#cache.known(keyId) as CachedKey];
   }
 
-  async encrypt(keyId: string, plaintext: Uint8Array, aad?: Uint8Array, actor?: Actor): Promise<Encrypted> {
-    const [ciphertext, key] =
-      this.#quick(ENCRYPT, keyId, plaintext, aad, actor) ?? (await this.#async(ENCRYPT, keyId, plaintext, aad, actor));
-    return { ciphertext, keyVersion: key.keyVersion };
+  /** A promise only where something has to be waited for: one that is not made, nor looked at, is the cheapest. May throw. */
+  encrypt(keyId: string, plaintext: Uint8Array, aad?: Uint8Array, actor?: Actor): Encrypted | Promise<Encrypted> {
+    check(ENCRYPT, plaintext, aad);
+    const key = this.#cache.known(keyId);
+    if (key !== undefined && !vault.isLarge(plaintext)) {
+      const ciphertext = this.#first(ENCRYPT, key, plaintext, aad, actor);
+      if (typeof ciphertext !== 'number') return { ciphertext, keyVersion: key.keyVersion };
+    }
+    return this.#async(ENCRYPT, keyId, plaintext, aad, actor).then(encryptedOf);
   }
 
-  async decrypt(keyId: string, ciphertext: Uint8Array, aad?: Uint8Array, actor?: Actor): Promise<Uint8Array> {
-    const made = this.#quick(DECRYPT, keyId, ciphertext, aad, actor);
-    return (made ?? (await this.#async(DECRYPT, keyId, ciphertext, aad, actor)))[0];
+  decrypt(keyId: string, ciphertext: Uint8Array, aad?: Uint8Array, actor?: Actor): Uint8Array | Promise<Uint8Array> {
+    check(DECRYPT, ciphertext, aad);
+    const key = this.#cache.known(keyId);
+    if (key !== undefined && !vault.isLarge(ciphertext)) {
+      const plaintext = this.#first(DECRYPT, key, ciphertext, aad, actor);
+      if (typeof plaintext !== 'number') return plaintext;
+    }
+    return this.#async(DECRYPT, keyId, ciphertext, aad, actor).then(resultOf);
   }
 
   async #many(
     direction: Direction,
     keyId: string,
-    inputs: readonly Uint8Array[],
+    given: readonly Uint8Array[],
     aad: BatchAad,
     actor: Actor,
   ): Promise<ItemResult[]> {
-    checkBatch(direction, inputs, aad);
+    const batch = new Batch(given, aad, (input, extra) => check(direction, input, extra));
+    try {
+      return await this.#through(direction, keyId, batch, actor);
+    } finally {
+      batch.wipe();
+    }
+  }
+
+  async #through(direction: Direction, keyId: string, batch: Batch, actor: Actor): Promise<ItemResult[]> {
+    const { inputs } = batch;
     // A key that cannot serve fails the batch, even one without items: opening nothing tells, and is no use of it.
     if (inputs.length === 0) await this.#async(DECRYPT, keyId, NOTHING, undefined, vault.UNAUDITED).catch(itemError);
-    const bytes = inputs.reduce((sum, input) => sum + input.length, 0);
-    if (this.#cache.known(keyId) === undefined) await this.#provide(direction, keyId, bytes, vault.NOT_CACHED, actor);
+    if (this.#cache.known(keyId) === undefined) {
+      batch.hold(0);
+      const bytes = inputs.reduce((sum, input) => sum + input.length, 0);
+      await this.#provide(direction, keyId, bytes, vault.NOT_CACHED, actor);
+    }
     const results: ItemResult[] = [];
-    let sinceTurn = 0;
-    for (const [index, input] of inputs.entries()) {
+    for (;;) {
+      this.#stretch(direction, keyId, batch, results, actor);
+      const at = results.length;
+      if (at === inputs.length) return results;
+      const waited = this.#async(direction, keyId, inputs[at]!, batch.aadOf(at), actor).then(resultOf, itemError);
+      batch.hold(at + 1);
+      results.push(await waited);
+      await nextTurn();
+    }
+  }
+
+  /** Adds to `results` until one has to be waited for or others shall have a turn: a plain loop, which is compiled as one. */
+  #stretch(direction: Direction, keyId: string, batch: Batch, results: ItemResult[], actor: Actor): void {
+    const { inputs } = batch;
+    const key = this.#cache.known(keyId);
+    let bytes = 0;
+    for (let at = results.length; at < inputs.length && bytes < INLINE_BYTES; at += 1) {
+      const input = inputs[at] as Uint8Array;
+      if (vault.isLarge(input)) return;
+      const extra = batch.aadOf(at);
       try {
-        const result = this.#item(direction, keyId, input, aadOf(aad, index), actor);
-        results.push(result instanceof Uint8Array ? result : await result);
+        const result = this.#first(direction, key, input, extra, actor);
+        if (typeof result === 'number') return;
+        results.push(result);
       } catch (error) {
         results.push(itemError(error));
       }
-      sinceTurn += (input?.length ?? 0) + (aadOf(aad, index)?.length ?? 0);
-      if (sinceTurn < INLINE_BYTES) continue;
-      sinceTurn = 0;
-      await nextTurn();
+      bytes += input.length + (extra?.length ?? 0);
     }
-    return results;
-  }
-
-  /** Without a promise where none is needed: a batch of small items is a plain loop. */
-  #item(
-    direction: Direction,
-    keyId: string,
-    input: Uint8Array,
-    aad: Uint8Array | undefined,
-    actor: Actor,
-  ): Uint8Array | Promise<Uint8Array> {
-    check(direction, input, aad);
-    if (!vault.isLarge(input)) {
-      const result = this.#first(direction, this.#cache.known(keyId), input, aad, actor);
-      if (typeof result !== 'number') return result;
-    }
-    return this.#async(direction, keyId, input, aad, actor).then(([result]) => result);
   }
 
   encryptMany(keyId: string, plaintexts: readonly Uint8Array[], aad?: BatchAad, actor?: Actor): Promise<ItemResult[]> {

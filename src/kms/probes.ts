@@ -62,7 +62,7 @@ export class Probes {
   async check(): Promise<void> {
     for (const { keyId, plaintext, ciphertext } of this.#probes ?? []) {
       this.#opened.cache.retire(keyId, 'evicted');
-      const opened = await attempt(() => this.#messages.decrypt(keyId, ciphertext)).catch((error) => {
+      const opened = await attempt(async () => this.#messages.decrypt(keyId, ciphertext)).catch((error) => {
         if (error instanceof KmsError && error.code === 'AUTHENTICATION_FAILED') return new Uint8Array(0);
         throw error;
       });

@@ -301,3 +301,74 @@ test('what is no key id finds no key, whichever was used before', async (t) => {
     }
   }
 });
+
+// Alone: it takes the results of others, who hold theirs in the same memory, away with it.
+test.serial('who gives the memory of a result away stops nobody else', async (t) => {
+  const { kms, keyId } = await forms(t);
+  const give = (result: Uint8Array) => {
+    const { buffer } = result as { buffer: ArrayBuffer & { transfer?: () => ArrayBuffer } };
+    // A Node without `transfer` has no way to do it, and one may refuse it.
+    if (typeof buffer.transfer !== 'function') return t.log('SKIPPED: this Node has no ArrayBuffer.prototype.transfer');
+    try {
+      buffer.transfer();
+    } catch (error) {
+      t.true(error instanceof TypeError);
+    }
+  };
+  give(kms.encryptSync(keyId, PLAIN));
+  const sealed = kms.encryptSync(keyId, PLAIN);
+  give(kms.decryptSync(keyId, sealed));
+  give(kms.decryptSync(keyId, kms.encryptSync(keyId, new Uint8Array(0))));
+  t.deepEqual(Buffer.from(kms.decryptSync(keyId, sealed)), Buffer.from(PLAIN));
+});
+
+test('results that are held stay what they are, however many come after them', async (t) => {
+  const { kms, keyId } = await forms(t);
+  const plains = Array.from({ length: 300 }, (_, i) => bytes(1 + 7 * i));
+  const held = plains.map((plain) => kms.encryptSync(keyId, plain));
+  const copies = held.map((sealed) => Buffer.from(sealed));
+  const opened = held.map((sealed) => kms.decryptSync(keyId, sealed));
+  for (let i = 0; i < 300; i += 1) kms.decryptSync(keyId, kms.encryptSync(keyId, bytes(1_000)));
+  t.true(held.every((sealed, i) => copies[i]!.equals(sealed)));
+  t.true(opened.every((plain, i) => Buffer.from(plains[i]!).equals(plain)));
+});
+
+test('what surrounds a result in its memory is other results of its kind or zeroes', async (t) => {
+  const { kms, keyId } = await forms(t);
+  const plain = Buffer.alloc(2_000, 'a plaintext nobody is to see ');
+  const sealed = kms.encryptSync(keyId, plain);
+  for (let i = 0; i < 100; i += 1) kms.decryptSync(keyId, sealed);
+  for (let i = 0; i < 100; i += 1) t.false(Buffer.from(kms.encryptSync(keyId, plain).buffer).includes('nobody'));
+  t.true(Buffer.from(kms.decryptSync(keyId, sealed).buffer).includes('nobody'));
+});
+
+test('a batch is what it was when it was given, whatever becomes of its array meanwhile', async (t) => {
+  const { kms, keyId } = await forms(t);
+  // The first one is on its way through the pool while the array changes.
+  const plains: Uint8Array[] = [bytes(INLINE_BYTES + 1), PLAIN, bytes(10)];
+  const aads: Array<Uint8Array | undefined> = [undefined, PLAIN, undefined];
+  const kept = [...plains];
+  const batch = kms.encryptMany(keyId, plains, aads);
+  plains.splice(1, 2, 'no message' as unknown as Uint8Array);
+  aads.length = 0;
+  const sealed = await batch;
+  t.is(sealed.length, 3);
+  for (const [index, one] of sealed.entries()) {
+    const aad = index === 1 ? PLAIN : undefined;
+    t.deepEqual(kms.decryptSync(keyId, one as Uint8Array, aad), new Uint8Array(kept[index] as Uint8Array));
+  }
+});
+
+test('a long batch of small messages lets others have their turns', async (t) => {
+  const { kms, keyId } = await forms(t);
+  let turns = 0;
+  const timer = setImmediate(function count() {
+    turns += 1;
+    next = setImmediate(count);
+  });
+  let next = timer;
+  const results = await kms.encryptMany(keyId, new Array(1_000).fill(bytes(4_096)));
+  clearImmediate(next);
+  t.is(results.length, 1_000);
+  t.true(turns >= Math.floor((1_000 * 4_096) / INLINE_BYTES) - 1, `${turns} turns`);
+});
