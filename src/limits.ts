@@ -96,6 +96,8 @@ export const DEFAULT_KEY_IDLE_MS = 15 * 60_000;
 /** Keyed cipher contexts kept per thread: beyond a few thousand their cache misses cost more than keying (measured). */
 export const DEFAULT_KEPT_CONTEXTS = 4_096;
 export const DEFAULT_CONTEXT_IDLE_MS = 60_000;
+/** A core is kept busy for so long after each request: who comes less often than this had better wake somebody up. */
+export const MAX_SPIN_US = 10_000;
 /** The furthest a timer of Node reaches: one beyond it would ring at once. */
 export const MAX_TIMER_MS = 2 ** 31 - 1;
 /** How often idle keys and contexts are looked for. */
@@ -274,7 +276,37 @@ export const ACTOR_PATTERN = /^[A-Za-z0-9._:@/-]{1,64}$/;
 /** The `sub` of a JWT: OpenID Connect Core, section 2, bounds it to 255 ASCII characters. */
 export const MAX_SUBJECT_LENGTH = 255;
 export const SUBJECT_PATTERN = /^[\x20-\x7e]{1,255}$/;
+/** Of a thread store: lmdb-js copies values below 16 MiB, and gives out its own map of the file for larger ones. */
+export const MAX_STORED_VALUE_BYTES = 12 * MIB;
+/** The body of a request that writes a message: sealed as a whole, in base64 and with its names, it is a value of the store. */
+export const MAX_MESSAGE_BODY_BYTES = 8 * MIB;
+/** Of one that names threads: as many of the longest ids as one may name. */
+export const MAX_THREAD_LIST_BODY_BYTES = 512 * KIB;
+/** How often backups are looked for that are over their time. */
+export const BACKUP_SWEEP_MS = 3_600_000;
 export const THREAD_ID_PATTERN = /^[A-Za-z0-9._:@/-]{1,256}$/;
+
+/** Of a measurement: below the smallest size the clock is measured, the largest takes a good part of a millisecond. */
+export const MIN_BENCH_BYTES = 64;
+export const MAX_BENCH_BYTES = MIB;
+/** Keys whose messages are in turn: their ids are some 60 MB in each process, their records 4 GB in files. */
+export const MAX_BENCH_KEYS = 1_000_000;
+/** Requests under way on one connection: well beyond what adds anything. */
+export const MAX_BENCH_IN_FLIGHT = 1_024;
+/** Connections to the daemon, over HTTP one for each request under way: two clients beside each other leave some to others. */
+export const MAX_BENCH_CONNECTIONS = MAX_CONNECTIONS_PER_UID / 2 - 16;
+/** More than one process sends. */
+export const MAX_BENCH_RATE = 1_000_000;
+export const MAX_BENCH_SECONDS = 3_600;
+export const MAX_BENCH_REPEATS = 1_000;
+/** Values of one list: all combinations are measured. */
+export const MAX_BENCH_VALUES = 32;
+/** How long the rotation of all keys of a measurement may take: the most keys, on a slow disk. */
+export const MAX_BENCH_ROTATION_MS = 3_600_000;
+/** Requests due in one block at a fixed rate: of fewer there is no 99th percentile. */
+export const MIN_BENCH_REQUESTS = 100;
+/** Those of a server that cannot keep up are counted one by one at the end, which takes seconds for so many. */
+export const MAX_BENCH_REQUESTS = 50_000_000;
 
 /** Throws if two bounds contradict each other; run by the tests. */
 export function assertLimits(): void {
@@ -287,6 +319,7 @@ export function assertLimits(): void {
     [MAX_HTTP_BODY_BYTES + MAX_BATCH_ITEMS * 64 < MAX_HTTP_ANSWER_BYTES, 'a client reads the answer to the largest batch'],
     [MAX_HELD_BYTES >= 2 * MAX_COLD_BYTES, 'one connection cannot hold all that connections may hold'],
     [MAX_HELD_BYTES_PER_IDENTITY >= 2 * MAX_COLD_BYTES, 'one connection cannot hold all that its identity may hold'],
+    [(MAX_MESSAGE_BODY_BYTES * 4) / 3 + MIB < MAX_STORED_VALUE_BYTES, 'the longest message fits into the store'],
     [MAX_FRAME_BYTES < 2 ** 24, 'the first byte of a frame is zero'],
     [MAX_TOKENS * TOKEN_ENTRY_BYTES < MAX_TOKEN_FILE_BYTES, 'as many tokens as there may be fit into their file'],
     [MAX_JWT_BYTES + 64 < ANONYMOUS_FRAME_BYTES, 'the longest JWT fits into the hello of somebody unknown'],
@@ -299,6 +332,8 @@ export function assertLimits(): void {
     ],
     [CHECKPOINT_LINES * MAX_AUDIT_LINE_BYTES + AUDIT_DRAIN_BYTES < MAX_AUDIT_END_BYTES, 'a start finds the last checkpoint'],
     [RESTORED_USES * 8 <= MAX_USES && IMPORTED_USES < SOFT_USES, 'a restored or imported key has uses left'],
+    [2 * MAX_BENCH_CONNECTIONS < MAX_CONNECTIONS_PER_UID, 'what measures leaves connections to others'],
+    [MAX_BENCH_BYTES <= MAX_PLAINTEXT_BYTES, 'what is measured is a message'],
     [MAX_CONNECTIONS_PER_UID <= MAX_CONNECTIONS, 'one uid may hold no more than all connections'],
   ];
   for (const [ok, text] of holds) if (!ok) throw new Error(`limits.ts: does not hold: ${text}`);

@@ -34,9 +34,10 @@ async function certificateOf(place: HostPlace, caller: CallerFiles): Promise<Pee
   const tls = tlsIn(caller);
   const identity = await identityOf(tls).finally(() => tls?.key?.fill(0));
   const none = () => {
-    throw new Error('TCP tells no uid');
+    throw new Error('TCP is not asked');
   };
-  const socket = dial({ place, identity, trusts: () => true, peerOf: none, connectTimeoutMs: TIMEOUT_MS }) as TLSSocket;
+  const unasked = { peerOf: none, widen: none, sendNow: none };
+  const socket = dial({ place, identity, trusts: () => true, ...unasked, connectTimeoutMs: TIMEOUT_MS }) as TLSSocket;
   try {
     return await new Promise((done, fail) => {
       socket.setTimeout(TIMEOUT_MS, () => fail(new Error(`no handshake in ${TIMEOUT_MS} ms`)));

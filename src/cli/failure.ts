@@ -39,6 +39,7 @@ const HINTS: Partial<Record<ErrorCode, string>> = {
   KEY_DISABLED: '`progressdb-kms keys enable KEY_ID` allows it again',
   KEY_EXHAUSTED: '`progressdb-kms create-dek` makes a new key',
   SEALED: '`progressdb-kms unseal` reads the master key again',
+  NOT_FOUND: '`progressdb-kms threads list` and `threads jobs` show what there is',
   STORE_UNAVAILABLE: '`progressdb-kms doctor` names what is wrong',
 };
 

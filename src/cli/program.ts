@@ -11,8 +11,10 @@ import type { ServeFlags } from './commands/serve.js';
 import type { CreateTokenOptions } from './commands/token.js';
 import { EXIT_USAGE, Failure, failureOf } from './failure.js';
 import { Output } from './output.js';
+import { addBench } from './program-bench.js';
 import { addMasterKeys, addRotation } from './program-rotation.js';
 import { addStorage } from './program-storage.js';
+import { addThreads } from './program-threads.js';
 import { type CommonFlags, type Settings, settingsOf } from './settings.js';
 
 const MINUTE_MS = 60_000;
@@ -95,6 +97,8 @@ function buildProgram(output: Output, setExit: (code: number) => void): Command 
   addTokens(program, actAlone, output);
   addAudit(program, actAlone, output);
   addStorage(program, act, actAlone, output);
+  addBench(program, act, actAlone, output);
+  addThreads(program, act, output);
   return program;
 }
 
@@ -146,6 +150,7 @@ function addAlone(program: Command, act: Act, output: Output): void {
     .option('--master-key-fd <n>', 'read the master key from this descriptor, 0 is standard input')
     .option('--parent-fd <n>', 'stop when the other end of this pipe is closed, as by the end of the parent')
     .option('--group <group>', 'group that may connect to the socket')
+    .option('--spin-us <us>', 'time after each request in which the daemon does not sleep, 0 is none')
     .option('--cached-keys <n>', 'data keys kept unwrapped')
     .option('--key-idle-ms <ms>', 'time after which an unused one is wiped, 0 is never')
     .option('--kept-contexts <n>', 'keyed cipher contexts kept per thread, 0 is none')

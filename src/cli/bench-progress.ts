@@ -1,0 +1,27 @@
+import { SingleBar } from 'cli-progress';
+import type { Step } from '../bench/progress.js';
+
+/** Shows how far a measurement is, where somebody looks. */
+export interface BenchProgress {
+  show(step: Step): void;
+  stop(): void;
+}
+
+export function benchProgress(quiet: boolean): BenchProgress {
+  if (quiet || !process.stderr.isTTY) return { show() {}, stop() {} };
+  const bar = new SingleBar({
+    stream: process.stderr,
+    format: 'measuring {bar} {percentage}% · {secondsLeft} s left · {what}',
+    barCompleteChar: '█',
+    barIncompleteChar: '░',
+    hideCursor: true,
+    clearOnComplete: true,
+  });
+  return {
+    show({ done, total, ...shown }) {
+      if (!bar.isActive) bar.start(total, done, shown);
+      bar.update(done, shown);
+    },
+    stop: () => bar.stop(),
+  };
+}
