@@ -16,7 +16,8 @@
 
 #include "frame.h"
 
-enum { READ_BYTES = 512 * 1024, HEADROOM = 264 * 1024, OUTPUT_BYTES = 1024 * 1024, OVERHEAD = 28, MAX_EVENTS = 64 };
+/* Beside what one read brings, room for an unfinished frame of the largest size that is measured, and for its answer. */
+enum { READ_BYTES = 512 * 1024, HEADROOM = 1032 * 1024, OUTPUT_BYTES = HEADROOM + READ_BYTES, OVERHEAD = 28, MAX_EVENTS = 64 };
 
 struct connection {
   int fd;
@@ -77,8 +78,8 @@ static int walk(struct connection *k) {
     k->filled += (size_t)made;
     at += 4 + length;
   }
-  memmove(k->input, k->input + at, k->held - at);
   k->held -= at;
+  if (at > 0) memmove(k->input, k->input + at, k->held);
   return full;
 }
 

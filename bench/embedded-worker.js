@@ -1,142 +1,105 @@
-// One process of the embedded figures: every way to seal one message, in alternated blocks. Needs --expose-gc.
-// Arguments: floor addon, plaintext bytes, AAD bytes, operations per block, milliseconds per block, scratch directory, path of the product or ''.
-import { createCipheriv, createSecretKey, randomBytes, webcrypto } from 'node:crypto';
-import { mkdtempSync } from 'node:fs';
+// One process of the embedded figures: several ways to seal and to open one message, in alternated blocks.
+// Argument: JSON of {floor, size, aadBytes, blockMs, warmMs, scratch, product, modules, names}.
+import { createDecipheriv, randomBytes } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { join } from 'node:path';
-import { gcm } from '@noble/ciphers/aes.js';
-import sodium from 'sodium-native';
-import { answerMessages, writeMasterKey } from './processes.js';
+import { loopsOf } from './loops.js';
+import { answerMessages } from './processes.js';
 
-const [addon, sizeText, aadText, operationsText, millisecondsText, scratch, product] = process.argv.slice(2);
-const SIZE = Number(sizeText);
-const AAD_BYTES = Number(aadText);
-const MOST_OPERATIONS = Number(operationsText);
-const BLOCK_MS = Number(millisecondsText);
-const OVERHEAD = 28;
+const order = JSON.parse(process.argv[2]);
+const native = createRequire(import.meta.url)(order.floor);
 
-const { floor, threadClock } = createRequire(import.meta.url)(addon);
-const plaintext = randomBytes(SIZE);
-const aad = randomBytes(AAD_BYTES);
-const rawKey = randomBytes(32);
-
-/** `run(n)` seals n messages and gives back the nanoseconds it took; `sealed()` is the last ciphertext. */
-const variants = {
-  floor: () => ({ run: (n) => floor(SIZE, AAD_BYTES, n) * n }),
-  'node:crypto': () => {
-    const key = createSecretKey(rawKey);
-    const seal = () => {
-      const iv = randomBytes(12);
-      const cipher = createCipheriv('aes-256-gcm', key, iv);
-      cipher.setAAD(aad);
-      return Buffer.concat([iv, cipher.update(plaintext), cipher.final(), cipher.getAuthTag()]);
-    };
-    return synchronous(seal);
-  },
-  WebCrypto: async () => {
-    const key = await webcrypto.subtle.importKey('raw', rawKey, 'AES-GCM', false, ['encrypt']);
-    const seal = async () => {
-      const iv = webcrypto.getRandomValues(new Uint8Array(12));
-      const sealed = await webcrypto.subtle.encrypt({ name: 'AES-GCM', iv, additionalData: aad }, key, plaintext);
-      return Buffer.concat([iv, Buffer.from(sealed)]);
-    };
-    return asynchronous(seal);
-  },
-  'sodium-native': sodiumVariant,
-  '@noble/ciphers': () => {
-    const seal = () => {
-      const iv = randomBytes(12);
-      return Buffer.concat([iv, gcm(rawKey, iv, aad).encrypt(plaintext)]);
-    };
-    return synchronous(seal);
-  },
-};
-
+const MOST_OPERATIONS = 200_000;
+/** So many make any of them compiled code: what goes through many promises and streams gets there last (measured). */
+const WARM_OPERATIONS = 4_000;
 /**
- * A loop of its own for each variant: one loop for all would turn the call in it megamorphic and charge the fast ones.
- * `ciphertextOf` takes the ciphertext out of the last result.
+ * Of a block, run before it: the garbage of the one before goes, and the heap gets the size that this one needs. A forced
+ * collection would throw the heap back to its first size, and charge every short block after it with growing anew.
  */
-function timed(seal, { head, step, clock }, ciphertextOf = (result) => result) {
-  const source = `return ${head} => {
-    const start = clock();
-    for (let i = 0; i < n; i++) state.last = ${step};
-    return clock() - start;
-  }`;
-  const state = { last: undefined };
-  const run = new Function('seal', 'state', 'clock', source)(seal, state, clock);
-  return { run, sealed: () => ciphertextOf(state.last) };
-}
+const LEAD_IN = 1 / 2;
+/** Of a block: the floor has nothing to collect and nothing to warm up, so that it wanders less. */
+const FLOOR_SHARE = 1 / 2;
 
-/** By the thread's CPU time, as the floor. What is sealed on other threads would look free by it: promises go by the clock. */
-const SYNCHRONOUS = { head: '(n)', step: 'seal()', clock: threadClock };
-const ASYNCHRONOUS = { head: 'async (n)', step: 'await seal()', clock: () => performance.now() * 1e6 };
-const synchronous = (seal, ciphertextOf) => timed(seal, SYNCHRONOUS, ciphertextOf);
-const asynchronous = (seal, ciphertextOf) => timed(seal, ASYNCHRONOUS, ciphertextOf);
-
-/** AES-256-GCM where the binding offers it and the CPU has it, else the fastest it has with a 12-byte nonce. */
-function sodiumVariant() {
-  const aes = typeof sodium.crypto_aead_aes256gcm_encrypt === 'function' && sodium.crypto_aead_aes256gcm_is_available?.();
-  const encrypt = aes ? sodium.crypto_aead_aes256gcm_encrypt : sodium.crypto_aead_chacha20poly1305_ietf_encrypt;
-  const seal = () => {
-    const out = Buffer.allocUnsafe(SIZE + OVERHEAD);
-    const nonce = out.subarray(0, 12);
-    sodium.randombytes_buf(nonce);
-    encrypt(out.subarray(12), plaintext, aad, null, nonce, rawKey);
-    return out;
+/** What every variant works on. `opensRaw` checks what is sealed under `rawKey`. */
+function makeGround() {
+  const plaintext = randomBytes(order.size);
+  const aad = randomBytes(order.aadBytes);
+  const rawKey = randomBytes(32);
+  const opensRaw = (sealed) => {
+    const decipher = createDecipheriv('aes-256-gcm', rawKey, sealed.subarray(0, 12)).setAAD(aad);
+    decipher.setAuthTag(sealed.subarray(-16));
+    return plaintext.equals(Buffer.concat([decipher.update(sealed.subarray(12, -16)), decipher.final()]));
   };
-  return { ...synchronous(seal), algorithm: aes ? 'AES-256-GCM' : 'ChaCha20-Poly1305' };
+  const { product, scratch } = order;
+  return { plaintext, aad, rawKey, overhead: 28, opensRaw, product, scratch, ...loopsOf(native) };
 }
 
-async function addProduct() {
-  const { createEmbeddedKms } = await import(product);
-  const dir = mkdtempSync(join(scratch, 'embedded-'));
-  const kms = await createEmbeddedKms({ dataDir: join(dir, 'data'), masterKeyFile: writeMasterKey(dir) });
-  const { keyId } = await kms.createDekForThread('bench');
-  const key = await kms.key(keyId);
-  const ciphertextOf = (result) => result.ciphertext;
-  variants.encryptInto = () => {
-    const out = Buffer.alloc(SIZE + OVERHEAD);
-    return synchronous(
-      () => key.encryptInto(plaintext, aad, out, 0),
-      () => out,
-    );
-  };
-  variants.encryptSync = () => synchronous(() => kms.encryptSync(keyId, plaintext, aad));
-  variants.encryptWithDek = () => asynchronous(() => kms.encryptWithDek(keyId, plaintext, aad), ciphertextOf);
-  return async (sealed) => Buffer.from(await kms.decryptWithDek(keyId, sealed, aad)).equals(plaintext);
-}
-
-/** Warms a variant up, checks what it made, and finds how many operations fill a block. */
-async function prepare(name, opens) {
-  const variant = await variants[name]();
-  let n = 1;
-  let took = 0;
-  while (took < BLOCK_MS * 1e6 && n < MOST_OPERATIONS) {
-    n = Math.min(n * 2, MOST_OPERATIONS);
-    took = await variant.run(n);
+/** Warms a variant up, checks what it made, and finds how many steps fill a block. */
+async function prepare(name, make) {
+  const variant = { operation: 'encrypt', algorithm: 'AES-256-GCM', messages: 1, ...(await make()) };
+  let [steps, took, done, spent] = [1, 0, 0, 0];
+  const isWarm = () => took >= order.blockMs * 1e6 && (done >= WARM_OPERATIONS || spent >= order.warmMs * 1e6);
+  while (done < MOST_OPERATIONS && !isWarm()) {
+    if (took < order.blockMs * 1e6) steps = Math.min(steps * 2, MOST_OPERATIONS);
+    const { ns, cpuNs } = await variant.run(steps);
+    took = ns;
+    done += steps;
+    spent += cpuNs;
   }
-  if (variant.sealed && variant.sealed().length !== SIZE + OVERHEAD) throw new Error(`${name}: not a whole ciphertext`);
-  if (opens && name.startsWith('encrypt') && !(await opens(variant.sealed()))) throw new Error(`${name}: does not decrypt`);
-  const operations = Math.max(1, Math.min(MOST_OPERATIONS, Math.round((n * BLOCK_MS * 1e6) / took)));
-  return { ...variant, name, operations, times: [] };
+  if (!(await variant.works(variant.last()))) throw new Error(`${name}: what it made does not hold`);
+  const fill = Math.round((steps * order.blockMs * 1e6) / took);
+  return { ...variant, name, steps: Math.max(1, Math.min(MOST_OPERATIONS, fill)) };
 }
 
-async function block(variant) {
-  globalThis.gc();
-  return (await variant.run(variant.operations)) / variant.operations;
+/** Nanoseconds of CPU time of the floor in a variant's direction. */
+function floorFor({ operation }, operations) {
+  return native.floor(operation === 'decrypt', order.size, order.aadBytes, operations);
 }
 
-const opens = product ? await addProduct() : undefined;
+/** One variant's block with a block of its floor right before it: nanoseconds per message. */
+async function block(variant, floorOperations) {
+  await variant.run(Math.ceil(variant.steps * LEAD_IN));
+  const below = floorFor(variant, floorOperations);
+  const { ns, cpuNs } = await variant.run(variant.steps);
+  const messages = variant.steps * variant.messages;
+  return { floor: below, ns: ns / messages, cpuNs: cpuNs / messages };
+}
+
+/** The product finds its OpenSSL in the process as the floor does: there must be one, and it must be this node's. */
+function checkOpenssl() {
+  const [compiledFor, called, file] = native.openssl();
+  const own = process.versions.openssl.split('+')[0];
+  if (compiledFor !== own || called !== own) {
+    throw new Error(`node has OpenSSL ${own}; the floor was compiled for ${compiledFor} and calls ${called} in ${file}`);
+  }
+  const another = /\S*lib(crypto|ssl)\S*/.exec(readFileSync('/proc/self/maps', 'utf8'));
+  if (another) throw new Error(`a second OpenSSL is loaded: ${another[0]}`);
+}
+
+/** How many steps of the floor fill its block, found once they are warm. */
+function floorSteps() {
+  const sealing = { operation: 'encrypt' };
+  const some = Math.ceil(2e6 / floorFor(sealing, 10));
+  return Math.ceil((order.blockMs * FLOOR_SHARE * 1e6) / floorFor(sealing, some));
+}
+
+const ground = makeGround();
 const prepared = [];
-for (const name of Object.keys(variants)) prepared.push(await prepare(name, opens));
-const base = prepared.find(({ name }) => name === 'floor');
+for (const module of order.modules) {
+  const { variants } = await import(`./variants/${module}.js`);
+  for (const [name, make] of Object.entries(await variants(ground))) {
+    if (order.names === undefined || order.names.includes(name)) prepared.push(await prepare(name, make));
+  }
+}
+checkOpenssl();
+// Those that leave work for other turns of the loop come last.
+prepared.sort((a, b) => Number(a.byClock) - Number(b.byClock));
+const floorOperations = floorSteps();
 
-/** One turn: each variant's block has a block of the floor right before it. Times are nanoseconds per operation. */
+const described = prepared.map(({ name, operation, algorithm, byClock }) => [name, { operation, algorithm, byClock }]);
+
 answerMessages(async () => {
   const turn = {};
-  for (const variant of prepared) {
-    if (variant === base) continue;
-    turn[variant.name] = { floor: await block(base), ns: await block(variant) };
-  }
-  return { turn, algorithms: Object.fromEntries(prepared.map(({ name, algorithm }) => [name, algorithm ?? 'AES-256-GCM'])) };
+  for (const variant of prepared) turn[variant.name] = await block(variant, floorOperations);
+  return { turn, variants: Object.fromEntries(described), openssl: process.versions.openssl, node: process.version };
 });

@@ -4,56 +4,83 @@ import { startWorker, stopWorker } from './processes.js';
 import { BENCH } from './programs.js';
 import { median, pairedRatio } from './statistics.js';
 
-const SIZES = [64, 1024, 65_536];
+const KIB = 1024;
 const AAD_BYTES = 32;
-const OPERATIONS = 200_000;
+/** The bars stand at these. */
+const JUDGED = [64, KIB, 64 * KIB];
+const SIZES = [64, 256, KIB, 4 * KIB, 16 * KIB, 64 * KIB, 256 * KIB, 1024 * KIB];
 
+/** How a process lays its heap and code out moves figures by some percent: several processes, not only many turns. */
 const PLANS = {
-  full: { processes: 3, turns: 9, blockMs: 100 },
-  quick: { processes: 1, turns: 3, blockMs: 30 },
+  judged: { processes: 3, turns: 6, blockMs: 50, warmMs: 500, sdkWarmMs: 2000 },
+  other: { processes: 2, turns: 4, blockMs: 50, warmMs: 500, sdkWarmMs: 2000 },
+  quick: { processes: 1, turns: 2, blockMs: 12, warmMs: 100, sdkWarmMs: 600 },
 };
 
-async function measureSize(size, plan, { programs, product, scratch, say }) {
+/** A process that takes a turn of `modules` of bench/variants for each message it gets. */
+export function startVariants(run, { size, blockMs, warmMs, modules, names, floor = run.programs.floor, node }) {
+  const { scratch, product } = run;
+  const order = { floor, size, aadBytes: AAD_BYTES, blockMs, warmMs, scratch, product, modules, names };
+  return startWorker(join(BENCH, 'embedded-worker.js'), [JSON.stringify(order)], { node });
+}
+
+async function measureSize(run, size, plan) {
   const turns = [];
-  let algorithms = {};
-  for (let process_ = 0; process_ < plan.processes; process_++) {
-    const args = [programs.floor, size, AAD_BYTES, OPERATIONS, plan.blockMs, scratch, product ?? ''].map(String);
-    const worker = await startWorker(join(BENCH, 'embedded-worker.js'), args, { execArgv: ['--expose-gc'] });
-    try {
-      for (let i = 0; i < plan.turns; i++) {
-        const answer = await worker.ask({});
-        turns.push(answer.turn);
-        algorithms = answer.algorithms;
+  let variants = {};
+  // By itself: what the SDK loads makes every collection longer, which would be charged to whoever gives fresh results.
+  const sdk = await startVariants(run, { size, ...plan, warmMs: plan.sdkWarmMs, modules: ['encryption-sdk'] });
+  try {
+    for (let process_ = 0; process_ < plan.processes; process_++) {
+      const worker = await startVariants(run, { size, ...plan, modules: ['own', 'node-crypto', 'peers'] });
+      try {
+        for (let i = 0; i < plan.turns; i++) {
+          const answers = [await worker.ask({}), await sdk.ask({})];
+          turns.push(Object.assign({}, ...answers.map(({ turn }) => turn)));
+          variants = Object.assign({}, ...answers.map((answer) => answer.variants));
+        }
+      } finally {
+        await stopWorker(worker);
       }
-    } finally {
-      await stopWorker(worker);
+      run.say(`embedded, ${size} bytes: process ${process_ + 1} of ${plan.processes}`);
     }
-    say(`embedded, ${size} bytes: process ${process_ + 1} of ${plan.processes}`);
+  } finally {
+    await stopWorker(sdk);
   }
-  return { size, turns, algorithms };
+  return summarise({ size, turns, variants });
 }
 
 /** Per variant: nanoseconds, and the ratios to the floor's block beside it and to node:crypto's block of the same turn. */
-function summarise({ size, turns, algorithms }) {
+function summarise({ size, turns, variants }) {
   const series = (name, field) => turns.map((turn) => turn[name][field]);
-  const variants = {};
-  for (const name of Object.keys(turns[0])) {
-    variants[name] = {
-      algorithm: algorithms[name],
-      ns: median(series(name, 'ns')),
-      overFloor: pairedRatio(series(name, 'ns'), series(name, 'floor')),
-      fasterThanNodeCrypto: pairedRatio(series('node:crypto', 'ns'), series(name, 'ns')),
+  const peerOf = { encrypt: 'node:crypto', decrypt: 'node:crypto decrypt' };
+  const summaries = Object.entries(variants).map(([name, { operation, algorithm, byClock }]) => {
+    const [ns, cpuNs, floor] = ['ns', 'cpuNs', 'floor'].map((field) => series(name, field));
+    const summary = {
+      operation,
+      algorithm,
+      byClock,
+      ns: median(ns),
+      cpuNs: median(cpuNs),
+      overFloor: pairedRatio(ns, floor),
+      cpuOverFloor: pairedRatio(cpuNs, floor),
+      fasterThanNodeCrypto: pairedRatio(series(peerOf[operation], 'ns'), ns),
     };
-  }
-  const floorNs = median(Object.keys(turns[0]).flatMap((name) => series(name, 'floor')));
-  return { size, turns: turns.length, floorNs, variants };
+    return [name, summary];
+  });
+  const floorOf = (operation) => {
+    const beside = Object.keys(variants).filter((name) => variants[name].operation === operation);
+    return median(beside.flatMap((name) => series(name, 'floor')));
+  };
+  const floors = { floorNs: floorOf('encrypt'), openFloorNs: floorOf('decrypt') };
+  return { size, turns: turns.length, ...floors, variants: Object.fromEntries(summaries) };
 }
 
 /** `run.product` is the path of the built library, or undefined to measure the floor and the peers alone. */
 export async function measureEmbedded(run) {
-  const results = [];
+  const sizes = [];
   for (const size of SIZES) {
-    results.push(summarise(await measureSize(size, run.quick ? PLANS.quick : PLANS.full, run)));
+    const plan = JUDGED.includes(size) ? PLANS.judged : PLANS.other;
+    sizes.push(await measureSize(run, size, run.quick ? PLANS.quick : plan));
   }
-  return { aadBytes: AAD_BYTES, sizes: results };
+  return { aadBytes: AAD_BYTES, sizes };
 }

@@ -2,10 +2,11 @@
 import { execFile, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { existsSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, openSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { BUILD } from './programs.js';
 
 const onPath = (name) => (process.env.PATH ?? '').split(delimiter).some((dir) => dir !== '' && existsSync(join(dir, name)));
 
@@ -17,10 +18,22 @@ function pinned(core, command) {
   return PINNED ? ['taskset', '-c', String(core), ...command] : command;
 }
 
-/** Starts a server and waits until its socket is there; its own output goes to the error stream of the run. */
+/** On a terminal what servers say would break the bar that is drawn there. */
+const SERVERS_LOG = join(BUILD, 'servers.log');
+
+function spawnServer(file, args) {
+  const output = process.stderr.isTTY ? openSync(SERVERS_LOG, 'a') : 2;
+  try {
+    return spawn(file, args, { stdio: ['ignore', output, output] });
+  } finally {
+    if (output !== 2) closeSync(output);
+  }
+}
+
+/** Starts a server and waits until its socket is there; its own output goes to the error stream of the run, or bench/build/servers.log. */
 export async function startServer(command, socket, core = SERVER_CORE) {
   const [file, ...args] = pinned(core, command);
-  const child = spawn(file, args, { stdio: ['ignore', 2, 2] });
+  const child = spawnServer(file, args);
   const failed = new Promise((_, reject) => child.once('error', reject));
   const ready = (async () => {
     for (let waited = 0; !existsSync(socket); waited += 50) {
@@ -55,9 +68,9 @@ export function writeMasterKey(dir) {
   return path;
 }
 
-/** Runs a load generator to its end and gives back the line of JSON it prints. */
-export function runLoad(command) {
-  const [file, ...args] = pinned(DRIVER_CORE, command);
+/** Runs a load generator to its end, on the core of drivers unless told, and gives back the line of JSON it prints. */
+export function runLoad(command, core = DRIVER_CORE) {
+  const [file, ...args] = pinned(core, command);
   return new Promise((resolve, reject) => {
     execFile(file, args.map(String), (error, stdout, stderr) => {
       if (error) reject(new Error(`${command[0]}: ${stderr.trim() || error.message}`));
@@ -67,8 +80,8 @@ export function runLoad(command) {
 }
 
 /** A node child that answers each message it is sent with one message. `ask` rejects when it dies or answers `{error}`. */
-export async function startWorker(script, args, { core, execArgv = [] } = {}) {
-  const command = [process.execPath, ...execArgv, script, ...args];
+export async function startWorker(script, args, { core, execArgv = [], node = process.execPath } = {}) {
+  const command = [node, ...execArgv, script, ...args];
   const [file, ...rest] = core === undefined ? command : pinned(core, command);
   const child = spawn(file, rest, { stdio: ['ignore', 2, 2, 'ipc'] });
   const next = () =>

@@ -9,19 +9,19 @@ export const BENCH = dirname(fileURLToPath(import.meta.url));
 export const ROOT = dirname(BENCH);
 export const BUILD = join(BENCH, 'build');
 
-const SHARED_HEADERS = ['frame.h', 'server_cpu.h'];
+const SHARED_HEADERS = ['frame.h', 'server_cpu.h', 'due.h', 'loops.h', 'request.h'];
 const C = ['-x', 'c', '-std=gnu11', '-O2', '-Wall', '-Wextra'];
 
-/** The headers of the running node: the floor must be compiled for the OpenSSL that it will find in the process. */
-function nodeHeaders() {
+/** The headers of a node: the floor must be compiled for the OpenSSL that it will find in the process. */
+export function nodeHeaders(execPath = process.execPath, version = process.version) {
   const cache = process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache');
   const places = [
-    join(dirname(dirname(process.execPath)), 'include/node'),
-    process.env.npm_config_nodedir && join(process.env.npm_config_nodedir, 'include/node'),
-    join(cache, 'node-gyp', process.versions.node, 'include/node'),
-  ];
-  const found = places.find((place) => place && existsSync(join(place, 'openssl/evp.h')));
-  if (!found) throw new Error(`no headers of node ${process.version} in ${places.filter(Boolean).join(', ')}`);
+    join(dirname(dirname(execPath)), 'include/node'),
+    execPath === process.execPath && process.env.npm_config_nodedir && join(process.env.npm_config_nodedir, 'include/node'),
+    join(cache, 'node-gyp', version.slice(1), 'include/node'),
+  ].filter(Boolean);
+  const found = places.find((place) => existsSync(join(place, 'openssl/evp.h')));
+  if (!found) throw new Error(`no headers of node ${version} in ${places.join(', ')}`);
   return found;
 }
 
@@ -33,13 +33,17 @@ function compile(source, output, flags) {
   return target;
 }
 
+/** The floor addon for one node. The version in the name: an addon left by another node is not loaded into this one. */
+export function buildFloor(execPath = process.execPath, version = process.version) {
+  const flags = ['-std=c++17', '-O2', '-fPIC', '-shared', '-fno-exceptions', '-DNAPI_VERSION=9'];
+  return compile('floor.cc', `floor-${version}.node`, [...flags, '-isystem', nodeHeaders(execPath, version)]);
+}
+
 /** Paths of the built programs. */
 export function buildPrograms() {
   mkdirSync(BUILD, { recursive: true });
-  const addon = ['-std=c++17', '-O2', '-fPIC', '-shared', '-fno-exceptions', '-DNAPI_VERSION=9', '-isystem', nodeHeaders()];
-  // The version in the name: an addon left by another node is not loaded into this one.
   return {
-    floor: compile('floor.cc', `floor-${process.version}.node`, addon),
+    floor: buildFloor(),
     echo: compile('echo.c', 'echo', C),
     load: compile('load.c', 'load', C),
     httpLoad: compile('http_load.c', 'http_load', C),

@@ -1,4 +1,4 @@
-// The three servers that the daemon and client figures compare, all of them up for the whole run; an idle one costs nothing.
+// The servers that the daemon and client figures compare, all of them up for the whole run; an idle one costs nothing.
 import { randomBytes } from 'node:crypto';
 import { mkdtempSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -9,7 +9,7 @@ import { BENCH, ROOT } from './programs.js';
 export const PLAINTEXT_BYTES = 1024;
 export const AAD_BYTES = 32;
 
-const CLI = join(ROOT, 'dist/cli/main.js');
+export const CLI = join(ROOT, 'dist/cli/main.js');
 const CLIENT = join(ROOT, 'dist/client/index.js');
 
 export async function startEcho(dir, programs) {
@@ -26,21 +26,26 @@ function writeBody(home, keyId) {
   return bodyFile;
 }
 
-/** The node:http server. */
-export async function startHttp(dir) {
+async function startPeer(dir, program) {
   const home = mkdtempSync(join(dir, 'http-'));
   const socket = join(home, 'http.sock');
   const bodyFile = writeBody(home, `k_${'0'.repeat(32)}`);
-  const child = await startServer([process.execPath, join(BENCH, 'http-server.js'), socket], socket);
+  const child = await startServer([process.execPath, join(BENCH, program), socket], socket);
   return { child, socket, bodyFile };
 }
 
+/** The node:http server. */
+export const startHttp = (dir) => startPeer(dir, 'http-server.js');
+
+/** The same with Fastify. */
+export const startFastify = (dir) => startPeer(dir, 'fastify-server.js');
+
 /** Our daemon with a fresh store and one key, which it is shown to encrypt and decrypt with before anything is timed. */
-export async function startDaemon(dir, more = []) {
+export async function startDaemon(dir, more = [], node = process.execPath) {
   const home = mkdtempSync(join(dir, 'daemon-'));
   const socket = join(home, 'kms.sock');
   const flags = ['--socket', socket, '--data-dir', join(home, 'data'), '--master-key-file', writeMasterKey(home), ...more];
-  const child = await startServer([process.execPath, CLI, 'serve', ...flags], socket);
+  const child = await startServer([node, CLI, 'serve', ...flags], socket);
   try {
     const keyId = await makeKey(socket);
     return { child, socket, keyId, bodyFile: writeBody(home, keyId) };

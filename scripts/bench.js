@@ -1,5 +1,6 @@
-// Measures the product against floors and peers in one run. `npm run bench [-- --quick] [-- --only embedded|daemon|client|audit|rotation]`.
-// A whole run writes BENCHMARKS.md; a quick or partial one only prints what it would have written.
+// Measures the product against floors and peers in one run. `npm run bench [-- --quick] [-- --only embedded|keys|daemon|latency|client|audit|rotation|nodes]`.
+// A whole run writes BENCHMARKS.md and docs/benchmarks; a quick or partial one only prints what the first would have been.
+// `--report FILE.json` makes both from the results of a run, bench/build/results.json or a copy of it, and measures nothing.
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { cpus, release, tmpdir, totalmem, type } from 'node:os';
 import { join } from 'node:path';
@@ -10,18 +11,26 @@ import { judge } from '../bench/bars.js';
 import { measureClient } from '../bench/client.js';
 import { measureDaemon } from '../bench/daemon.js';
 import { measureEmbedded } from '../bench/embedded.js';
+import { measureKeys } from '../bench/keys.js';
+import { measureLatency } from '../bench/latency.js';
+import { measureNodes } from '../bench/nodes.js';
 import { PINNED } from '../bench/processes.js';
 import { BENCH, BUILD, buildPrograms, installPeers, ROOT } from '../bench/programs.js';
-import { report } from '../bench/report.js';
+import { progressOf } from '../bench/progress.js';
+import { reportText, writeReport } from '../bench/report.js';
 import { measureRotation } from '../bench/rotation.js';
 
 const PARTS = {
   embedded: measureEmbedded,
+  keys: measureKeys,
   daemon: measureDaemon,
+  latency: measureLatency,
   client: measureClient,
   audit: measureAudit,
   rotation: measureRotation,
+  nodes: measureNodes,
 };
+const PEERS = ['@aws-crypto/client-node', '@noble/ciphers', 'fastify', 'sodium-native'];
 const BUILT = ['dist/index.js', 'dist/cli/main.js', 'dist/client/index.js', 'build/Release/progressdb_kms.node'];
 
 function parseFlags() {
@@ -29,6 +38,7 @@ function parseFlags() {
     quick: { type: 'boolean', default: false },
     only: { type: 'string' },
     peers: { type: 'boolean', default: false },
+    report: { type: 'string' },
   };
   const { values } = parseArgs({ options });
   if (values.only !== undefined && !(values.only in PARTS)) throw new Error(`--only takes ${Object.keys(PARTS).join(', ')}`);
@@ -52,8 +62,7 @@ function describeRun(quick) {
       node: process.version,
       openssl: process.versions.openssl,
       product: versionOf(join(ROOT, 'package.json')),
-      sodium: versionOf(join(BENCH, 'node_modules/sodium-native/package.json')),
-      noble: versionOf(join(BENCH, 'node_modules/@noble/ciphers/package.json')),
+      ...Object.fromEntries(PEERS.map((name) => [name, versionOf(join(BENCH, 'node_modules', name, 'package.json'))])),
     },
   };
 }
@@ -66,39 +75,51 @@ function productPath(peersOnly) {
   return pathToFileURL(join(ROOT, 'dist/index.js')).href;
 }
 
+/** Measures one part after another; why some could not be is told at the end, when no bar is drawn over it. */
 async function measureParts(names, run, results) {
-  const failed = [];
-  for (const name of names) {
+  const failed = new Map();
+  const progress = progressOf(names.length);
+  for (const [done, name] of names.entries()) {
+    progress.begin(name, done);
     try {
-      results[name] = await PARTS[name](run);
+      results[name] = await PARTS[name]({ ...run, say: progress.say });
     } catch (error) {
-      failed.push(name);
-      process.stderr.write(`${name}: ${error?.stack ?? error}\n`);
+      failed.set(name, error);
     }
+    progress.ended();
   }
-  return failed;
+  progress.stop();
+  for (const [name, error] of failed) process.stderr.write(`${name}: ${error?.stack ?? error}\n`);
+  return [...failed.keys()];
 }
 
-async function main() {
-  const { quick, only, peers } = parseFlags();
-  installPeers();
+async function measure({ quick, only, peers }) {
   const programs = buildPrograms();
   const scratch = mkdtempSync(join(tmpdir(), 'kms-bench-'));
   process.once('exit', () => rmSync(scratch, { recursive: true, force: true }));
   for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => process.exit(130));
-  const say = (text) => process.stderr.write(`${text}\n`);
   const results = describeRun(quick);
   const names = only === undefined ? Object.keys(PARTS) : [only];
-  const failed = await measureParts(names, { quick, programs, scratch, say, product: productPath(peers) }, results);
+  const failed = await measureParts(names, { quick, programs, scratch, product: productPath(peers) }, results);
   results.bars = judge(results);
-
   writeFileSync(join(BUILD, 'results.json'), `${JSON.stringify(results, null, 2)}\n`);
-  const notes = join(BENCH, 'notes.md');
-  const text = report(results, existsSync(notes) ? readFileSync(notes, 'utf8') : '');
   const whole = !quick && !peers && only === undefined && failed.length === 0;
-  if (whole) writeFileSync(join(ROOT, 'BENCHMARKS.md'), text);
-  process.stdout.write(text);
+  process.stdout.write(whole ? await writeReport(results, ROOT) : reportText(results));
   if (failed.length > 0) throw new Error(`could not be measured: ${failed.join(', ')}`);
+}
+
+function resultsIn(path) {
+  const results = JSON.parse(readFileSync(path, 'utf8'));
+  if (typeof results?.at !== 'string' || typeof results.versions !== 'object')
+    throw new Error(`${path} is not the results of a run`);
+  return results;
+}
+
+async function main() {
+  const flags = parseFlags();
+  installPeers();
+  if (flags.report === undefined) return measure(flags);
+  await writeReport(resultsIn(flags.report), ROOT);
 }
 
 main().catch((error) => {
