@@ -20,6 +20,7 @@ export const ERROR_TABLE = {
   CONFLICT: { wire: 15, http: 409, exit: 23, message: 'conflicting state' },
   UNSUPPORTED: { wire: 16, http: 501, exit: 24, message: 'not supported' },
   INTERNAL: { wire: 17, http: 500, exit: 70, message: 'internal error' },
+  NOT_FOUND: { wire: 18, http: 404, exit: 25, message: 'not found' },
 } as const;
 
 export type ErrorCode = keyof typeof ERROR_TABLE;

@@ -25,7 +25,8 @@ namespace kms {
   X(DeadlineExceeded, 14, "DEADLINE_EXCEEDED", "the deadline passed")           \
   X(Conflict, 15, "CONFLICT", "conflicting state")                              \
   X(Unsupported, 16, "UNSUPPORTED", "not supported")                            \
-  X(Internal, 17, "INTERNAL", "internal error")
+  X(Internal, 17, "INTERNAL", "internal error")                                 \
+  X(NotFound, 18, "NOT_FOUND", "not found")
 
 enum class Status : int32_t {
   Ok = 0,

@@ -7,6 +7,8 @@ import test, { type ExecutionContext } from 'ava';
 import { openFile } from '../../dist/cli/files.js';
 import { createEmbeddedKms } from '../../dist/create.js';
 import { ERROR_TABLE } from '../../dist/errors.js';
+import { openMemoryThreadStore } from '../../dist/threads/memory-store.js';
+import { openThreads } from '../../dist/threads/threads.js';
 import { openedStore } from '../secrets/opened-store.js';
 
 const GOLDEN = fileURLToPath(new URL('../../test/golden/', import.meta.url));
@@ -71,6 +73,62 @@ test('a keyring of format 1 becomes one of format 2 with its next change, and it
   t.is((await second.describeKey(made)).threadId, 'new');
   t.deepEqual((await second.health()).damagedRecords, []);
   t.true(openedStore(dataDir, masterKeyFile).deks.has(keyId), 'and so does docs/FORMATS.md read it');
+});
+
+/** The entries of a store of threads, by their keys. */
+function threadEntries(directory: string): Array<{ key: string; value: Buffer }> {
+  const entries = JSON.parse(readFileSync(join(directory, 'threads.json'), 'utf8')) as Record<string, string>;
+  return Object.entries(entries).map(([key, text]) => ({ key, value: Buffer.from(text) }));
+}
+
+test('v2: threads are read: whole bodies and fields, versions, what looks like an envelope, and what the original wrote', async (t) => {
+  const { kms, directory } = await opened(t, 'v2');
+  const store = openMemoryThreadStore();
+  await store.commit([{ expect: [], put: threadEntries(directory), remove: [] }]);
+  const threads = await openThreads({ kms, store });
+  const { messages } = await threads.list('golden/thread:1');
+  t.deepEqual(
+    messages.map(({ body, error, author }) => [author, error, body]),
+    [
+      ['ann', null, { text: 'hello, reader of a later version' }],
+      ['bob', null, { card: '4111', items: [{ note: 'first', n: 1 }, { n: 2 }], look: { _enc: 'gcm', v: 'not one' } }],
+      [null, null, 'edited'],
+      ['go', null, { text: 'from the original', big: 1 }],
+    ],
+  );
+  const before = await threads.versions('golden/thread:1', messages[2]!.messageId);
+  t.deepEqual(
+    before.map(({ body }) => body),
+    ['as it was'],
+  );
+});
+
+test('v2: docs/FORMATS.md alone is enough to read a message of a thread', (t) => {
+  const { dataDir, masterKeyFile, directory } = copyOf(t, 'v2');
+  const { deks } = openedStore(dataDir, masterKeyFile);
+  const lp = (...fields: string[]) =>
+    Buffer.concat(
+      fields.flatMap((field) => {
+        const length = Buffer.alloc(4);
+        length.writeUInt32BE(Buffer.byteLength(field));
+        return [length, Buffer.from(field)];
+      }),
+    );
+  let read = 0;
+  for (const { key, value } of threadEntries(directory)) {
+    if (!/:\d{20}-\d{6}$/.test(key)) continue;
+    const { id, thread, enc, body } = JSON.parse(value.toString());
+    for (const place of (enc?.at ?? []) as Array<Array<string | number>>) {
+      const { k, v } = place.reduce((inner, step) => inner[step], body);
+      const sealed = Buffer.from(v, 'base64');
+      const decipher = createDecipheriv('aes-256-gcm', deks.get(k)!, sealed.subarray(0, 12), { authTagLength: 16 });
+      decipher.setAAD(lp('progressdb-kms/message/v1', thread, id, JSON.stringify(place)));
+      decipher.setAuthTag(sealed.subarray(-16));
+      t.notThrows(() => JSON.parse(Buffer.concat([decipher.update(sealed.subarray(12, -16)), decipher.final()]).toString()));
+      read += 1;
+    }
+  }
+  t.true(read >= 5);
 });
 
 for (const release of RELEASES) {

@@ -1,0 +1,112 @@
+import type { Unit } from './thread-store.js';
+
+/** Units and bytes of one transaction at most, unless a single call has more: it keeps the event loop for so long. */
+const BATCH_UNITS = 4_096;
+const BATCH_BYTES = 8 * 1024 * 1024;
+
+interface Waiter<T> {
+  resolve(value: T): void;
+  reject(error: unknown): void;
+}
+
+interface Call extends Waiter<boolean[]> {
+  units: readonly Unit[];
+  bytes: number;
+}
+
+export interface CommitSteps {
+  /** Calls `change` inside a transaction, and resolves with its result when that is durable. Rejects if none of it happened. */
+  write<T>(change: () => T): Promise<T>;
+  /** Inside a transaction. Whether the unit's expectations held, and it was made. */
+  apply(unit: Unit): boolean;
+  compact(): Promise<void>;
+}
+
+/**
+ * One writer for all who commit. Which calls a transaction takes is decided when it has begun, so that all of one turn share it,
+ * and those that come while it is being written share the next.
+ */
+export class CommitQueue {
+  readonly #steps: CommitSteps;
+  #calls: Call[] = [];
+  #askers: Waiter<void>[] = [];
+  #working: Promise<void> | undefined;
+
+  constructor(steps: CommitSteps) {
+    this.#steps = steps;
+  }
+
+  commit(units: readonly Unit[]): Promise<boolean[]> {
+    let bytes = 0;
+    for (const { put } of units) for (const { value } of put) bytes += value.length;
+    return new Promise((resolve, reject) => {
+      this.#calls.push({ units, bytes, resolve, reject });
+      this.#wake();
+    });
+  }
+
+  /** Those who ask while one runs share the next one: it leaves out nothing that they saw removed. */
+  compact(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#askers.push({ resolve, reject });
+      this.#wake();
+    });
+  }
+
+  /** Resolves when all that was asked before has been done or refused. */
+  async idle(): Promise<void> {
+    while (this.#working !== undefined) await this.#working;
+  }
+
+  #wake(): void {
+    this.#working ??= this.#work();
+  }
+
+  async #work(): Promise<void> {
+    while (this.#calls.length + this.#askers.length > 0) {
+      const askers = this.#askers.splice(0);
+      // What was committed before somebody asked is removed before it is looked for.
+      for (let before = this.#calls.length; before > 0; ) before -= await this.#commitSome();
+      if (askers.length > 0) await this.#compactFor(askers);
+    }
+    this.#working = undefined;
+  }
+
+  /** How many calls are answered. */
+  async #commitSome(): Promise<number> {
+    let calls: Call[] = [];
+    try {
+      const made = await this.#steps.write(() => {
+        calls = this.#take();
+        return calls.map(({ units }) => units.map((unit) => this.#steps.apply(unit)));
+      });
+      for (const [i, { resolve }] of calls.entries()) resolve(made[i] as boolean[]);
+    } catch (error) {
+      if (calls.length === 0) calls = this.#take();
+      for (const { reject } of calls) reject(error);
+    }
+    return calls.length;
+  }
+
+  #take(): Call[] {
+    let units = 0;
+    let bytes = 0;
+    let count = 0;
+    for (const call of this.#calls) {
+      units += call.units.length;
+      bytes += call.bytes;
+      if (count > 0 && (units > BATCH_UNITS || bytes > BATCH_BYTES)) break;
+      count += 1;
+    }
+    return this.#calls.splice(0, count);
+  }
+
+  async #compactFor(askers: readonly Waiter<void>[]): Promise<void> {
+    try {
+      await this.#steps.compact();
+      for (const { resolve } of askers) resolve();
+    } catch (error) {
+      for (const { reject } of askers) reject(error);
+    }
+  }
+}

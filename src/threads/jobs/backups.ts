@@ -1,0 +1,211 @@
+import { KmsError } from '../../errors.js';
+import type { Provider } from '../../provider.js';
+import type { Path } from '../field-policy.js';
+import { destroyKey } from '../key-ends.js';
+import { BACKUPS, backupKey, EXPIRIES, expiryKey, rangeOf, threadKey } from '../names.js';
+import { changedThread, readThread } from '../thread-record.js';
+import type { Entry, Expectation, ThreadStore, Unit } from '../thread-store.js';
+import { busyKey } from './job-book.js';
+import { digestOf, type Moved } from './mover.js';
+
+const PAGE = 500;
+
+interface Backup {
+  jobId: string;
+  threadId: string;
+  /** Of what the job wrote: what was changed since is not put back. */
+  wrote: string;
+  /** base64 */
+  value: string;
+}
+
+/** Keys that are disabled while backups are kept under them, and destroyed with these. */
+interface Expiry {
+  jobId: string;
+  threadId: string;
+  keyIds: readonly string[];
+  /** Milliseconds since 1970; null while they are being put back, and must not go. */
+  at: number | null;
+  /** They are going: it is too late to put them back. */
+  isGoing?: true;
+}
+
+export interface Restored {
+  /** Entries that are again what they were before the job. */
+  restored: number;
+  /** Entries that were changed or deleted after it, and are left as they are. */
+  changed: number;
+}
+
+/** What a job left, in the order of the entries; the marks of when they go are read from the store each time. */
+interface Kept extends Entry {
+  backup: Backup;
+}
+
+function parsed<T>(bytes: Uint8Array): T {
+  return JSON.parse(Buffer.from(bytes).toString('utf8')) as T;
+}
+
+function jsonBytes(value: object): Uint8Array {
+  return Buffer.from(JSON.stringify(value), 'utf8');
+}
+
+/**
+ * What rewritten messages were before: ciphertext, and the key that it is under. The key is disabled first and destroyed last,
+ * after its backups are gone; each step may be done again, and the mark that a job's are to go is removed at the very end.
+ */
+export class Backups {
+  readonly #kms: Provider | undefined;
+  readonly #store: ThreadStore;
+  readonly #now: () => number;
+
+  constructor(kms: Provider | undefined, store: ThreadStore, now: () => number) {
+    this.#kms = kms;
+    this.#store = store;
+    this.#now = now;
+  }
+
+  /**
+   * What belongs into the change that rewrites an entry. Nothing where the job encrypts what was not encrypted before, as a whole
+   * or in part: no plaintext is left behind.
+   */
+  of(jobId: string, { entry, value, at }: Moved): Entry[] {
+    const before = entry.record.sealing?.at ?? [];
+    const wasSealed = (path: Path) => before.some((outer) => outer.every((step, i) => step === path[i]));
+    if (at.length === 0 || !at.every(wasSealed)) return [];
+    const { threadId } = entry.record;
+    const backup: Backup = { jobId, threadId, wrote: digestOf(value), value: Buffer.from(entry.value).toString('base64') };
+    return [{ key: backupKey(entry.key), value: jsonBytes(backup) }];
+  }
+
+  /** Removes what other jobs keep of a thread in plain, or may: what was not sealed as `isCovered` asks for. */
+  async dropUncovered(jobId: string, threadId: string, isCovered: (value: Uint8Array) => boolean): Promise<void> {
+    for await (const page of backupsBelow(this.#store, '')) {
+      const over = page.filter(({ backup }) => {
+        if (backup.threadId !== threadId || backup.jobId === jobId) return false;
+        return !isCovered(Buffer.from(backup.value, 'base64'));
+      });
+      await this.#store.commit(over.map(({ key, value }) => ({ expect: [{ key, value }], put: [], remove: [key] })));
+    }
+  }
+
+  /** The mark of when a job's backups go, and the keys with them. */
+  expiry(jobId: string, threadId: string, keyIds: readonly string[], keepMs: number): Entry {
+    const expiry: Expiry = { jobId, threadId, keyIds, at: this.#now() + keepMs };
+    return { key: expiryKey(jobId), value: jsonBytes(expiry) };
+  }
+
+  /** Removes what is over its time, and destroys the keys. How many jobs' backups went. */
+  async sweep(): Promise<number> {
+    const due = await this.#claimed();
+    if (due.size === 0) return 0;
+    for await (const page of backupsBelow(this.#store, '')) {
+      const over = page.filter(({ backup }) => due.has(backup.jobId));
+      // Where another job puts its own meanwhile, that one stays.
+      await this.#store.commit(over.map(({ key, value }) => ({ expect: [{ key, value }], put: [], remove: [key] })));
+    }
+    for (const expiry of due.values()) {
+      await this.#destroyKeys(expiry);
+      await this.#store.commit([{ expect: [], put: [], remove: [expiryKey(expiry.jobId)] }]);
+    }
+    return due.size;
+  }
+
+  /** Marks what is over its time as going, so that nobody begins to put it back. */
+  async #claimed(): Promise<Map<string, Expiry>> {
+    const due = new Map<string, Expiry>();
+    for (let { from, to } = EXPIRIES; ; ) {
+      const page = await this.#store.range({ from, to, limit: PAGE });
+      for (const { key, value } of page) {
+        const expiry = parsed<Expiry>(value);
+        if (expiry.at === null || expiry.at > this.#now()) continue;
+        // Without the key service the keys could not go, and nobody would know of them any more.
+        if (this.#kms === undefined && expiry.keyIds.length > 0) continue;
+        const put = [{ key, value: jsonBytes({ ...expiry, isGoing: true }) }];
+        const isClaimed = expiry.isGoing || (await this.#store.commit([{ expect: [{ key, value }], put, remove: [] }]))[0];
+        if (isClaimed) due.set(expiry.jobId, expiry);
+      }
+      const last = page.at(-1);
+      if (last === undefined || page.length < PAGE) return due;
+      from = `${last.key} `;
+    }
+  }
+
+  /**
+   * Puts back what a job has rewritten, where nobody has changed it since. The keys serve again. CONFLICT while the thread is busy
+   * with a job, which might retire what is put back; after that, or a crash, it may be done again.
+   */
+  async restore(jobId: string): Promise<Restored> {
+    const mark = expiryKey(jobId);
+    const [value] = await this.#store.get([mark]);
+    if (value === undefined) throw new KmsError('NOT_FOUND', `backups of job ${jobId}`);
+    const before = parsed<Expiry>(value);
+    if (before.isGoing) throw new KmsError('CONFLICT', 'the backups are going this moment');
+    const isIdle = { key: busyKey(before.threadId), value: undefined };
+    const held = jsonBytes({ ...before, at: null });
+    const put = [{ key: mark, value: held }];
+    const [isHeld] = await this.#store.commit([{ expect: [{ key: mark, value }, isIdle], put, remove: [] }]);
+    if (!isHeld) throw new KmsError('CONFLICT', `thread ${before.threadId} is busy with a job, or the backups are going`);
+    for (const keyId of before.keyIds) await this.#kms?.enableKey(keyId);
+    const restored: Restored = { restored: 0, changed: 0 };
+    for await (const page of backupsBelow(this.#store, '')) {
+      await this.#putBack(
+        page.filter(({ backup }) => backup.jobId === jobId),
+        isIdle,
+        restored,
+      );
+    }
+    await this.#store.commit([{ expect: [{ key: mark, value: held }], put: [], remove: [mark] }]);
+    return restored;
+  }
+
+  async #putBack(page: readonly Kept[], isIdle: Expectation, restored: Restored): Promise<void> {
+    const originals = page.map(({ key }) => key.slice(BACKUPS.prefix.length));
+    const present = await this.#store.get(originals);
+    const units: Unit[] = page.map(({ key, backup }, i) => {
+      const value = present[i];
+      // What was changed since is newer than its backup, which is of no use any more.
+      if (value === undefined || digestOf(value) !== backup.wrote) return { expect: [isIdle], put: [], remove: [key] };
+      const original = originals[i] as string;
+      const put = [{ key: original, value: Buffer.from(backup.value, 'base64') }];
+      return { expect: [isIdle, { key: original, value }], put, remove: [key] };
+    });
+    const made = await this.#store.commit(units);
+    for (const [i, unit] of units.entries()) {
+      if (made[i] && unit.put.length > 0) restored.restored += 1;
+      else if (made[i]) restored.changed += 1;
+    }
+    const lost = page.filter((_, i) => !made[i]);
+    if (lost.length === 0) return;
+    const [busy] = await this.#store.get([isIdle.key]);
+    if (busy !== undefined) throw new KmsError('CONFLICT', 'a job of the thread has begun: the rest is put back after it');
+    await this.#putBack(lost, isIdle, restored);
+  }
+
+  async #destroyKeys({ threadId, keyIds }: Expiry): Promise<void> {
+    for (const keyId of keyIds) {
+      if (this.#kms !== undefined) await destroyKey(this.#kms, keyId);
+    }
+    const key = threadKey(threadId);
+    for (;;) {
+      const [value] = await this.#store.get([key]);
+      const record = value === undefined ? undefined : readThread(threadId, value);
+      if (value === undefined || record?.keys === undefined) return;
+      const keys = { ...record.keys, all: record.keys.all.filter((keyId) => !keyIds.includes(keyId)) };
+      const put = [{ key, value: changedThread(record, { keys }) }];
+      if ((await this.#store.commit([{ expect: [{ key, value }], put, remove: [] }]))[0]) return;
+    }
+  }
+}
+
+/** The backups of entries whose keys begin with `prefix`, page by page. */
+export async function* backupsBelow(store: ThreadStore, prefix: string): AsyncGenerator<Kept[]> {
+  const { from, to } = rangeOf(backupKey(prefix));
+  for (let at = from; ; ) {
+    const page = await store.range({ from: at, to, limit: PAGE });
+    yield page.map((entry) => ({ ...entry, backup: parsed<Backup>(entry.value) }));
+    const last = page.at(-1);
+    if (last === undefined || page.length < PAGE) return;
+    at = `${last.key} `;
+  }
+}

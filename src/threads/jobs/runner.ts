@@ -1,0 +1,322 @@
+import { asKmsError, KmsError } from '../../errors.js';
+import type { KeyProvision } from '../key-provision.js';
+import { mapKey, threadKey } from '../names.js';
+import { isPassing } from '../passing.js';
+import type { ThreadDirectory } from '../thread-directory.js';
+import { changedThread, type ThreadKeys, type ThreadRecord } from '../thread-record.js';
+import type { ThreadStore, Unit } from '../thread-store.js';
+import type { Backups } from './backups.js';
+import type { Entries, Page, Stored } from './entries.js';
+import { type BlockedMessage, type Job, type JobOptions, MAX_BLOCKED } from './job.js';
+import type { JobBook, Written } from './job-book.js';
+import type { Mover, Unmoved } from './mover.js';
+import { Patience } from './patience.js';
+
+/** Messages of one batch: enough to share a request and a flush, few enough to leave others their turn. */
+export const BATCH = 256;
+/** How long a runner in a shared store is believed to live after its last word. */
+const LEASE_MS = 30_000;
+/** Of a pause, after which an order is looked for. */
+const SLICE_MS = 100;
+
+/** What a runner works with. */
+export interface Workshop {
+  store: ThreadStore;
+  directory: ThreadDirectory;
+  provision: KeyProvision;
+  entries: Entries;
+  mover: Mover;
+  backups: Backups;
+  book: JobBook;
+  wait(ms: number): Promise<void>;
+}
+
+/** A page of which all has been done that can be. */
+interface Walked {
+  page: Page;
+  /** Entries that had to be rewritten. */
+  needed: number;
+  moved: number;
+  unmoved: readonly Unmoved[];
+}
+
+/** Thrown inside when the job was ordered to stop, or the process is closing. */
+class Stopped extends Error {}
+
+/**
+ * Runs one job to its end. The order: the new key is durable in the thread's record before anything is rewritten, so that from
+ * then on writers use it; each entry is rewritten in one change that expects it as it was read, so that it is under the old key
+ * or under the new one and never lost or rewritten twice; the old key is retired only after a walk over everything has found
+ * nothing under it. The cursor is only where to go on: what a crash makes it forget is found to be done already. So a failure is
+ * as good as a crash: what it may have left half done is done again, once that has passed which has failed.
+ */
+export class Runner {
+  readonly #shop: Workshop;
+  readonly #owner: string;
+  readonly #isClosing: () => boolean;
+  readonly #patience = new Patience();
+  #written: Written;
+  /** A runner before, or this one before a failure, may have ended in the middle of any step. */
+  #isResumed: boolean;
+  #trouble: KmsError | undefined;
+  /** Entries walked by this runner, and since when, for the rate. */
+  #walked = 0;
+  #isHurried = false;
+  #moved = 0;
+  readonly #since = performance.now();
+
+  constructor(shop: Workshop, written: Written, owner: string, isResumed: boolean, isClosing: () => boolean) {
+    this.#shop = shop;
+    this.#written = written;
+    this.#owner = owner;
+    this.#isResumed = isResumed;
+    this.#isClosing = isClosing;
+  }
+
+  get job(): Job {
+    return this.#written.job;
+  }
+
+  get perSecond(): number {
+    return this.#walked / Math.max(0.001, (performance.now() - this.#since) / 1000);
+  }
+
+  /** What it waits for to pass, if it does. */
+  get trouble(): string | null {
+    return this.#trouble?.message ?? null;
+  }
+
+  /** Resolves with the job as it stands when it is over, or stopped. Rejects with nothing: what went wrong is in the job. */
+  async run(): Promise<Job> {
+    for (let failure: KmsError | undefined; ; ) {
+      try {
+        if (failure === undefined) await this.#steps();
+        else await this.#again({ state: 'failed', error: failure.message });
+        return this.job;
+      } catch (error) {
+        if (error instanceof Stopped) return this.job;
+        const cause = asKmsError(error);
+        const isToPass = failure !== undefined || isPassing(cause);
+        // A job that is gone, or that another process will go on with, has nothing to be told.
+        if ((isToPass && this.#isClosing()) || (failure !== undefined && cause.code === 'NOT_FOUND')) return this.job;
+        if (isToPass) await this.#outwait(cause);
+        else failure = cause;
+      }
+    }
+  }
+
+  async #steps(): Promise<void> {
+    await this.#note({});
+    if (this.job.phase === 'key') await this.#makeKey();
+    if (this.job.phase === 'move') await this.#walk('verify');
+    while (this.job.phase === 'verify') await this.#verify();
+    if (this.job.phase === 'retire') await this.#retire();
+    if (this.job.phase === 'end') await this.#end();
+  }
+
+  async #outwait(failure: KmsError): Promise<void> {
+    this.#isResumed = true;
+    this.#trouble = failure;
+    await this.#rest(this.#patience.pause());
+    this.#isHurried = false;
+  }
+
+  /** Writes the job down. Throws Stopped when somebody has ordered it to. */
+  async #note(change: Partial<Job>, also?: Unit): Promise<boolean> {
+    const isOver = change.state !== undefined && change.state !== 'running';
+    const lease = { runner: isOver ? null : this.#owner, leaseUntil: isOver ? 0 : Date.now() + LEASE_MS };
+    const changed = await this.#shop.book.change(this.#written, { ...change, ...lease }, also);
+    if (changed !== undefined) {
+      this.#written = changed;
+      if (change.cursor !== undefined || change.phase !== undefined) this.#progressed();
+      return true;
+    }
+    const found = await this.#shop.book.read(this.job.jobId);
+    const isUnchanged = Buffer.compare(found.bytes, this.#written.bytes) === 0;
+    this.#written = found;
+    if (found.job.state !== 'running' || (found.job.runner !== this.#owner && !isUnchanged)) throw new Stopped();
+    return false;
+  }
+
+  #progressed(): void {
+    this.#trouble = undefined;
+    this.#patience.renew();
+  }
+
+  async #makeKey(): Promise<void> {
+    const { threadId, kind, startedAt } = this.job;
+    let made: ThreadKeys | undefined;
+    for (;;) {
+      const thread = await this.#shop.directory.record(threadId).catch(async (error) => {
+        if (made !== undefined) await this.#shop.provision.discard(made.keyId);
+        throw error;
+      });
+      const old = thread.keys?.all ?? [];
+      if (kind === 'encrypt-existing' && thread.keys !== undefined) {
+        if (await this.#note({ phase: 'move', cursor: '', newKeyId: thread.keys.keyId })) return;
+        continue;
+      }
+      // One that has been made is not made again because the thread's record was changed meanwhile.
+      made ??= await this.#shop.provision.another(threadId, this.#isResumed ? { known: old, since: startedAt } : undefined);
+      const keys: ThreadKeys = { ...made, all: [...old, made.keyId] };
+      const key = threadKey(threadId);
+      const also: Unit = {
+        expect: [{ key, value: thread.bytes }],
+        put: [
+          { key, value: changedThread(thread, { keys, ...(thread.keys === undefined ? { wasPlain: true } : {}) }) },
+          { key: mapKey(threadId), value: Buffer.from(made.keyId, 'latin1') },
+        ],
+        remove: [],
+      };
+      if (await this.#note({ phase: 'move', cursor: '', newKeyId: made.keyId, oldKeyIds: old }, also)) return;
+    }
+  }
+
+  /** Over everything once, from the cursor on. Whether something had to be rewritten. */
+  async #walk(next: Job['phase']): Promise<boolean> {
+    const { threadId, kind, options } = this.job;
+    let hadWork = false;
+    let { cursor } = this.job;
+    /** The page before: its changes are on their way to the disk while the next one is read and sealed. */
+    let before: Promise<Walked> | undefined;
+    let under: Promise<Walked> | undefined;
+    try {
+      for (;;) {
+        if (this.#isClosing()) throw new Stopped();
+        const page = await this.#shop.entries.page(threadId, cursor, pageOf(options));
+        const thread = await this.#thread();
+        const needed = page.entries.filter((entry) => this.#shop.mover.needs(kind, thread, entry));
+        before = under;
+        under = this.#rewrite(thread, needed).then((done) => ({ page, needed: needed.length, ...done }));
+        // Whoever fails first is told of; the other is waited for below.
+        under.catch(() => {});
+        if (before !== undefined) hadWork = (await this.#passed(await before, next)) || hadWork;
+        if (page.next === undefined) return (await this.#passed(await under, next)) || hadWork;
+        cursor = page.next;
+        if (options.messagesPerSecond === 0) continue;
+        hadWork = (await this.#passed(await under, next)) || hadWork;
+        under = undefined;
+        await this.#pace();
+      }
+    } finally {
+      // Nothing is written any more when a job has stopped.
+      await Promise.allSettled([before, under]);
+    }
+  }
+
+  /** Notes that a page is done. Whether something in it was rewritten, or lost a race and will be found by the next walk. */
+  async #passed({ page, needed, moved, unmoved }: Walked, next: Job['phase']): Promise<boolean> {
+    this.#walked += page.entries.length;
+    this.#moved += moved;
+    const counts = {
+      walked: this.job.walked + page.entries.length,
+      moved: this.job.moved + moved,
+      blockedBy: withBlocked(this.job.blockedBy, unmoved),
+    };
+    const at = page.next === undefined ? { phase: next, cursor: '' } : { cursor: page.next };
+    // What has been done is done, whether or not this is written at the first attempt.
+    await this.#again({ ...counts, ...at });
+    return needed > unmoved.length;
+  }
+
+  async #thread(): Promise<ThreadRecord> {
+    const thread = await this.#shop.directory.record(this.job.threadId);
+    if (thread.keys?.keyId !== this.job.newKeyId) throw new KmsError('CONFLICT', 'the thread has another key than the job made');
+    return thread;
+  }
+
+  async #rewrite(thread: ThreadRecord, needed: readonly Stored[]): Promise<{ moved: number; unmoved: Unmoved[] }> {
+    const batches: Stored[][] = [];
+    for (let at = 0; at < needed.length; at += BATCH) batches.push(needed.slice(at, at + BATCH));
+    const done = await Promise.all(batches.map((batch) => this.#batch(thread, batch)));
+    return { moved: done.reduce((sum, { moved }) => sum + moved, 0), unmoved: done.flatMap(({ unmoved }) => unmoved) };
+  }
+
+  async #batch(thread: ThreadRecord, batch: readonly Stored[]): Promise<{ moved: number; unmoved: Unmoved[] }> {
+    const { jobId, kind, options } = this.job;
+    const { moved, unmoved } = await this.#shop.mover.rewrite(kind, thread, batch);
+    const units = moved.map((one) => ({
+      expect: [{ key: one.entry.key, value: one.entry.value }],
+      put: [{ key: one.entry.key, value: one.value }, ...(options.keepBackupsMs > 0 ? this.#shop.backups.of(jobId, one) : [])],
+      remove: [],
+    }));
+    const made = await this.#shop.store.commit(units);
+    return { moved: made.filter(Boolean).length, unmoved };
+  }
+
+  /** Another walk; what it finds to rewrite was changed while the walk before it passed, so it is followed by one more. */
+  async #verify(): Promise<void> {
+    if (this.job.cursor === '') await this.#again({ walked: 0, blockedBy: [] });
+    if (await this.#walk('verify')) return;
+    if (this.job.blockedBy.length > 0) {
+      await this.#again({ state: 'blocked' });
+      throw new Stopped();
+    }
+    const thread = await this.#thread();
+    const key = threadKey(this.job.threadId);
+    const put = [{ key, value: changedThread(thread, { isMigrated: true }) }];
+    await this.#note({ phase: 'retire' }, { expect: [{ key, value: thread.bytes }], put, remove: [] });
+  }
+
+  async #retire(): Promise<void> {
+    const { jobId, threadId, oldKeyIds, options } = this.job;
+    const mark = this.#shop.backups.expiry(jobId, threadId, oldKeyIds, options.keepBackupsMs);
+    await this.#shop.provision.disable(oldKeyIds);
+    await this.#again({ phase: 'end' }, { expect: [], put: [mark], remove: [] });
+  }
+
+  async #end(): Promise<void> {
+    const { jobId, threadId, kind } = this.job;
+    const { backups, mover, store } = this.#shop;
+    await backups.sweep();
+    if (kind === 'encrypt-existing') {
+      await backups.dropUncovered(jobId, threadId, (value) => mover.isOfPolicy(value));
+      await store.compact();
+    }
+    await this.#again({ state: 'done', finishedAt: new Date().toISOString() });
+  }
+
+  async #again(change: Partial<Job>, also?: Unit): Promise<void> {
+    while (!(await this.#note(change, also)));
+  }
+
+  async #pace(): Promise<void> {
+    const { messagesPerSecond } = this.job.options;
+    if (messagesPerSecond === 0) return;
+    const dueMs = (this.#moved / messagesPerSecond) * 1000 - (performance.now() - this.#since);
+    await this.#rest(dueMs);
+    if (!this.#isHurried) return;
+    // Whoever has ordered something waits for it.
+    this.#isHurried = false;
+    await this.#note({});
+  }
+
+  /** Shorter when the process closes, or somebody has an order. */
+  async #rest(ms: number): Promise<void> {
+    for (let left = ms; left > 0 && !this.#isClosing() && !this.#isHurried; left -= SLICE_MS) {
+      await this.#shop.wait(Math.min(left, SLICE_MS));
+    }
+  }
+
+  /** There is an order for the job in the store. */
+  hurry(): void {
+    this.#isHurried = true;
+  }
+}
+
+/** Messages that are walked in one go: no more than a throttled job may rewrite in a second. */
+function pageOf({ concurrency, messagesPerSecond }: JobOptions): number {
+  const most = BATCH * concurrency;
+  return messagesPerSecond === 0 ? most : Math.min(most, messagesPerSecond);
+}
+
+function blocked({ entry, reason }: Unmoved): BlockedMessage {
+  return { messageId: entry.record?.messageId ?? entry.key, reason };
+}
+
+/** Each message once, whatever is wrong with its versions; up to 100. */
+export function withBlocked(before: readonly BlockedMessage[], unmoved: readonly Unmoved[]): BlockedMessage[] {
+  const known = new Map(before.map((one) => [one.messageId, one]));
+  for (const one of unmoved.map(blocked)) if (!known.has(one.messageId)) known.set(one.messageId, one);
+  return [...known.values()].slice(0, MAX_BLOCKED);
+}

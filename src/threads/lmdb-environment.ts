@@ -1,0 +1,144 @@
+import type { RootDatabase } from 'lmdb';
+import { KmsError } from '../errors.js';
+import { FILE_MODE } from '../store/data-directory.js';
+import type { Entry, Expectation, RangeQuery, Unit } from './thread-store.js';
+
+export type Lmdb = typeof import('lmdb');
+
+/** Below all that is printable, and not empty: LMDB knows no empty key. */
+const LOWEST = '\x01';
+
+/** Keys are the bytes of their ASCII text, so that LMDB's own order, that of bytes, is the port's. */
+const KEY_ENCODER = {
+  writeKey(key: string, target: Buffer, start: number): number {
+    // A write that does not fit is cut short, and would name another key.
+    if (key.length > target.length - start) throw new RangeError('no room for the key');
+    return start + target.write(key, start, 'latin1');
+  },
+  readKey: (source: Buffer, start: number, end: number): string => source.toString('latin1', start, end),
+};
+
+export interface EnvironmentOptions {
+  /** A file that is thrown away unless its owner syncs it as a whole. */
+  isScratch?: boolean;
+}
+
+/**
+ * One LMDB file, as lmdb-js opens it. All methods are used by one writer at a time; readers need not mind it.
+ *
+ * A commit that was told survives the end of the process and the loss of power because this is LMDB as it was published: pages
+ * are never changed in place, all new ones of a transaction are written and synced (fdatasync) before the page that names its
+ * root, one of two in turn, is written through a descriptor that syncs each write (O_DSYNC), and only then does the call return.
+ * Hence no `overlappingSync`, which lmdb-js turns on by itself: it lets others see a transaction before it is synced, and after
+ * a crash decides by the machine's boot id whether what was never synced can be trusted, which a copied disk image
+ * answers wrongly; with `safeRestore` it would go back behind what readers had been shown. Nor `noSync`, nor a writable map,
+ * through which a stray pointer would reach the file.
+ */
+export class LmdbEnvironment {
+  readonly #db: RootDatabase<Uint8Array, string>;
+
+  /** The file is ready to be opened: see lmdb-file.ts. */
+  constructor(lmdb: Lmdb, path: string, { isScratch = false }: EnvironmentOptions = {}) {
+    const options = {
+      noSubdir: true,
+      encoding: 'binary',
+      keyEncoder: KEY_ENCODER,
+      permissionsMode: FILE_MODE,
+      overlappingSync: false,
+      noSync: isScratch,
+      // Memory that has held something else is not written out as the unused part of a page.
+      noMemInit: false,
+    } as const;
+    this.#db = told('open', () => lmdb.open<Uint8Array, string>(path, options));
+  }
+
+  get(key: string): Uint8Array | undefined {
+    return told('read', () => this.#db.getBinary(key));
+  }
+
+  range(query: RangeQuery): Entry[] {
+    return [...this.entries(query)];
+  }
+
+  /** One snapshot, as long as the walk takes no longer than the turn. */
+  *entries({ from, to, limit, reverse = false }: RangeQuery): Generator<Entry> {
+    const lowest = from < LOWEST ? LOWEST : from;
+    if (lowest >= to || limit <= 0) return;
+    const bounds = reverse
+      ? { start: to, exclusiveStart: true, end: lowest, inclusiveEnd: true, reverse }
+      : { start: lowest, end: to };
+    const found = told('read', () => this.#db.getRange({ ...bounds, limit })[Symbol.iterator]());
+    try {
+      for (;;) {
+        const { value, done } = told('read', () => found.next());
+        if (done) return;
+        yield value as Entry;
+      }
+    } finally {
+      found.return?.();
+    }
+  }
+
+  /**
+   * Calls `change` inside a transaction and resolves with its result when that is durable. If it throws, or the transaction cannot
+   * be written, none of it happened and this rejects with STORE_UNAVAILABLE; the environment is to be closed then: LMDB refuses
+   * all writes after some failures, and lmdb-js does not answer those that come after such a refusal.
+   */
+  async write<T>(change: () => T): Promise<T> {
+    try {
+      // A child: of an outer transaction lmdb-js commits what there was before the callback threw.
+      return await this.#db.childTransaction(change);
+    } catch (error) {
+      throw failure('write', await reasonOf(error));
+    }
+  }
+
+  /** Inside `write`. Whether its expectations held, and it was made. */
+  apply({ expect, put, remove }: Unit): boolean {
+    if (!expect.every((one) => this.#holds(one))) return false;
+    for (const key of remove) this.#db.remove(key);
+    for (const { key, value } of put) this.#db.put(key, value);
+    return true;
+  }
+
+  #holds({ key, value }: Expectation): boolean {
+    const found = this.#db.getBinaryFast(key);
+    if (value === undefined || found === undefined) return value === found;
+    // It lies at the beginning of the one buffer that lmdb-js reads into, whose `length` it sets, and native code does not see that.
+    return Buffer.compare(found.subarray(0, found.length), value) === 0;
+  }
+
+  /** Inside `write`: entries beyond all that there are, in order. Fills pages to their ends. */
+  append(entries: readonly Entry[]): void {
+    for (const { key, value } of entries) this.#db.putSync(key, value, { append: true });
+  }
+
+  get size(): number {
+    return told('read', () => (this.#db.getStats() as { entryCount: number }).entryCount);
+  }
+
+  async close(): Promise<void> {
+    await this.#db.close();
+  }
+}
+
+function failure(deed: string, cause: unknown): KmsError {
+  if (cause instanceof KmsError) return cause;
+  const reason = cause instanceof Error ? cause.message : String(cause);
+  return new KmsError('STORE_UNAVAILABLE', `the threads' LMDB, at ${deed}: ${reason}`, { cause });
+}
+
+function told<T>(deed: string, work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    throw failure(deed, error);
+  }
+}
+
+/** Why a commit failed lmdb-js says in a promise of its own, which rejects with it. */
+async function reasonOf(error: unknown): Promise<unknown> {
+  const { commitError } = error as { commitError?: Promise<never> };
+  if (commitError === undefined) return error;
+  return commitError.catch((reason: unknown) => reason);
+}

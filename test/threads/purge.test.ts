@@ -1,0 +1,136 @@
+import test from 'ava';
+import type { EmbeddedKms } from '../../dist/create.js';
+import type { Provider } from '../../dist/provider.js';
+import { openMemoryThreadStore } from '../../dist/threads/memory-store.js';
+import type { ThreadStore } from '../../dist/threads/thread-store.js';
+import { openThreads } from '../../dist/threads/threads.js';
+import { bytesOf, newStorePath, openedLmdb } from './lmdb-ground.js';
+import { OriginalServer } from './original-server.js';
+import { allMessages, embedded, entriesOf, ground, Mortality, opened, rotated, stateOf } from './threads-ground.js';
+
+/** A thread with all that one can have: edits, deletions, two keys, backups, what the original wrote; and one beside it. */
+async function full(kms: EmbeddedKms, store: ThreadStore, threadId: string): Promise<string[]> {
+  const server = new OriginalServer(kms, store, threadId);
+  await server.createThread();
+  const { id } = await server.append(await server.envelope('"old"'));
+  const threads = await openThreads({ kms, store });
+  await threads.ensureThread('beside');
+  await threads.append('beside', { body: 'beside' });
+  for (let i = 0; i < 3; i += 1) {
+    const { messageId } = await threads.append(threadId, { body: `body-${i}` });
+    await threads.edit(threadId, messageId, `edited-${i}`);
+    if (i === 2) {
+      await rotated(threads, threadId);
+      await rotated(threads, threadId);
+      await threads.delete(threadId, messageId);
+    }
+  }
+  await threads.edit(threadId, id, 'edited');
+  await threads.close();
+  return (await kms.listKeys({ threadId })).keys.map(({ keyId }) => keyId);
+}
+
+const leftOf = async (store: ThreadStore, threadId: string) =>
+  [...(await entriesOf(store))].filter(
+    ([key, text]) => !key.startsWith('job:entry') && !key.startsWith('kms:backups') && (key + text).includes(threadId),
+  );
+
+test('a purge that dies at any call is gone on with by the next start, and leaves nothing', async (t) => {
+  const kms = await embedded(t);
+  const whole = new Mortality();
+  const first = openMemoryThreadStore();
+  await full(kms, first, 'whole');
+  const counting = await openThreads({ kms: whole.of(kms as Provider), store: whole.of(first) });
+  const opening = whole.calls;
+  await counting.purge('whole');
+  t.true(whole.calls - opening > 10);
+  for (const when of ['before', 'after'] as const) {
+    for (let at = opening + 1; at <= whole.calls; at += 1) {
+      const threadId = `victim-${when}-${at}`;
+      const store = openMemoryThreadStore();
+      const keys = await full(kms, store, threadId);
+      t.is(keys.length, 3);
+      const death = new Mortality(at, when);
+      const dying = await openThreads({ kms: death.of(kms as Provider), store: death.of(store) });
+      await t.throwsAsync(dying.purge(threadId), { code: 'STORE_UNAVAILABLE' });
+      const next = await openThreads({ kms, store });
+      const isBegun = (await next.thread(threadId)) === undefined;
+      t.true(isBegun || at <= opening + 2, `${threadId} was promised to go`);
+      if (!isBegun) await next.purge(threadId);
+      for (const keyId of keys) t.is(await stateOf(kms, keyId), 'destroyed', threadId);
+      t.deepEqual(await leftOf(store, threadId), [], threadId);
+      t.deepEqual(
+        (await allMessages(next, 'beside')).map(({ body }) => body),
+        ['beside'],
+      );
+      await next.close();
+    }
+  }
+});
+
+test('from the moment a purge begins nobody reads or writes the thread, and its name is free at the end', async (t) => {
+  const { store, threads } = await ground(t);
+  const { keyId } = await threads.createThread({ threadId: 't' });
+  const { messageId } = await threads.append('t', { body: 'body' });
+  const purge = threads.purge('t');
+  const meanwhile = await Promise.allSettled([
+    threads.append('t', { body: 'late' }),
+    threads.list('t'),
+    threads.edit('t', messageId, 'late'),
+  ]);
+  await purge;
+  for (const one of meanwhile)
+    if (one.status === 'rejected')
+      t.true(['NOT_FOUND', 'KEY_DISABLED', 'KEY_DESTROYED'].includes(one.reason.code), one.reason.code);
+  t.deepEqual([...(await entriesOf(store)).keys()], []);
+  await t.throwsAsync(threads.append('t', { body: 'late' }), { code: 'NOT_FOUND' });
+  await t.throwsAsync(threads.list('t'), { code: 'NOT_FOUND' });
+  const again = await threads.createThread({ threadId: 't' });
+  t.not(again.keyId, keyId);
+  t.deepEqual((await threads.list('t')).messages, []);
+});
+
+test('a thread that is purged in the middle of a job is gone, with the keys of both, and its name can be rotated again', async (t) => {
+  const { kms, store, threads } = await ground(t);
+  await threads.createThread({ threadId: 't' });
+  for (let i = 0; i < 30; i += 1) await threads.append('t', { body: `body-${i}` });
+  const { jobId } = await threads.rotateThreadDek('t', { messagesPerSecond: 1 });
+  while ((await threads.job(jobId)).moved === 0) await new Promise((resolve) => setTimeout(resolve, 10));
+  await threads.purge('t');
+  t.deepEqual(await leftOf(store, ':t:'), []);
+  for (const { state } of (await kms.listKeys({ threadId: 't' })).keys) t.is(state, 'destroyed');
+  await threads.createThread({ threadId: 't' });
+  await threads.append('t', { body: 'again' });
+  const next = await threads.rotateThreadDek('t', { messagesPerSecond: 1 });
+  // The old job knows nothing of the new thread, and does not set it free for a third.
+  await threads.cancelJob(jobId);
+  await t.throwsAsync(threads.rotateThreadDek('t'), { code: 'CONFLICT' });
+  t.is((await threads.waitForJob(next.jobId)).state, 'done');
+  t.is((await threads.list('t')).messages[0]?.body, 'again');
+});
+
+test('nothing of a purged thread is in the bytes of an LMDB store', async (t) => {
+  const kms = await embedded(t);
+  const path = newStorePath(t);
+  const store = await openedLmdb(t, path);
+  const keys = await full(kms, store, 'victim');
+  const threads = await opened(t, { kms, store });
+  const ciphertexts = [...(await entriesOf(store)).values()].flatMap((text) =>
+    [...text.matchAll(/"v":"([^"]+)"/g)].map(([, v]) => v as string),
+  );
+  const own = ciphertexts.slice(0, -1);
+  const isThere = (text: string) => bytesOf(path).some((bytes) => bytes.includes(text));
+  t.true(own.some(isThere));
+  await threads.purge('victim');
+  const beside = [...(await entriesOf(store)).values()].join('\n');
+  for (const text of own) t.is(isThere(text), beside.includes(text));
+  t.is(keys.length, 3);
+  t.is(await stateOf(kms, keys[0] as string), 'destroyed');
+});
+
+test('a thread with keys is not purged without its key service', async (t) => {
+  const { store, threads } = await ground(t);
+  await threads.createThread({ threadId: 't' });
+  const plain = await openThreads({ store });
+  await t.throwsAsync(plain.purge('t'), { code: 'UNSUPPORTED' });
+});
