@@ -32,7 +32,8 @@ const LAYERS: ReadonlyArray<readonly string[]> = [
     'store/turnstile.ts',
     'store/write-latch.ts',
   ],
-  ['client/', 'create.ts', 'daemon/', 'open.ts'],
+  ['client/', 'create.ts', 'daemon/', 'fastify/', 'open.ts', 'threads/'],
+  ['bench/'],
   ['cli/', 'index.ts'],
 ];
 
@@ -49,6 +50,7 @@ const DOORS: ReadonlyArray<readonly [from: string, to: string]> = [
   ['backup/', 'audit/audit-log.ts'],
   ['daemon/main.ts', 'create.ts'],
   ['open.ts', 'client/caller-files.ts'],
+  ['fastify/', 'threads/'],
 ];
 
 function isIn(path: string, room: string): boolean {

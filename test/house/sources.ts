@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, statSync } from 'node:fs';
 
 const ROOT = new URL('../../', import.meta.url);
 
@@ -11,6 +11,7 @@ export function filesIn(folder: string, ...endings: string[]): string[] {
   return readdirSync(new URL(folder, ROOT), { recursive: true, encoding: 'utf8' })
     .filter((name) => endings.some((ending) => name.endsWith(ending)))
     .map((name) => `${folder}/${name}`)
+    .filter((path) => statSync(new URL(path, ROOT)).isFile())
     .sort();
 }
 

@@ -1,0 +1,58 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import type { FastifyReply } from 'fastify';
+import type { z } from 'zod';
+import { KmsError } from '../errors.js';
+import type { JobOptions, JobStatus } from '../threads/jobs/job.js';
+import type { Threads } from '../threads/threads.js';
+import { wireForm } from './answers.js';
+import type { RotateBody } from './members.js';
+import { refuse } from './refusals.js';
+
+const LOOK_AGAIN_MS = 20;
+/** How long the key is waited for: longer than a key service that answers at all takes. */
+const KEY_TIMEOUT_MS = 30_000;
+
+interface JobMembers {
+  messages_per_second?: number | undefined;
+  concurrency?: number | undefined;
+  keep_backups_ms?: number | undefined;
+}
+
+export function jobOptionsOf(members: JobMembers): Partial<JobOptions> {
+  const { messages_per_second: messagesPerSecond, concurrency, keep_backups_ms: keepBackupsMs } = members;
+  return {
+    ...(messagesPerSecond !== undefined && { messagesPerSecond }),
+    ...(concurrency !== undefined && { concurrency }),
+    ...(keepBackupsMs !== undefined && { keepBackupsMs }),
+  };
+}
+
+/** Answers when the thread has its new key; the messages follow in the background. */
+export async function beginRotation(
+  threads: Threads,
+  body: z.infer<typeof RotateBody>,
+  reply: FastifyReply,
+): Promise<FastifyReply> {
+  if (body.dry_run === true) {
+    return reply.send({ status: 'ok', ...(wireForm(await threads.forecast('rotate', body.thread_id)) as object) });
+  }
+  const { jobId } = await threads.rotateThreadDek(body.thread_id, jobOptionsOf(body));
+  const job = await keyMade(threads, jobId);
+  if (job.newKeyId !== null) return reply.send({ status: 'ok', new_key: job.newKeyId, job_id: jobId });
+  return refuse(reply, keylessness(job), { job_id: jobId });
+}
+
+async function keyMade(threads: Threads, jobId: string): Promise<JobStatus> {
+  const until = performance.now() + KEY_TIMEOUT_MS;
+  for (;;) {
+    const job = await threads.job(jobId);
+    if (job.newKeyId !== null || job.state !== 'running' || performance.now() > until) return job;
+    await delay(LOOK_AGAIN_MS);
+  }
+}
+
+/** The job goes on from where it is when it is resumed. */
+function keylessness({ state }: JobStatus): KmsError {
+  if (state === 'running') return new KmsError('DEADLINE_EXCEEDED');
+  return state === 'failed' ? new KmsError('STORE_UNAVAILABLE') : new KmsError('CONFLICT', `the job is ${state}`);
+}
