@@ -1,5 +1,5 @@
-// `npm run test:crash`: what `npm test` takes samples of, in full: kills, power cuts, failing disks. ROUNDS (500), KEYS (500) and TEST_SEED may
-// be given in the environment, and the parts to run as arguments.
+// `npm run test:crash`: what `npm test` takes samples of, in full: kills, power cuts, failing disks. ROUNDS (500; of threads 20), KEYS (500),
+// MESSAGES (100,000) and TEST_SEED may be given in the environment, and the parts to run as arguments.
 import { spawnSync } from 'node:child_process';
 import { CreateRounds } from '../dist-test/crash/create-rounds.js';
 import { DiskImage } from '../dist-test/crash/disk-image.js';
@@ -8,16 +8,23 @@ import { ImageRounds } from '../dist-test/crash/image-rounds.js';
 import { newSeed, randomFrom } from '../dist-test/crash/random.js';
 import { RotationRounds } from '../dist-test/crash/rotation-rounds.js';
 import { CALLS, killedAt, withoutStrace } from '../dist-test/crash/strace.js';
+import { ThreadRounds } from '../dist-test/crash/thread-rounds.js';
 import { UseRounds } from '../dist-test/crash/use-rounds.js';
 
 const ROUNDS = Number(process.env.ROUNDS ?? 500);
 const KEYS = Number(process.env.KEYS ?? 500);
+const MESSAGES = Number(process.env.MESSAGES ?? 100_000);
+const THREAD_ROUNDS = Number(process.env.ROUNDS ?? 20);
+// A rotation of them all outlives several of the lives between kills.
+const THREAD_PACE = { messagesPerSecond: MESSAGES / 5, longestLifeMs: 2_000 };
 const USE_ROUNDS = Math.ceil(ROUNDS / 2);
 const ROTATION_ROUNDS = Math.ceil(ROUNDS * 0.6);
 const CALL_ROUNDS = Math.ceil(ROUNDS / 5);
 const IMAGE_CUTS = Math.ceil(ROUNDS / 5);
 const AUDIT_ROUNDS = ROUNDS * 2;
 const WHOLE_EVERY = 50;
+// A round verifies the keys and the log of all rounds before it on its data directory; a fresh one keeps rounds short.
+const ROUNDS_A_GROUND = 50;
 const IMAGE_MEGABYTES = 256;
 
 const seed = newSeed();
@@ -25,8 +32,8 @@ let passed = 0;
 let failed = 0;
 
 /** A failed round is told and the next one goes on: what it finds on the same data directory is told too. */
-async function runRounds(name, rounds, round) {
-  for (let number = 1; number <= rounds; number += 1) {
+async function runRounds(name, rounds, round, first = 1, last = rounds) {
+  for (let number = first; number <= last; number += 1) {
     try {
       await round(number);
       passed += 1;
@@ -36,7 +43,7 @@ async function runRounds(name, rounds, round) {
     }
     if (number % 10 === 0 || number === rounds) process.stderr.write(`\r${name}: ${number}/${rounds}`);
   }
-  process.stderr.write('\n');
+  if (last === rounds) process.stderr.write('\n');
 }
 
 async function creates(victim) {
@@ -64,15 +71,19 @@ async function uses() {
 
 /** Kills under load in rotations of so many keys; each also looks for the audit line of every operation that was answered. */
 async function rotations(name, keys, count, round) {
-  const ground = newGround();
-  const rounds = await RotationRounds.begin(ground, keys, randomFrom(seed));
-  await runRounds(name, count, (number) => round(rounds, number));
-  const { kills, early, unfinished, answered, lines } = rounds.figures;
+  const random = randomFrom(seed);
+  const told = { kills: 0, early: 0, unfinished: 0, answered: 0, lines: 0 };
+  for (let first = 1; first <= count; first += ROUNDS_A_GROUND) {
+    const ground = newGround();
+    const rounds = await RotationRounds.begin(ground, keys, random);
+    await runRounds(name, count, (number) => round(rounds, number), first, Math.min(count, first + ROUNDS_A_GROUND - 1));
+    for (const figure of Object.keys(told)) told[figure] += rounds.figures[figure];
+    removeGround(ground);
+  }
   console.log(
-    `${name}: ${kills} kills (${early} before it served), ${unfinished} rotations finished by the next start, ${answered} operations ` +
-      `answered and kept, ${lines} audit lines promised and there`,
+    `${name}: ${told.kills} kills (${told.early} before it served), ${told.unfinished} rotations finished by the next start, ` +
+      `${told.answered} operations answered and kept, ${told.lines} audit lines promised and there`,
   );
-  removeGround(ground);
 }
 
 const byTurns = (rounds, number) => (number % 2 === 0 ? rounds.daemon() : rounds.embedded());
@@ -109,6 +120,31 @@ async function images() {
   }
 }
 
+async function threads(victim, live) {
+  const ground = newGround();
+  const random = randomFrom(seed);
+  const name = `${victim} killed while a key is rotated under ${MESSAGES} messages`;
+  let figures;
+  await runRounds(name, 1, async () => {
+    const rounds = await ThreadRounds.begin(ground, MESSAGES, THREAD_PACE, random);
+    ({ figures } = rounds);
+    await live(rounds, random);
+    await rounds.audit();
+  });
+  const phases = Object.entries(figures?.phases ?? {}).map(([phase, kills]) => `${kills} in ${phase}`);
+  console.log(
+    `${name}: ${figures?.kills} kills (${phases.join(', ')}), ${figures?.rotations} rotations ended, ${figures?.answered} writes ` +
+      `answered and kept, ${figures?.refused} refused and not there, ${figures?.listed} messages listed, ${figures?.entries} entries ` +
+      'read, each sealed once under the new key; put back, rotated and purged',
+  );
+  removeGround(ground);
+}
+
+async function applications(rounds, random) {
+  for (let round = 0; round < THREAD_ROUNDS; round += 1) await rounds.application(random() < 0.5);
+  await rounds.lastLife();
+}
+
 /** The tests that take samples, without bounds. */
 function simulated() {
   const tests = [
@@ -140,6 +176,10 @@ const PARTS = {
   daemon: () => creates('daemon'),
   embedded: () => creates('embedded'),
   uses,
+  threads: async () => {
+    await threads('application', applications);
+    await threads('daemon', (rounds) => rounds.daemons(THREAD_ROUNDS, true));
+  },
 };
 
 console.log(`seed ${seed} (TEST_SEED=${seed} chooses the same kills)`);
