@@ -278,6 +278,8 @@ export const MAX_SUBJECT_LENGTH = 255;
 export const SUBJECT_PATTERN = /^[\x20-\x7e]{1,255}$/;
 /** Of a thread store: lmdb-js copies values below 16 MiB, and gives out its own map of the file for larger ones. */
 export const MAX_STORED_VALUE_BYTES = 12 * MIB;
+/** Sealed values of one message: an envelope takes more than 100 bytes, so more would not fit into a value of the store. */
+export const MAX_SEALED_PLACES = Math.floor(MAX_STORED_VALUE_BYTES / 100);
 /** The body of a request that writes a message: sealed as a whole, in base64 and with its names, it is a value of the store. */
 export const MAX_MESSAGE_BODY_BYTES = 8 * MIB;
 /** Of one that names threads: as many of the longest ids as one may name. */

@@ -1,4 +1,5 @@
 import { KmsError } from '../errors.js';
+import { MAX_SEALED_PLACES } from '../limits.js';
 import { isObject, type Json, stepsInto, valueAt } from './json.js';
 
 /** A place in a body: keys of objects and indexes of arrays. Empty for the whole body. */
@@ -37,11 +38,12 @@ export class FieldPolicy {
 
   /**
    * The places of `body` to encrypt, and `more`, which it has, in order. None lies within another: where they overlap, the
-   * outer one covers both.
+   * outer one covers both. Throws TOO_LARGE for more than a message can have: each takes a hundred times the memory of what may
+   * stand there, and the longest body holds millions.
    */
   select(body: Json, more: readonly Path[] = []): Path[] {
     const root = new Branch();
-    for (const segments of this.#segments) mark(root, body, segments, 0);
+    for (const segments of this.#segments) mark(root, body, segments, [], { left: MAX_SEALED_PLACES });
     for (const path of more) choose(root, path);
     const found: Path[] = [];
     collect(root, [], found);
@@ -69,13 +71,26 @@ function stepsOf(value: Json, segment: string): Array<string | number> {
   return isObject(value) && Object.hasOwn(value, segment) ? [segment] : [];
 }
 
-function mark(branch: Branch, value: Json, segments: readonly string[], depth: number): void {
-  const segment = segments[depth];
+/** `path` is the way to `value`. Branches are made only to what is chosen: on other ways a body may hold millions of values. */
+function mark(
+  root: Branch,
+  value: Json,
+  segments: readonly string[],
+  path: Array<string | number>,
+  places: { left: number },
+): void {
+  const segment = segments[path.length];
   if (segment === undefined) {
-    branch.isChosen = true;
+    places.left -= 1;
+    if (places.left < 0) throw new KmsError('TOO_LARGE', `a body with more than ${MAX_SEALED_PLACES} values to encrypt`);
+    choose(root, path);
     return;
   }
-  for (const step of stepsOf(value, segment)) mark(branch.at(step), valueAt(value, [step]), segments, depth + 1);
+  for (const step of stepsOf(value, segment)) {
+    path.push(step);
+    mark(root, valueAt(value, [step]), segments, path, places);
+    path.pop();
+  }
 }
 
 function choose(branch: Branch, path: Path): void {

@@ -51,9 +51,18 @@ function textOf(bytes: Uint8Array): string {
   return (bytes instanceof Buffer ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)).toString('utf8');
 }
 
+/** The parser's own message quotes the text, and why a message is damaged is told, logged, and kept in jobs. */
+function parsed(bytes: Uint8Array): Record<string, unknown> {
+  try {
+    return JSON.parse(textOf(bytes)) as Record<string, unknown>;
+  } catch {
+    throw new Error('it is not JSON');
+  }
+}
+
 /** Throws an Error for what is no message. `position` is that of the key, whose digits a JSON number would not keep. */
 export function readMessage(threadId: string, position: Position, bytes: Uint8Array): MessageRecord {
-  const stored = JSON.parse(textOf(bytes)) as Record<string, unknown>;
+  const stored = parsed(bytes);
   const { id, author, body, enc, edited_ts: editedTs, deleted } = stored;
   // It goes into keys of the store, whoever made it up.
   if (typeof id !== 'string' || !STORED_ID.test(id)) throw new Error('it has no id');

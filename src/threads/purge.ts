@@ -27,6 +27,8 @@ export class Purge {
 
   /** Complete and durable when it resolves. */
   async purge(record: ThreadRecord): Promise<void> {
+    // Before it is begun: no start without the key service would ever get past it.
+    if (record.keys !== undefined) this.#destroyer();
     await this.#begin(record);
     await this.#end(record.threadId);
     await this.#store.compact();
@@ -55,16 +57,16 @@ export class Purge {
   async #end(threadId: string): Promise<void> {
     const [bytes] = await this.#store.get([threadKey(threadId)]);
     const record = bytes === undefined ? undefined : readThread(threadId, bytes);
-    for (const keyId of record?.keys?.all ?? []) await this.#destroy(keyId);
+    for (const keyId of record?.keys?.all ?? []) await destroyKey(this.#destroyer(), keyId);
     await this.#removeMessages(threadId);
     // Another thread of this name owes nothing to a job of this one.
     const remove = [threadKey(threadId), mapKey(threadId), purgeKey(threadId), busyKey(threadId)];
     await this.#store.commit([{ expect: [], put: [], remove }]);
   }
 
-  async #destroy(keyId: string): Promise<void> {
+  #destroyer(): Provider {
     if (this.#kms === undefined) throw new KmsError('UNSUPPORTED', 'a thread with a key is purged with its key service only');
-    await destroyKey(this.#kms, keyId);
+    return this.#kms;
   }
 
   async #removeMessages(threadId: string): Promise<void> {

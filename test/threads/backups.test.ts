@@ -141,9 +141,11 @@ test('a job that is cancelled at its very end does not forget the key that was t
   });
   const threads = await opened(t, { kms: shaky, store });
   await filled(threads);
-  const job = await rotated(threads, 't', { keepBackupsMs: 0 });
-  t.is(job.state, 'failed');
-  t.is(job.phase, 'end');
+  let job = await threads.rotateThreadDek('t', { keepBackupsMs: 0 });
+  while (job.phase !== 'end' || job.error === null) {
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    job = await threads.job(job.jobId);
+  }
   await threads.cancelJob(job.jobId);
   isAway = false;
   await threads.recover();

@@ -133,4 +133,6 @@ test('a thread with keys is not purged without its key service', async (t) => {
   await threads.createThread({ threadId: 't' });
   const plain = await openThreads({ store });
   await t.throwsAsync(plain.purge('t'), { code: 'UNSUPPORTED' });
+  t.is((await threads.thread('t'))?.threadId, 't', 'nothing of it was begun');
+  await t.notThrowsAsync(openThreads({ store }));
 });

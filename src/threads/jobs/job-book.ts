@@ -62,7 +62,7 @@ export class JobBook {
 
   /** Throws NOT_FOUND. */
   async read(jobId: string): Promise<Written> {
-    if (!JOB_ID.test(jobId)) throw new KmsError('INVALID_ARGUMENT', 'job id');
+    if (!JOB_ID.test(jobId)) throw new KmsError('INVALID_ARGUMENT', 'a job id is job_ and 32 hexadecimal digits');
     const [bytes] = await this.#store.get([jobKey(jobId)]);
     if (bytes === undefined) throw new KmsError('NOT_FOUND', `job ${jobId}`);
     return { job: jobOf(bytes), bytes };

@@ -110,17 +110,19 @@ export class Jobs {
     return this.#order(jobId, ['running'], { state: 'paused' });
   }
 
-  /** What is rewritten stays so, and the rest as it is: all of it can be read, and no key is retired. The next job finishes it. */
+  /** What is rewritten stays so, and the rest as it is: all of it can be read, and no key is retired that it needs. The next job finishes it. */
   async cancel(jobId: string): Promise<JobStatus> {
     return this.#order(
       jobId,
       ['running', 'paused', 'blocked', 'failed'],
       { state: 'cancelled', finishedAt: new Date().toISOString() },
-      ({ threadId, options, phase }) => {
+      ({ threadId, options, phase, oldKeyIds }) => {
         // All was rewritten, and when backups and keys go is written down.
         if (phase === 'end') return undefined;
-        // What it has rewritten stays restorable as long as that of a job which was done; no key goes with it.
-        const mark = this.#shop.backups.expiry(jobId, threadId, [], options.keepBackupsMs);
+        // What it has rewritten stays restorable as long as that of a job which was done. No key goes with it, unless it has begun
+        // to retire them: nothing is under them any more, some may be disabled, and a restore has to enable them again.
+        const keyIds = phase === 'retire' ? oldKeyIds : [];
+        const mark = this.#shop.backups.expiry(jobId, threadId, keyIds, options.keepBackupsMs);
         return { expect: [], put: [mark], remove: [] };
       },
     );

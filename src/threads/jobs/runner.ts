@@ -47,7 +47,7 @@ class Stopped extends Error {}
  * Runs one job to its end. The order: the new key is durable in the thread's record before anything is rewritten, so that from
  * then on writers use it; each entry is rewritten in one change that expects it as it was read, so that it is under the old key
  * or under the new one and never lost or rewritten twice; the old key is retired only after a walk over everything has found
- * nothing under it. The cursor is only where to go on: what a crash makes it forget is found to be done already. So a failure is
+ * nothing under it. The cursor is only where to go on moving: what a crash makes it forget is found to be done already. So a failure is
  * as good as a crash: what it may have left half done is done again, once that has passed which has failed.
  */
 export class Runner {
@@ -246,7 +246,9 @@ export class Runner {
 
   /** Another walk; what it finds to rewrite was changed while the walk before it passed, so it is followed by one more. */
   async #verify(): Promise<void> {
-    if (this.job.cursor === '') await this.#again({ walked: 0, blockedBy: [] });
+    // From the beginning, also after an interruption: races that were lost and messages that were blocked before it are forgotten,
+    // and a walk over the rest alone would have the key retired that they are under.
+    await this.#again({ walked: 0, blockedBy: [], ...(this.job.cursor !== '' && { cursor: '' }) });
     if (await this.#walk('verify')) return;
     if (this.job.blockedBy.length > 0) {
       await this.#again({ state: 'blocked' });
