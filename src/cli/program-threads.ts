@@ -17,7 +17,7 @@ export function addThreads(program: Command, act: Act, output: Output): void {
     parent
       .command(name)
       .description(text)
-      .option('--store <dir>', 'directory of the thread store (PROGRESSDB_THREADS_STORE)')
+      .option('--store <dir>', 'directory of the thread store; ./kms-threads unless given (PROGRESSDB_THREADS_STORE)')
       .option('--admin-token-file <file>', 'file of the token of administrators (PROGRESSDB_THREADS_ADMIN_TOKEN_FILE)');
   const through = (name: string, text: string): Command =>
     on(threads, name, text).option('--endpoint <address>', 'of a server that has the store (PROGRESSDB_THREADS_ENDPOINT)');

@@ -46,13 +46,14 @@ async function keyMade(threads: Threads, jobId: string): Promise<JobStatus> {
   const until = performance.now() + KEY_TIMEOUT_MS;
   for (;;) {
     const job = await threads.job(jobId);
-    if (job.newKeyId !== null || job.state !== 'running' || performance.now() > until) return job;
+    // What stands in its way may last: the job tries again by itself, and whoever asked for it is told.
+    if (job.newKeyId !== null || job.error !== null || job.state !== 'running' || performance.now() > until) return job;
     await delay(LOOK_AGAIN_MS);
   }
 }
 
-/** The job goes on from where it is when it is resumed. */
-function keylessness({ state }: JobStatus): KmsError {
-  if (state === 'running') return new KmsError('DEADLINE_EXCEEDED');
-  return state === 'failed' ? new KmsError('STORE_UNAVAILABLE') : new KmsError('CONFLICT', `the job is ${state}`);
+/** A running job goes on by itself, any other from where it is when it is resumed. */
+function keylessness({ state, error }: JobStatus): KmsError {
+  if (state === 'failed' || (state === 'running' && error !== null)) return new KmsError('STORE_UNAVAILABLE');
+  return state === 'running' ? new KmsError('DEADLINE_EXCEEDED') : new KmsError('CONFLICT', `the job is ${state}`);
 }

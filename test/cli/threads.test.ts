@@ -87,6 +87,9 @@ test.serial('while a server has the store, commands go through it if they are to
   t.is(begun.stderr, 'progressdb-kms: nope: not found: thread nope\n');
   const [job = ''] = JOB.exec(begun.stdout) ?? [];
   t.is((await stage.run(`progressdb-kms threads jobs ${job} ${through}`)).exit, 0);
+  const fields = await stage.run(`progressdb-kms threads encrypt-existing --all --fields body.card ${through}`);
+  t.is(fields.exit, 2, 'the server has fields of its own');
+  t.regex(fields.stderr, /--fields is for a store/);
   t.is((await stage.run(`progressdb-kms threads purge b --yes ${through}`)).exit, 0);
   t.is((await ask(stage, 'GET', '/threads/b')).status, 404);
   t.is(await stage.stop(), undefined);
@@ -123,6 +126,21 @@ test.serial('a job is paused, resumed and cancelled where the server runs it, an
   const finished = await stage.run('progressdb-kms threads rotate a');
   t.is(finished.exit, 0, finished.stderr);
   t.regex(finished.stdout, / done {2}\d+ moved /);
+});
+
+test.serial('a job that was left running is said to be run by nobody, and `resume` ends it', async (t) => {
+  const stage = await threadStage(t);
+  await serving(t, stage);
+  await post(t, stage, 'a', 300);
+  const slow = { thread_id: 'a', messages_per_second: 200, concurrency: 1 };
+  const { job_id: job } = (await ask(stage, 'POST', '/admin/rotate_thread_dek', slow, ADMIN)).json;
+  t.is(await stage.stop(), undefined);
+  const left = await stage.run(`progressdb-kms threads jobs ${job}`);
+  t.regex(left.stdout, /^state: +running$/m);
+  t.is(left.stderr, `progressdb-kms: no process runs it; \`progressdb-kms threads resume ${job}\` goes on with it\n`);
+  const resumed = await stage.run(`progressdb-kms threads resume ${job}`);
+  t.is(resumed.exit, 0, resumed.stderr);
+  t.regex(resumed.stdout, /^a {2}job_\S+ {2}done {2}300 moved /);
 });
 
 test.serial('a message that cannot be read holds its rotation up, and is named', async (t) => {
@@ -162,7 +180,8 @@ test.serial('a thread in plaintext is encrypted, in fields if that is asked, and
   t.is(done.exit, 0, done.stderr);
   t.regex(done.stdout, /^a {2}job_\S+ {2}done {2}3 moved {2}k_/);
   t.false(bytes().includes('secret text'));
-  t.is((await stage.run('progressdb-kms threads encrypt-existing --all')).stdout, '');
+  const again = await stage.run('progressdb-kms threads encrypt-existing --all');
+  t.like(again, { exit: 0, stdout: '', stderr: 'progressdb-kms: no thread has anything to move\n' });
   t.is(
     (await stage.run('progressdb-kms threads encrypt-existing a --dry-run')).stdout,
     'a  0 of 3 messages to move, all can be read\n',

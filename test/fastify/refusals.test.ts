@@ -1,9 +1,10 @@
 import test from 'ava';
 import Fastify from 'fastify';
+import type { EmbeddedKms } from '../../dist/create.js';
 import { KmsError } from '../../dist/errors.js';
 import { threadsPlugin } from '../../dist/fastify/index.js';
 import { MAX_MESSAGE_BODY_BYTES, MAX_THREAD_LIST_BODY_BYTES } from '../../dist/limits.js';
-import { served, storedText } from './served.js';
+import { changed, served, storedText } from './served.js';
 
 const BAD: Array<[method: string, url: string, body: unknown, message: RegExp]> = [
   ['POST', '/threads', [], /expected object/],
@@ -37,7 +38,7 @@ const BAD: Array<[method: string, url: string, body: unknown, message: RegExp]> 
   ['POST', '/admin/encryption/rewrap-deks', { thread_ids: [] }, /thread_ids/],
   ['POST', '/admin/encryption/encrypt-existing', { all: false }, /either thread_ids, or all/],
   ['POST', '/admin/encryption/encrypt-existing', { thread_ids: Array(65).fill('a') }, /thread_ids/],
-  ['GET', '/admin/jobs/x', undefined, /job id/],
+  ['GET', '/admin/jobs/x', undefined, /a job id is job_ and 32 hexadecimal digits/],
   ['POST', '/admin/jobs/x/pause', { now: true }, /now/],
 ];
 
@@ -196,4 +197,21 @@ test('under a prefix, beside other routes, an application keeps its own ways', a
   t.is((await app.inject('/v2/admin/jobs')).statusCode, 403);
   const own = await app.inject({ method: 'POST', url: '/own', payload: 'x', headers: { 'content-type': 'text/plain' } });
   t.is(own.json().message, 'mine');
+});
+
+test('a body with more values to encrypt than a message can have is refused before they are', async (t) => {
+  let asked = 0;
+  const kms = (own: EmbeddedKms) =>
+    changed(own, {
+      encryptMany: (...args) => {
+        asked += 1;
+        return own.encryptMany(...args);
+      },
+    });
+  const { ask } = await served(t, { kms, fields: ['body.*'] });
+  await ask('POST', '/threads', { thread_id: 't' });
+  const { status, json } = await ask('POST', '/threads/t/messages', { body: Array(125_830).fill(1) });
+  t.is(status, 413);
+  t.is(json.error.code, 'TOO_LARGE');
+  t.is(asked, 0);
 });

@@ -188,6 +188,7 @@ class Round {
     if (first !== undefined && failures.length === 1 && done.length === 0) throw first.failure;
     const isDry = this.#flags.dryRun === true;
     const told = failures.map(({ threadId, failure: { code, message } }) => ({ thread_id: threadId, error: { code, message } }));
+    if (done.length === 0 && failures.length === 0) this.#output.note('no thread has anything to move');
     const rows = done.map((one) => (isDry ? forecastRow(one) : jobRow(one as unknown as JobForm)));
     this.#output.result({ [isDry ? 'forecasts' : 'jobs']: done, failures: told }, table(rows));
     if (!isDry) for (const job of done) explainJob(job as unknown as JobForm, this.#output);
@@ -217,7 +218,11 @@ function exitOf(answer: Answer, mayRun: boolean): number {
 }
 
 export async function resumeCommand(jobId: string, wait: boolean, settings: ThreadSettings, output: Output): Promise<number> {
-  const begin = (access: ThreadsAccess) => access.ask('POST', `${jobPath(jobId)}/resume`);
+  const begin = async (access: ThreadsAccess) => {
+    const job = await access.ask('GET', jobPath(jobId));
+    // One that a command or a server has left goes on as soon as its store is open: what is left is to wait.
+    return job['state'] === 'running' ? job : access.ask('POST', `${jobPath(jobId)}/resume`);
+  };
   return perform([jobId], { wait, parallel: 1 }, settings, output, { begin, concerns: () => true });
 }
 

@@ -62,7 +62,9 @@ function visible(title: string | null): string {
 export async function jobsCommand(jobId: string | undefined, settings: ThreadSettings, output: Output): Promise<void> {
   await withThreads(settings, 'orders', output, async (access) => {
     if (jobId !== undefined) {
-      reportJob((await access.ask('GET', jobPath(jobId))) as unknown as JobForm, output);
+      const job = (await access.ask('GET', jobPath(jobId))) as unknown as JobForm;
+      reportJob(job, output);
+      if (job.state === 'running' && access.isOffline) output.note(`no process runs it; ${resumption(jobId)}`);
       return;
     }
     const { jobs } = (await access.ask('GET', '/admin/jobs')) as unknown as { jobs: JobForm[] };
@@ -94,8 +96,12 @@ export function explainJob({ job_id: id, state, blocked_by: blockedBy, error }: 
   for (const { message_id: message, reason } of blockedBy) output.note(`message ${message} holds ${id} up: ${reason}`);
   if (error !== null) output.note(`${id} stopped: ${error}`);
   if (state === 'paused' || state === 'failed' || state === 'blocked') {
-    output.note(`\`progressdb-kms threads resume ${id}\` goes on with it`);
+    output.note(resumption(id));
   }
+}
+
+function resumption(jobId: string): string {
+  return `\`progressdb-kms threads resume ${jobId}\` goes on with it`;
 }
 
 export async function orderCommand(

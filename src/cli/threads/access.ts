@@ -39,6 +39,9 @@ export async function openThreadsAccess(settings: ThreadSettings, purpose: Purpo
 }
 
 async function remote(settings: ThreadSettings, endpoint: string, output: Output): Promise<ThreadsAccess> {
+  if (settings.hasNamedFields) {
+    throw new Failure('USAGE', '--fields is for a store: a server encrypts what its own --fields say', 'leave it out');
+  }
   const { RemoteThreads } = await import('./remote.js');
   const access = new RemoteThreads(endpoint, settings.adminTokenFile);
   output.detail(`through the server at ${access.where}`);

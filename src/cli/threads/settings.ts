@@ -15,6 +15,8 @@ export interface ThreadSettings {
   /** Directory of the LMDB store, absolute. */
   store: Chosen;
   fields: string[];
+  /** By the flag: the variable may be there for a server, too. */
+  hasNamedFields: boolean;
   /** false: threads without keys, and no key service. */
   usesEncryption: boolean;
   mode: 'embedded' | 'external';
@@ -35,6 +37,7 @@ export function threadSettingsOf(flags: ThreadFlags, common: Settings, env: Node
   return {
     store: { ...store, value: resolve(store.value) },
     fields: fields.split(',').map((field) => field.trim()),
+    hasNamedFields: Boolean(flags.fields),
     usesEncryption: usesEncryption(env['PROGRESSDB_USE_ENCRYPTION']),
     mode,
     endpoint: flags.endpoint || env['PROGRESSDB_THREADS_ENDPOINT'] || undefined,
