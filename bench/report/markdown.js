@@ -42,7 +42,7 @@ export function markdown(results, { plots = [], folder, notes = '' }) {
   const parts = [
     '# Benchmarks',
     wrapped(
-      'Written by `npm run bench`, which reproduces it. Ratios are medians over alternated blocks of one run, each taken between neighbouring blocks, so they hold from machine to machine; absolute figures wander by tens of percent.',
+      'Written by `npm run bench`, which reproduces it. Ratios are medians over alternated blocks of one run, each taken between neighbouring blocks, so they wander little from run to run, and differ with the OpenSSL of the node; absolute figures wander by tens of percent.',
     ),
     machineLines(results).join('\n'),
     bullets.join('\n'),

@@ -102,7 +102,7 @@ ${CSS}${inked()}
 <h1>How fast is progressdb-kms?</h1>
 <p class="lead">A local key-management service for Node: it keeps the keys, in your process or in a daemon on a Unix socket, and encrypts and decrypts messages with them (AES-256-GCM).</p>
 ${figures(results)}
-<p class="soft">${measuredOn(results)} (<a href="#machine">more</a>). Ratios are medians over alternated blocks of one run and hold from machine to machine; absolute figures wander by tens of percent.</p>
+<p class="soft">${measuredOn(results)} (<a href="#machine">more</a>). Ratios are medians over alternated blocks of one run and wander little from run to run; absolute figures wander by tens of percent.</p>
 ${verdict(results)}
 ${plots.map(plot).join('\n')}
 <section id="bars">
