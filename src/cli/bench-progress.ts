@@ -1,5 +1,5 @@
-import { SingleBar } from 'cli-progress';
 import type { Step } from '../bench/progress.js';
+import { terminalBar } from './terminal-bar.js';
 
 /** Shows how far a measurement is, where somebody looks. */
 export interface BenchProgress {
@@ -9,14 +9,7 @@ export interface BenchProgress {
 
 export function benchProgress(quiet: boolean): BenchProgress {
   if (quiet || !process.stderr.isTTY) return { show() {}, stop() {} };
-  const bar = new SingleBar({
-    stream: process.stderr,
-    format: 'measuring {bar} {percentage}% · {secondsLeft} s left · {what}',
-    barCompleteChar: '█',
-    barIncompleteChar: '░',
-    hideCursor: true,
-    clearOnComplete: true,
-  });
+  const bar = terminalBar('measuring {bar} {percentage}% · {secondsLeft} s left · {what}');
   return {
     show({ done, total, ...shown }) {
       if (!bar.isActive) bar.start(total, done, shown);

@@ -1,4 +1,4 @@
-import { SingleBar } from 'cli-progress';
+import { terminalBar } from './terminal-bar.js';
 
 /** Shows how far a long transfer is. Does nothing where nobody looks or the size is not known. */
 export interface Progress {
@@ -13,15 +13,7 @@ const LEAST_BYTES = 8 * MIB;
 
 export function progressOf(verb: string, size: number | undefined, quiet: boolean): Progress {
   if (quiet || !process.stderr.isTTY || size === undefined || size < LEAST_BYTES) return SILENT;
-  const bar = new SingleBar({
-    stream: process.stderr,
-    format: `${verb} {bar} {percentage}% · {done} of {size} MiB · {eta_formatted} left`,
-    barCompleteChar: '█',
-    barIncompleteChar: '░',
-    hideCursor: true,
-    clearOnComplete: true,
-    etaBuffer: 50,
-  });
+  const bar = terminalBar(`${verb} {bar} {percentage}% · {done} of {size} MiB · {eta_formatted} left`, 50);
   const shown = (bytes: number) => (bytes / MIB).toFixed(0);
   let done = 0;
   bar.start(size, 0, { done: '0', size: shown(size) });

@@ -1,5 +1,5 @@
-import { SingleBar } from 'cli-progress';
 import type { RotationStatus } from '../provider.js';
+import { terminalBar } from './terminal-bar.js';
 
 /** Shows how far a rotation is, where somebody looks. */
 export interface RotationProgress {
@@ -12,14 +12,7 @@ const FORMAT = '{phase} {bar} {percentage}% · {value} of {total} keys · {rate}
 
 export function rotationProgress(quiet: boolean): RotationProgress {
   if (quiet || !process.stderr.isTTY) return SILENT;
-  const bar = new SingleBar({
-    stream: process.stderr,
-    format: FORMAT,
-    barCompleteChar: '█',
-    barIncompleteChar: '░',
-    hideCursor: true,
-    clearOnComplete: true,
-  });
+  const bar = terminalBar(FORMAT);
   return {
     show({ phase, total, done, keysPerSecond, secondsLeft }) {
       const left = secondsLeft === null ? 'an unknown time' : `${secondsLeft} s`;

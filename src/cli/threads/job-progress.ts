@@ -1,4 +1,4 @@
-import { SingleBar } from 'cli-progress';
+import { terminalBar } from '../terminal-bar.js';
 
 /** The members of a job, as HTTP gives them, that people look at. */
 export interface JobForm {
@@ -31,14 +31,7 @@ const FORMAT = '{phase} {bar} {percentage}% · {value} of {total} messages · {r
 
 export function jobProgress(quiet: boolean): JobProgress {
   if (quiet || !process.stderr.isTTY) return SILENT;
-  const bar = new SingleBar({
-    stream: process.stderr,
-    format: FORMAT,
-    barCompleteChar: '█',
-    barIncompleteChar: '░',
-    hideCursor: true,
-    clearOnComplete: true,
-  });
+  const bar = terminalBar(FORMAT);
   return {
     show(jobs, ended, threads) {
       const running = [...jobs];
