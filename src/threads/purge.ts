@@ -1,4 +1,4 @@
-import { KmsError } from '../errors.js';
+import { asKmsError, KmsError } from '../errors.js';
 import type { Provider } from '../provider.js';
 import { backupsBelow } from './jobs/backups.js';
 import { busyKey } from './jobs/job-book.js';
@@ -9,6 +9,12 @@ import type { Entry, ThreadStore } from './thread-store.js';
 import { versionsOf } from './versions.js';
 
 const PAGE = 500;
+
+/** What became of the purges that had been begun. */
+export interface Resumed {
+  purged: string[];
+  unpurged: Array<{ threadId: string; reason: string }>;
+}
 
 /**
  * Destroys threads: their keys first, so that whatever copy of a message there is anywhere stays unreadable, then all that the
@@ -30,17 +36,33 @@ export class Purge {
     // Before it is begun: no start without the key service would ever get past it.
     if (record.keys !== undefined) this.#destroyer();
     await this.#begin(record);
-    await this.#end(record.threadId);
+    await this.#destroyKeys(record.threadId);
+    await this.#removeAll(record.threadId);
     await this.#store.compact();
   }
 
-  /** Goes on with what a crash has interrupted. The threads that were purged. */
-  async resume(): Promise<string[]> {
+  /**
+   * Goes on with what a crash has interrupted. A thread whose keys the key service does not destroy for us stays unreadable and is
+   * told; it holds up no other, and no start.
+   */
+  async resume(): Promise<Resumed> {
     const begun = await this.#store.range({ ...PURGES, limit: 1_000 });
-    const threads = begun.map(({ key }) => key.slice(PURGES.prefix.length));
-    for (const threadId of threads) await this.#end(threadId);
-    if (threads.length > 0) await this.#store.compact();
-    return threads;
+    const resumed: Resumed = { purged: [], unpurged: [] };
+    for (const { key } of begun) {
+      const threadId = key.slice(PURGES.prefix.length);
+      const fault = await this.#destroyKeys(threadId).then(
+        () => undefined,
+        (error) => asKmsError(error),
+      );
+      if (fault !== undefined) {
+        resumed.unpurged.push({ threadId, reason: fault.message });
+        continue;
+      }
+      await this.#removeAll(threadId);
+      resumed.purged.push(threadId);
+    }
+    if (resumed.purged.length > 0) await this.#store.compact();
+    return resumed;
   }
 
   async #begin(record: ThreadRecord): Promise<void> {
@@ -54,10 +76,13 @@ export class Purge {
     if (!isBegun) throw new KmsError('CONFLICT', `thread ${threadId} was changed meanwhile`);
   }
 
-  async #end(threadId: string): Promise<void> {
+  async #destroyKeys(threadId: string): Promise<void> {
     const [bytes] = await this.#store.get([threadKey(threadId)]);
     const record = bytes === undefined ? undefined : readThread(threadId, bytes);
     for (const keyId of record?.keys?.all ?? []) await destroyKey(this.#destroyer(), keyId);
+  }
+
+  async #removeAll(threadId: string): Promise<void> {
     await this.#removeMessages(threadId);
     // Another thread of this name owes nothing to a job of this one.
     const remove = [threadKey(threadId), mapKey(threadId), purgeKey(threadId), busyKey(threadId)];

@@ -34,6 +34,8 @@ export interface ThreadsOptions {
 export interface Recovered {
   /** Threads whose purge was gone on with, and is complete. */
   purged: string[];
+  /** Those whose keys could not be destroyed, and why: nobody reads them, and the next start tries again. */
+  unpurged: Array<{ threadId: string; reason: string }>;
   /** Jobs that are gone on with, in the background. */
   jobs: string[];
   orphans: Orphans;
@@ -84,11 +86,11 @@ export class Threads {
 
   /** Ends what a process that died has left: purges, and keys made for threads that never came to be. */
   async recover(): Promise<Recovered> {
-    const purged = await this.#purge.resume();
+    const { purged, unpurged } = await this.#purge.resume();
     await this.#provision.reap();
     await this.#backups.sweep();
     const jobs = await this.#jobs.adopt();
-    return { purged, jobs, orphans: structuredClone(this.#provision.orphans) };
+    return { purged, unpurged, jobs, orphans: structuredClone(this.#provision.orphans) };
   }
 
   /** With a key of its own, durable when it resolves. CONFLICT if it is there already. */

@@ -1,5 +1,6 @@
 import test from 'ava';
 import type { EmbeddedKms } from '../../dist/create.js';
+import { KmsError } from '../../dist/errors.js';
 import type { Provider } from '../../dist/provider.js';
 import { openMemoryThreadStore } from '../../dist/threads/memory-store.js';
 import type { ThreadStore } from '../../dist/threads/thread-store.js';
@@ -135,4 +136,28 @@ test('a thread with keys is not purged without its key service', async (t) => {
   await t.throwsAsync(plain.purge('t'), { code: 'UNSUPPORTED' });
   t.is((await threads.thread('t'))?.threadId, 't', 'nothing of it was begun');
   await t.notThrowsAsync(openThreads({ store }));
+});
+
+test('a thread whose keys may not be destroyed holds up no start and no other purge, and is told', async (t) => {
+  const { kms, store, threads } = await ground(t);
+  let isRefused = true;
+  const narrowed = new Proxy(kms, {
+    get(target, name) {
+      const value = Reflect.get(target, name);
+      if (name === 'destroyKey' && isRefused) return async () => Promise.reject(new KmsError('PERMISSION_DENIED'));
+      return typeof value === 'function' ? value.bind(target) : value;
+    },
+  }) as Provider;
+  for (const threadId of ['a', 'b']) await threads.createThread({ threadId });
+  await threads.append('a', { body: 'kept unreadable' });
+  const refused = await openThreads({ kms: narrowed, store });
+  await t.throwsAsync(refused.purge('a'), { code: 'PERMISSION_DENIED' });
+  const next = await openThreads({ kms: narrowed, store });
+  t.is(await next.thread('a'), undefined);
+  t.is((await next.thread('b'))?.threadId, 'b');
+  t.deepEqual((await next.recover()).unpurged, [{ threadId: 'a', reason: 'permission denied' }]);
+  isRefused = false;
+  const { purged, unpurged } = await next.recover();
+  t.deepEqual([purged, unpurged], [['a'], []]);
+  t.deepEqual(await leftOf(store, 'thread:a'), []);
 });
