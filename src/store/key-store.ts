@@ -105,6 +105,49 @@ export interface RecordBackups {
   setAside(rotationId: string, keyId: string): Promise<void>;
 }
 
+/** A record as its canonical bytes (`canonicalRecord`) and then its MAC: docs/FORMATS.md. */
+export interface PackedRecord {
+  keyId: string;
+  bytes: Uint8Array;
+}
+
+/**
+ * Many records at once, as native code reads and makes them. The MACs are not checked here. What is read comes from memory
+ * that the operating system maps: it is there at once, or after the page fault of a record that nobody used for long.
+ */
+export interface PackedRecords {
+  /** Undefined if there is none. The bytes are good until the next call of any method. */
+  readSync(keyId: string): Uint8Array | undefined;
+  /** Up to `limit` records after `after`, ascending by key id, of one moment. */
+  page(after: string | undefined, limit: number): PackedRecord[];
+  /** Adds a record; CONFLICT if the id is taken. */
+  create(record: PackedRecord): Promise<void>;
+  /**
+   * In one transaction: each record whose bytes are still `before` is replaced by `after`, and `before` is kept as its backup of the
+   * rotation unless one is kept already. Resolves, in their order, to whether each was replaced.
+   */
+  moveMany(
+    rotationId: string,
+    moves: ReadonlyArray<{ keyId: string; before: Uint8Array; after: Uint8Array }>,
+  ): Promise<boolean[]>;
+  /** The record that is kept of a rotation, as `readSync`. */
+  backupSync(rotationId: string, keyId: string): Uint8Array | undefined;
+}
+
+/**
+ * Documents of client-sealed databases, opaque to the store. Names match `^[0-9a-f]{32}(/[0-9a-f]{32})?$`: a database, and what
+ * is in it. As of a store, every promise that resolves means: durable.
+ */
+export interface SealedDocuments {
+  read(name: string): Promise<Uint8Array | undefined>;
+  /** Puts a document in the place of `before`, undefined for none; CONFLICT if it is another one there by now. */
+  write(name: string, document: Uint8Array, before: Uint8Array | undefined): Promise<void>;
+  /** Up to `limit` names after `after` that begin with `prefix`, ascending; '' for the names of databases alone. */
+  list(prefix: string, after: string | undefined, limit: number): Promise<string[]>;
+  /** Removes a database's document and all that is in it. */
+  drop(database: string): Promise<void>;
+}
+
 /**
  * Where the keyring and the records live. Every promise that resolves means: durable. Ids have matched KEY_ID_PATTERN
  * before they come here. One process owns a store.
@@ -127,6 +170,8 @@ export interface KeyStore {
   listKeyIds(after: string | undefined, limit: number): Promise<string[]>;
   /** Of the records of this store; closed with it. */
   readonly backups: RecordBackups;
+  /** Where the store can handle many records at once. */
+  readonly packed?: PackedRecords;
   /**
    * Why writes are refused, null while they are not. While it is not null, what was read may not be durable either: after a
    * lost fsync a read still answers from memory with what the disk may not have.
