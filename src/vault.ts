@@ -258,9 +258,9 @@ export class Vault {
     return new AuditChain(binding.openChain(this.#use(), storeId, boot, head.seq, head.prev));
   }
 
-  /** How data operations come into the audit log; `ownActor` does those that name nobody. */
-  setDataAudit(mode: DataOperations, ownActor: string): void {
-    binding.setDataAudit(this.#use(), mode, actorNumber(ownActor));
+  /** How data operations come into the audit log; `ownActor` does those that name nobody. Lines name `database` if it is given. */
+  setDataAudit(mode: DataOperations, ownActor: string, database = ''): void {
+    binding.setDataAudit(this.#use(), mode, actorNumber(ownActor), database);
   }
 
   /** While it is on, encryptions and decryptions answer AUDIT_UNAVAILABLE. */
@@ -341,6 +341,32 @@ export class Vault {
     if (this.#open) binding.releaseKey(key);
   }
 
+  /** A new secret of a database of the store; whoever gets it wipes it. */
+  newDatabaseSecret(storeId: string): { half: Handle; databaseId: string; secret: Uint8Array } {
+    return binding.newDatabaseSecret(this.#use(), Buffer.from(storeId, 'latin1'));
+  }
+
+  /** The client's half, and the name of the database that the secret is of, which need not exist. `secret` is wiped. */
+  readDatabaseSecret(storeId: string, secret: Uint8Array): { half: Handle; databaseId: string } {
+    return binding.readDatabaseSecret(this.#use(), Buffer.from(storeId, 'latin1'), secret);
+  }
+
+  /** What both halves make together, in this vault; they may stand in another one. */
+  join(half: Handle, share: Handle, info: Uint8Array): Handle {
+    return binding.joinHalves(this.#use(), half, share, info);
+  }
+
+  sealDocument(under: Handle, info: Uint8Array, aad: Uint8Array, document: Uint8Array): Uint8Array {
+    this.#use();
+    return binding.sealDocument(under, info, aad, document);
+  }
+
+  /** AUTHENTICATION_FAILED unless `sealed` was made under this key with this info and AAD. */
+  openDocument(under: Handle, info: Uint8Array, aad: Uint8Array, sealed: Uint8Array): Uint8Array {
+    this.#use();
+    return binding.openDocument(under, info, aad, sealed);
+  }
+
   exportDek(dek: Handle): Uint8Array {
     this.#use();
     return binding.exportKey(dek);
@@ -410,10 +436,11 @@ export class AuditChain {
 
   /**
    * The next lines, about what data operations did since the last time: of groups and then of single events what fits into `most`
-   * bytes. Empty when there is nothing more to tell. To be taken a last time before the vault is closed.
+   * bytes. Empty when there is nothing more to tell. To be taken a last time before the vault is closed. Those of another space
+   * than the chain's own are taken by its name.
    */
-  takeData(most: number): Uint8Array {
-    return binding.takeData(this.#chain, most);
+  takeData(most: number, space: Space = 0): Uint8Array {
+    return binding.takeData(this.#chain, most, space);
   }
 
   head(): ChainHead {

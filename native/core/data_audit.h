@@ -4,7 +4,9 @@
 #include <deque>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "core/audit_actors.h"
@@ -26,6 +28,8 @@ class DataAudit {
   // While nothing can be written nothing is done that would have to be.
   bool refuses() const { return refuses_.load(std::memory_order_relaxed); }
   void set(DataMode mode, uint32_t ownActor);
+  // Of the client-sealed database that the space is of: each line names it. Set before the first use.
+  void nameDatabase(std::string id) { database_ = std::move(id); }
   void refuse(bool on) { refuses_.store(on, std::memory_order_relaxed); }
 
   EventQueue& events() { return events_; }
@@ -48,6 +52,7 @@ class DataAudit {
   std::atomic<DataMode> mode_{DataMode::Off};
   std::atomic<uint32_t> ownActor_{AuditActors::kNone};
   std::atomic<bool> refuses_{false};
+  std::string database_;
   EventQueue events_;
   std::mutex groupsMutex_;
   // By thread. After one that ended another may come in its place, and counts on.

@@ -282,6 +282,17 @@ void KeyTable::retireLocked(uint32_t slot, Retire how) {
   renew(slot);
 }
 
+SpaceId KeyTable::fullest() const {
+  SpaceId found = 0;
+  uint32_t most = 0;
+  for (const auto& [id, space] : spaces_) {
+    if (space.cached <= most) continue;
+    most = space.cached;
+    found = id;
+  }
+  return found;
+}
+
 // The least lately used of the next few keys after the hand, as a clock would go round.
 bool KeyTable::evictOne(SpaceId id) {
   const auto found = spaces_.find(id);

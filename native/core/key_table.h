@@ -21,8 +21,9 @@ namespace kms {
 
 using SpaceId = uint32_t;
 
-// What a key is for. An operation takes only its kinds, so that a data key cannot be made to unwrap a KEK.
-enum class Kind : uint8_t { Master, SlotKey, Root, Kek, Mac, Dek, Signing, Epoch };
+// What a key is for. An operation takes only its kinds, so that a data key cannot be made to unwrap a KEK. `Half` is what a client or the
+// server has of a database's key: alone it is for nothing.
+enum class Kind : uint8_t { Master, SlotKey, Root, Kek, Mac, Dek, Signing, Epoch, Half };
 enum class KeyState : uint8_t { Active, Disabled, Destroyed };
 enum class Retire : uint8_t { Evicted, Disabled, Destroyed };
 
@@ -209,6 +210,8 @@ class KeyTable {
   void retireLocked(uint32_t slot, Retire how);
   uint64_t wipeContexts(Handle key);
   bool evictOne(SpaceId space);
+  // The space with the most cached keys: who has many gives way, not who comes with a first one.
+  SpaceId fullest() const;
   bool makeRoom(Space& space, SpaceId id);
   HotResult bind(ThreadState& thread, Handle dek, uint32_t uses, Context* context);
   bool takeUses(ThreadState& thread, Entry& entry, Context& context, uint32_t uses);
@@ -246,7 +249,7 @@ Failure KeyTable::add(SpaceId space, Kind kind, Fill&& fill, Handle* handle) {
   while (cell == Arena::kNone) {
     {
       const std::unique_lock<WritersFirst> hold(mutex_);
-      if (!evictOne(space)) return Failure(Status::Busy, "the key arena is full");
+      if (!evictOne(fullest())) return Failure(Status::Busy, "the key arena is full");
     }
     cell = arena.allocate();
   }
