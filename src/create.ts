@@ -13,9 +13,11 @@ import {
   DEFAULT_AUDIT_FILE_BYTES,
   DEFAULT_CACHED_KEYS,
   DEFAULT_CONTEXT_IDLE_MS,
+  DEFAULT_DATABASES_PER_IDENTITY,
   DEFAULT_KEEP_BACKUPS,
   DEFAULT_KEPT_CONTEXTS,
   DEFAULT_KEY_IDLE_MS,
+  DEFAULT_KEYS_PER_DATABASE,
   KEK_DUE_DAYS,
   KEY_BYTES,
   SOFT_USES,
@@ -87,6 +89,10 @@ export interface EmbeddedOptions {
   keepBackups?: number;
   /** Keys that a rotation rewraps per second at most; 0, any number, unless told. */
   rotationKeysPerSecond?: number;
+  /** Client-sealed databases that one identity may make, 0 for any number; 1,000 unless told. */
+  databasesPerIdentity?: number;
+  /** Keys of one database, destroyed ones too, 0 for any number; 100,000 unless told. */
+  keysPerDatabase?: number;
   /** Days after which a rotation is due, 0 for never; 365 unless told. */
   rotationDueDays?: number;
 }
@@ -111,6 +117,8 @@ const NUMBERS = [
   'keepBackups',
   'rotationKeysPerSecond',
   'rotationDueDays',
+  'databasesPerIdentity',
+  'keysPerDatabase',
 ] as const;
 
 function checkOptions(options: unknown): asserts options is EmbeddedOptions {
@@ -290,6 +298,8 @@ async function openOn(ground: Ground, options: EmbeddedOptions): Promise<Embedde
       keepBackups: options.keepBackups ?? DEFAULT_KEEP_BACKUPS,
       keysPerSecond: options.rotationKeysPerSecond ?? 0,
       dueDays: options.rotationDueDays ?? KEK_DUE_DAYS,
+      databasesPerIdentity: options.databasesPerIdentity ?? DEFAULT_DATABASES_PER_IDENTITY,
+      keysPerDatabase: options.keysPerDatabase ?? DEFAULT_KEYS_PER_DATABASE,
     });
   } catch (error) {
     await ground.release();

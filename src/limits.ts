@@ -140,6 +140,17 @@ export const DEFAULT_KEEP_BACKUPS = 1;
 export const MAX_RECORD_BYTES = 4 * KIB;
 /** A record of a database, padded and sealed, or what its secret is completed by: docs/FORMATS.md. */
 export const MAX_SEALED_DOCUMENT_BYTES = 4 * KIB;
+/** Databases that one identity may make: a small file each, and as many tenants as one service has. */
+export const DEFAULT_DATABASES_PER_IDENTITY = 1_000;
+/** Keys in one database, destroyed ones too: a listing opens them all, in some seconds, and remembers their ids, some 15 MB. */
+export const DEFAULT_KEYS_PER_DATABASE = 100_000;
+/** Databases open at once: each takes a handful of the arena's cells beside its cached keys. */
+export const MAX_OPEN_DATABASES = 4_096;
+/** Keys of databases that nobody has open of which it is remembered how many reserved uses are left. */
+export const MAX_REMEMBERED_RESTS = 65_536;
+/** How often openings of databases are written to the audit log, and of how many databases and identities singly. */
+export const OPENINGS_INTERVAL_MS = 1_000;
+export const MAX_OPENING_GROUPS = 1_000;
 /** Directories of databases kept open, two descriptors each: far below the usual limit of 1,024. */
 export const MAX_OPEN_DIRECTORIES = 64;
 export const MAX_KEYRING_BYTES = MIB;

@@ -4,8 +4,8 @@ import { dekAad } from '../store/canonical.js';
 import type { KeyMeta } from '../store/key-store.js';
 import { bellRang, type Handle, type Vault } from '../vault.js';
 import { checkKeyId } from './calls.js';
-import type { Keyring } from './keyring.js';
 import type { Records } from './records.js';
+import type { Ring } from './ring.js';
 
 /** A key in the vault as TypeScript knows it. The handle may have become stale: the native call says so. */
 export interface CachedKey {
@@ -51,7 +51,7 @@ function nextBlock(last: number, reserved: number): number {
 export class KeyCache {
   readonly #vault: Vault;
   readonly #records: Records;
-  readonly #keyring: Keyring;
+  readonly #keyring: Ring;
   readonly #onReserved: (keyId: string, usesReserved: number) => void;
   readonly #remembered = new Map<string, CachedKey>();
   /** The one that was asked for last: messages of one thread come in a row, and comparing one id is cheaper than finding it. */
@@ -63,7 +63,7 @@ export class KeyCache {
   /** By key. A record that says less than this was put back by somebody. */
   readonly #reserved = new Map<string, Reserved>();
 
-  constructor(vault: Vault, records: Records, keyring: Keyring, onReserved: (keyId: string, usesReserved: number) => void) {
+  constructor(vault: Vault, records: Records, keyring: Ring, onReserved: (keyId: string, usesReserved: number) => void) {
     this.#vault = vault;
     this.#records = records;
     this.#keyring = keyring;

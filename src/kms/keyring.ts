@@ -6,6 +6,7 @@ import { auditKeyAad, canonicalKeyring, kekAad, recordMacAad } from '../store/ca
 import type { AuditKey, KeyringDocument, KeyringKek, KeyringSlot, KeyStore } from '../store/key-store.js';
 import type { Handle, Vault } from '../vault.js';
 import { activeOf, newKek, newKekId } from './keyring-document.js';
+import type { ActiveKek, Ring } from './ring.js';
 import { type Draft, deriveRecordMac, type RootKeys, releaseRoot, rerooted, rootKeys, sealDocument } from './root-keys.js';
 import {
   added,
@@ -22,17 +23,11 @@ import {
 } from './slots.js';
 import { Wraps } from './wraps.js';
 
-export interface ActiveKek {
-  kekId: string;
-  kekVersion: number;
-  handle: Handle;
-}
-
 /**
  * The open keyring: the wrapped keys as a document, the unwrapped ones in the vault. Writes are one after the other; each
  * replaces the whole document atomically, so that a crash leaves the one before or the one after.
  */
-export class Keyring {
+export class Keyring implements Ring {
   readonly #vault: Vault;
   readonly #store: KeyStore;
   readonly #recordMac: Handle;

@@ -151,6 +151,12 @@ export interface SealedDocuments {
   drop(database: string): Promise<void>;
 }
 
+/** What data keys stand on: records alone, of a store or of a database in it. */
+export type RecordStore = Pick<
+  KeyStore,
+  'readRecord' | 'createRecord' | 'replaceRecord' | 'replaceRecordSync' | 'readRecordSync' | 'listKeyIds' | 'fault'
+> & { readonly backups: Pick<RecordBackups, 'forget'> };
+
 /**
  * Where the keyring and the records live. Every promise that resolves means: durable. Ids have matched KEY_ID_PATTERN
  * before they come here. One process owns a store.

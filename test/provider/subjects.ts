@@ -127,3 +127,11 @@ function overTls(scheme: string): Open {
 export const binaryOverTls = overTls('kms+tls');
 
 export const httpOverTls = overTls('https');
+
+/** A database of the provider in its place; slots, seals and rotations are the store's. */
+export const embeddedDatabase: Open = async (t, options = {}) => {
+  const kms = await openAt(t, newPlace(t), options);
+  const database = await kms.openDatabase(await kms.newDatabase());
+  t.teardown(() => database.close());
+  return { provider: database, seal: () => kms.seal() };
+};
