@@ -15,7 +15,7 @@ import { DatabaseRing } from './database-ring.js';
 import { OpenDatabase } from './open-database.js';
 import { Openings } from './openings.js';
 import { Rests } from './rests.js';
-import { type Known, Shares } from './shares.js';
+import { Shares } from './shares.js';
 
 export interface DatabaseSettings {
   arena: ArenaOptions;
@@ -36,6 +36,13 @@ interface Candidate {
   kek: Handle;
 }
 
+/** As it would be read, and its KEK, which is in no keyring. */
+interface Decoy {
+  databaseId: string;
+  bytes: Uint8Array;
+  kek: Handle;
+}
+
 function wrongSecret(): KmsError {
   return new KmsError('UNAUTHENTICATED', 'the database secret opens nothing here');
 }
@@ -50,7 +57,7 @@ export class Databases {
   readonly #openings: Openings;
   readonly #rests = new Rests();
   readonly #open = new Map<string, { database: OpenDatabase; openers: number }>();
-  readonly #decoy: Candidate;
+  readonly #decoy: Decoy;
   /** By identity, how many it has made. */
   #made: Promise<Map<string, number>> | undefined;
 
@@ -64,8 +71,8 @@ export class Databases {
     this.#decoy = this.#newDecoy();
   }
 
-  /** A document like all others, but for its KEK, which is in no keyring; no secret leads to it. */
-  #newDecoy(): Candidate {
+  /** A document like all others, to which no secret leads. */
+  #newDecoy(): Decoy {
     const { vault } = this.#opened;
     const kek = vault.generate('kek');
     const [share, recordKey] = [vault.generate('half'), vault.generate('root')];
@@ -74,7 +81,7 @@ export class Databases {
     const wrapped = this.shares.wrap({ kekId: newKekId(), kekVersion: 1, handle: kek }, name, share, details);
     const document = { ...name, version: 1, restores: 0, check: this.shares.checkOf(name, recordKey), shares: [wrapped] };
     for (const handle of [share, recordKey]) vault.release(handle);
-    return { document, kek };
+    return { databaseId: name.databaseId, bytes: this.shares.encoded(document), kek };
   }
 
   /** Makes a database and resolves to its secret, which is kept nowhere: whoever asked for it wipes it. */
@@ -185,8 +192,8 @@ export class Databases {
   }
 
   #candidate(databaseId: string, bytes: Uint8Array | undefined): Candidate {
-    const id = bytes === undefined ? this.#decoy.document.databaseId : databaseId;
-    const { document }: Known = this.shares.verified(id, bytes ?? this.shares.encoded(this.#decoy.document));
+    const { databaseId: id, bytes: read } = bytes === undefined ? this.#decoy : { databaseId, bytes };
+    const { document } = this.shares.verified(id, read);
     if (bytes === undefined) return { document, kek: this.#decoy.kek };
     const [{ kekId }] = document.shares as [WrappedShare];
     if (!this.#opened.keyring.holds(kekId)) throw new Unsound('it names a KEK that the keyring does not hold');
