@@ -144,6 +144,8 @@ export const MAX_SEALED_DOCUMENT_BYTES = 4 * KIB;
 export const DEFAULT_DATABASES_PER_IDENTITY = 1_000;
 /** Keys in one database, destroyed ones too: a listing opens them all, in some seconds, and remembers their ids, some 15 MB. */
 export const DEFAULT_KEYS_PER_DATABASE = 100_000;
+/** A secret is 172 characters at most: what is longer is not looked at. */
+export const MAX_DATABASE_SECRET_BYTES = 256;
 /** Databases open at once: each takes a handful of the arena's cells beside its cached keys. */
 export const MAX_OPEN_DATABASES = 4_096;
 /** Keys of databases that nobody has open of which it is remembered how many reserved uses are left. */

@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net';
 import { asKmsError, KmsError } from '../errors.js';
+import type { DatabaseKms } from '../kms/databases/database-kms.js';
 import { ANONYMOUS_FRAME_BYTES, LINGER_MS, SWEEP_INTERVAL_MS } from '../limits.js';
 import { BIT, binding, DEFERRED_FIELDS, doorbell, FLAG, NO_LIMIT, POLICY_SHIFT, REPORT, REPORT_LENGTH } from '../native.js';
 import { FRAME_HEADER_BYTES, NO_REQUEST } from '../wire/frames.js';
@@ -9,7 +10,7 @@ import { PartialFrame, type SharedBuffers } from './buffers.js';
 import { OTHER } from './counters.js';
 import { ANONYMOUS, type Identity, may } from './identity.js';
 import { errorFields } from './log.js';
-import type { Caller, Service } from './operations.js';
+import { type Caller, type Doorway, keysOf, type Service } from './operations.js';
 import { Outlet } from './outlet.js';
 import { Pace } from './pace.js';
 import { isNarrowed, type Policy } from './policy.js';
@@ -52,6 +53,12 @@ const report = new Int32Array(REPORT_LENGTH);
 /** One peer on the binary protocol. */
 export class Connection implements Caller {
   readonly surface = 'binary';
+  /** The database that its requests are in, and with it the space that the native core serves them from; undefined outside. */
+  database: DatabaseKms | undefined;
+  readonly doorway: Doorway = {
+    isChanging: false,
+    enter: (database) => this.enter(database),
+  };
   private current: Identity;
   private account: Account;
   private readonly socket: Socket;
@@ -106,7 +113,7 @@ export class Connection implements Caller {
       {
         serveAgain: (frame) => this.serveAgain(frame),
         onMalformed: (error) => this.breakOff(error),
-        onDone: () => this.endIfDone(),
+        onDone: () => (this.isLost ? this.finish() : this.endIfDone()),
       },
       ++opened,
     );
@@ -146,6 +153,18 @@ export class Connection implements Caller {
     this.actor = actorOf(identity);
   }
 
+  private enter(database: DatabaseKms | undefined): void {
+    this.database?.leave();
+    this.database = this.isClosed ? undefined : database;
+    // It has gone while the database was looked for.
+    if (this.isClosed) database?.leave();
+  }
+
+  /** Its database was closed by a seal that is over, or removed: whoever wants to go on has to open it again. */
+  private get isLost(): boolean {
+    return this.database?.isOpen === false && !this.service.kms.sealed;
+  }
+
   /** Takes no more requests, answers those under way, then closes. */
   finish(): void {
     if (this.finishing) return;
@@ -160,6 +179,7 @@ export class Connection implements Caller {
 
   /** Called every SWEEP_INTERVAL_MS. */
   sweep(): void {
+    if (this.isLost) this.finish();
     if (this.partial.length === 0 || this.outlet.stalled || this.pace.isHeld) {
       this.partialSweeps = 0;
     } else if (++this.partialSweeps * SWEEP_INTERVAL_MS > this.service.timeouts.frameMs) {
@@ -282,7 +302,7 @@ export class Connection implements Caller {
   private walk(input: Buffer, start: number, end: number, bits: number, room: number): number {
     const { kms } = this.service;
     report[REPORT.units] = room;
-    binding.serveChunk(kms.space, bits, this.actor, input, start, end, this.outlet.room(), report);
+    binding.serveChunk(keysOf(this.service, this).space, bits, this.actor, input, start, end, this.outlet.room(), report);
     const flags = report[REPORT.flags]!;
     // While the log refuses them nothing was done, and that is what is answered.
     this.outlet.advance(report[REPORT.written]!, (flags & FLAG.plaintextWritten) !== 0, !kms.refusesData);
@@ -344,6 +364,7 @@ export class Connection implements Caller {
     this.finishing = true;
     this.ended = true;
     this.isClosed = true;
+    this.enter(undefined);
     this.partial.clear();
     this.outlet.discard();
     this.pace.stop();

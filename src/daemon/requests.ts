@@ -7,7 +7,7 @@ import { Reader } from '../wire/reader.js';
 import type { Account } from './accounts.js';
 import { placeOf } from './counters.js';
 import { errorFields } from './log.js';
-import { type Caller, perform, type Service } from './operations.js';
+import { type Caller, keysOf, perform, type Service } from './operations.js';
 import type { Outlet } from './outlet.js';
 import type { Followed } from './watch.js';
 
@@ -115,7 +115,10 @@ export class Requests {
       else await this.serve(frame, request, why);
     } catch (error) {
       const body = frame.subarray(FRAME_HEADER_BYTES);
-      const known = why === DEFERRED.cold ? asKmsError(error) : await this.service.kms.failedFrame(this.actor(), body, error);
+      const known =
+        why === DEFERRED.cold
+          ? asKmsError(error)
+          : await keysOf(this.service, this.caller).failedFrame(this.actor(), body, error);
       outcome = known.code;
       followed.isCounted = false;
       this.refuse(request, known, why !== DEFERRED.cold && known.code !== 'AUDIT_UNAVAILABLE');
@@ -132,7 +135,7 @@ export class Requests {
 
   private async perform({ id, op, args }: Request, followed: Followed): Promise<void> {
     const results = await perform(this.service, this.caller, op, args);
-    const opened = op === OP.decrypt || op === OP.decryptMany;
+    const opened = op === OP.decrypt || op === OP.decryptMany || op === OP.newDatabase;
     const answer = encodeAnswer(id, results);
     followed.answerBytes = answer.length;
     this.outlet.append(answer, opened);
@@ -152,14 +155,15 @@ export class Requests {
   /** One round: why it could not be served, undefined if it was or nobody is there any more. */
   private async attempt(frame: Buffer, request: Request, why: number): Promise<number | undefined> {
     const { kms } = this.service;
+    const keys = keysOf(this.service, this.caller);
     // Read before anything is waited for: who asks may be another one afterwards, and then its own number is asked about.
     const policy = this.bits() >>> POLICY_SHIFT;
-    if (policy !== 0) await this.service.policy.checkKey(this.caller.identity, keyIdOf(request));
+    if (policy !== 0) await this.service.policy.checkKey(this.caller.identity, keyIdOf(request), keys);
     if (why === DEFERRED.audit) await kms.dataWritten();
-    else if (why === DEFERRED.needsUses) await kms.reserveUses(keyIdOf(request));
-    else if (why === DEFERRED.notCached) await kms.fetchKey(keyIdOf(request));
+    else if (why === DEFERRED.needsUses) await keys.reserveUses(keyIdOf(request));
+    else if (why === DEFERRED.notCached) await keys.fetchKey(keyIdOf(request));
     if (this.outlet.closed) return undefined;
-    if (policy !== 0) binding.coverKey(kms.space, keyIdOf(request), policy);
+    if (policy !== 0) binding.coverKey(keys.space, keyIdOf(request), policy);
     if (why === DEFERRED.large) return this.serveOnPool(frame);
     const again = this.returns.serveAgain(frame);
     return again === DEFERRED.large ? this.serveOnPool(frame) : again;
@@ -168,7 +172,12 @@ export class Requests {
   private async serveOnPool(frame: Buffer): Promise<number | undefined> {
     const { kms } = this.service;
     const untold = !kms.refusesData;
-    const answer = await binding.serveOnPool(kms.space, this.bits(), this.actor(), frame.subarray(FRAME_HEADER_BYTES));
+    const answer = await binding.serveOnPool(
+      keysOf(this.service, this.caller).space,
+      this.bits(),
+      this.actor(),
+      frame.subarray(FRAME_HEADER_BYTES),
+    );
     if (doorbell[0] !== 0 || doorbell[1] !== 0) kms.answerDoorbell();
     if (answer === NOT_CACHED) return DEFERRED.notCached;
     if (answer === NEEDS_USES) return DEFERRED.needsUses;

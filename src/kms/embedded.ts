@@ -253,15 +253,15 @@ export class EmbeddedKms implements Provider, SlotKeeper {
   }
 
   /**
-   * The database of a secret, which is wiped, to be closed by the caller. `onClosed` is called if a seal closes it before that.
+   * The database of a secret, which is wiped, to be closed by the caller; a seal closes it, too.
    * INVALID_ARGUMENT for what cannot be a secret, UNAUTHENTICATED for one that opens nothing.
    */
-  async openDatabase(secret: Uint8Array, options?: ActorOptions & { onClosed?: () => void }): Promise<DatabaseKms> {
+  async openDatabase(secret: Uint8Array, options?: ActorOptions): Promise<DatabaseKms> {
     checkBytes(secret, 'database secret');
     const actor = actorOf(options);
     return within(options, async () => {
       const { databases } = this.#use();
-      return new DatabaseKms(databases, await databases.open(secret, actor), this, options?.onClosed ?? (() => {}));
+      return new DatabaseKms(databases, await databases.open(secret, actor), this);
     });
   }
 

@@ -135,3 +135,19 @@ export const embeddedDatabase: Open = async (t, options = {}) => {
   t.teardown(() => database.close());
   return { provider: database, seal: () => kms.seal() };
 };
+
+/** A client of one daemon that is in a database, by an address of it. */
+function databaseByAddress(addressOf: (at: { socket: string; port: number }) => string): Open {
+  return async (t, options = {}) => {
+    const { daemon, client, socket } = await served(t, newPlace(t), options);
+    const databaseSecret = await client.newDatabase();
+    const endpoint = addressOf({ socket, port: daemon.ports[0]! });
+    const inside = await connectKms({ endpoint, databaseSecret, deadlineMs: 60_000 });
+    t.teardown(() => inside.close());
+    return { provider: inside, seal: () => client.seal() };
+  };
+}
+
+export const binaryDatabase = databaseByAddress(({ socket }) => socket);
+
+export const httpDatabase = databaseByAddress(({ socket }) => `http+unix://${socket}`);

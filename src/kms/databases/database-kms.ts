@@ -44,15 +44,12 @@ export class DatabaseKms implements Provider, SlotKeeper {
   readonly #databases: Databases;
   readonly #database: OpenDatabase;
   readonly #outside: Outside;
-  readonly #unwatch: () => void;
   #isLeft = false;
 
-  /** `onClosed` is called if it is closed by a seal, or removed, while it is open here. */
-  constructor(databases: Databases, database: OpenDatabase, outside: Outside, onClosed: () => void) {
+  constructor(databases: Databases, database: OpenDatabase, outside: Outside) {
     this.#databases = databases;
     this.#database = database;
     this.#outside = outside;
-    this.#unwatch = database.onClosed(onClosed);
   }
 
   get databaseId(): string {
@@ -62,6 +59,11 @@ export class DatabaseKms implements Provider, SlotKeeper {
   /** The native namespace of its keys, as long as it is open. */
   get space(): Space {
     return this.#database.vault.space;
+  }
+
+  /** False once it is closed, here or by a seal, or removed. */
+  get isOpen(): boolean {
+    return !this.#isLeft && this.#database.isOpen;
   }
 
   #use(): OpenDatabase {
@@ -74,7 +76,7 @@ export class DatabaseKms implements Provider, SlotKeeper {
   /** Another one of the same, to be closed by itself: for work that goes on when this one is closed. */
   again(): DatabaseKms {
     this.#databases.stay(this.#use());
-    return new DatabaseKms(this.#databases, this.#database, this.#outside, () => {});
+    return new DatabaseKms(this.#databases, this.#database, this.#outside);
   }
 
   // For the daemon's native path, as of `EmbeddedKms`.
@@ -262,7 +264,6 @@ export class DatabaseKms implements Provider, SlotKeeper {
   leave(): void {
     if (this.#isLeft) return;
     this.#isLeft = true;
-    this.#unwatch();
     this.#databases.leave(this.#database);
   }
 }

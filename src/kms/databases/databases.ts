@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import type { OpenAuditLog } from '../../audit/audit-log.js';
 import { KmsError } from '../../errors.js';
-import { MAX_OPEN_DATABASES } from '../../limits.js';
+import { MAX_DATABASE_SECRET_BYTES, MAX_OPEN_DATABASES } from '../../limits.js';
 import type { DatabaseDescription } from '../../provider.js';
 import type { KeyStore } from '../../store/key-store.js';
 import { type ArenaOptions, type Handle, Vault } from '../../vault.js';
@@ -29,6 +29,7 @@ export interface DatabaseSettings {
 
 /** Names read at once. */
 const PAGE = 256;
+const NO_SECRET = new Uint8Array(0);
 
 /** What a secret is tried on: the document of its database, or one of nobody's. */
 interface Candidate {
@@ -175,8 +176,9 @@ export class Databases {
    */
   async open(secret: Uint8Array, actor: string): Promise<OpenDatabase> {
     const { vault } = this.#opened;
+    const isLong = secret.length > MAX_DATABASE_SECRET_BYTES;
     // Memory of its own: what is waited for below must not leave a copy that V8 has moved.
-    const own = ownCopy(secret);
+    const own = ownCopy(isLong ? NO_SECRET : secret);
     secret.fill(0);
     const { half, databaseId } = vault.readDatabaseSecret(this.shares.storeId, own);
     try {

@@ -42,7 +42,6 @@ export class OpenDatabase {
   readonly #ring: DatabaseRing;
   readonly #store: SealedKeyStore;
   readonly #settings: OpenDatabaseSettings;
-  readonly #leaving = new Set<() => void>();
   #documents: Promise<number> | undefined;
   #made = 0;
 
@@ -109,12 +108,6 @@ export class OpenDatabase {
     return count;
   }
 
-  /** Called once if it is closed while somebody has it open. Returns how to end that. */
-  onClosed(tell: () => void): () => void {
-    this.#leaving.add(tell);
-    return () => this.#leaving.delete(tell);
-  }
-
   get isOpen(): boolean {
     return this.vault.isOpen;
   }
@@ -127,7 +120,6 @@ export class OpenDatabase {
     this.#settings.audit.leave(this.vault);
     const rests = this.vault.takeUnusedUses();
     this.vault.close();
-    for (const tell of [...this.#leaving]) tell();
     return rests;
   }
 
