@@ -159,6 +159,8 @@ export const MAX_KEYRING_BYTES = MIB;
 export const MAX_KEY_FILE_BYTES = 4 * KIB;
 /** A configuration is a page of text; the parser needs many times its size. */
 export const MAX_CONFIG_BYTES = MIB;
+/** A client's kms.json: an address and a secret. */
+export const MAX_KMS_JSON_BYTES = 16 * KIB;
 /** A certificate chain, all authorities of a fleet, or their revocation lists. */
 export const MAX_TLS_FILE_BYTES = 8 * MIB;
 /** From when on the log warns of a certificate or revocation list that runs out: two weeks. */
