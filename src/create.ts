@@ -5,6 +5,7 @@ import { ChainedLog, type Forwarding } from './audit/chained-log.js';
 import { refuseInterrupted } from './backup/target.js';
 import { KmsError } from './errors.js';
 import { ownActor } from './kms/calls.js';
+import type { DatabaseKms } from './kms/databases/database-kms.js';
 import { EmbeddedKms } from './kms/embedded.js';
 import type { EmbeddedSettings } from './kms/lifecycle.js';
 import type { Opened } from './kms/opened.js';
@@ -31,7 +32,7 @@ import { openMemoryStore } from './store/memory.js';
 import type { DataOperations, MasterSource } from './vault.js';
 import { versionOfPackage } from './version.js';
 
-export type { EmbeddedKms };
+export type { DatabaseKms, EmbeddedKms };
 
 /** The audit log in the data directory; docs/AUDIT.md. */
 export interface AuditOptions {

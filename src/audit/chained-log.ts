@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import type { AuditChain } from '../audit-chain.js';
 import { KmsError } from '../errors.js';
 import {
   AUDIT_DRAIN_BYTES,
@@ -10,7 +11,7 @@ import {
   LAST_LINES_MS,
 } from '../limits.js';
 import type { FileSystem } from '../store/file-system.js';
-import type { AuditChain, DataOperations, Vault } from '../vault.js';
+import type { DataOperations, Vault } from '../vault.js';
 import type { AuditEvent, AuditState, FollowedSpace, LastLines, OpenAuditLog } from './audit-log.js';
 import { membersOf } from './event-text.js';
 import type { LogEnd } from './log-end.js';

@@ -1,7 +1,6 @@
 import type { KmsClient } from '../client/kms-client.js';
-import type { EmbeddedKms } from '../create.js';
+import type { DatabaseKms, EmbeddedKms } from '../create.js';
 import { KmsError } from '../errors.js';
-import type { DatabaseKms } from '../kms/databases/database-kms.js';
 import { failureOf } from './failure.js';
 import type { Output } from './output.js';
 import { openAccess } from './provider.js';

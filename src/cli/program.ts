@@ -166,6 +166,8 @@ function addAlone(program: Command, act: Act, output: Output): void {
     .option('--bytes-per-second <n>', 'of each identity, that it may send; 0 is any number')
     .option('--burst-ms <ms>', 'for how long these are saved up while little is asked for')
     .option('--keys-per-identity <n>', 'that each may make, destroyed ones too; 0 is any number')
+    .option('--databases-per-identity <n>', 'client-sealed databases that each may make; 0 is any number')
+    .option('--keys-per-database <n>', 'keys of one database, destroyed ones too; 0 is any number')
     .option('--audit-data-operations <how>', 'lines of encryptions and decryptions in the audit log: grouped, each or off')
     .option('--audit-strict', 'with each: answer when the line is durable')
     .option('--audit-continue-on-failure', 'encrypt and decrypt also while the audit log cannot be written')

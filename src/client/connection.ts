@@ -2,23 +2,14 @@ import { type ErrorCode, KmsError } from '../errors.js';
 import { MAX_FRAME_BYTES, MAX_TIMER_MS } from '../limits.js';
 import type { BatchAad, CallOptions } from '../provider.js';
 import { FRAME_HEADER_BYTES, MAX_REQUEST_ID, NO_REQUEST, OK, OP, PROTOCOL_VERSION } from '../wire/frames.js';
-import {
-  batchFrameBytes,
-  hotFrameBytes,
-  readBinary,
-  readEncrypted,
-  readItems,
-  requestIdAt,
-  writeBatchFrame,
-  writeColdFrame,
-  writeHotFrame,
-} from '../wire/hot.js';
+import { batchFrameBytes, hotFrameBytes, requestIdAt, writeBatchFrame, writeColdFrame, writeHotFrame } from '../wire/hot.js';
 import { encodeRequest, errorOfWire } from '../wire/messages.js';
 import { MalformedMessage, Reader } from '../wire/reader.js';
 import { Inbox } from './inbox.js';
 import { Link } from './link.js';
 import { Outbox } from './outbox.js';
 import { aborted, closed, refusalOf } from './refusals.js';
+import { opens, readResults } from './results.js';
 import { lost, type Server } from './server.js';
 import { KIND, type Kind, MAX_SLOTS, type Slot, SlotTable } from './slots.js';
 
@@ -448,34 +439,6 @@ export class Connection {
     const wasWritten = slot.sequence <= this.written;
     return new KmsError('DEADLINE_EXCEEDED', wasWritten || this.isReady ? undefined : this.lastFailure?.message);
   }
-}
-
-function readResults(kind: Kind, count: number, reader: Reader, bytes: Buffer): unknown {
-  if (kind === KIND.results) {
-    const results: unknown[] = [];
-    for (let index = 0; index < count; index++) results.push(reader.value(1));
-    return results;
-  }
-  if (count !== (kind === KIND.encrypted || kind === KIND.sealed ? 2 : 1))
-    throw new MalformedMessage('a wrong number of results');
-  if (kind === KIND.encrypted) return readEncrypted(reader, bytes);
-  if (kind === KIND.sealed) return readEncrypted(reader, bytes).ciphertext;
-  if (kind === KIND.secret) return ownBinary(reader, bytes);
-  return kind === KIND.opened ? readBinary(reader, bytes) : readItems(reader, bytes);
-}
-
-/** Whether its answers hold what is wiped once it is read. */
-function opens(kind: Kind): boolean {
-  return kind === KIND.opened || kind === KIND.openedItems || kind === KIND.secret;
-}
-
-/** In memory of its own: neighbours would keep it. */
-function ownBinary(reader: Reader, bytes: Buffer): Uint8Array {
-  const length = reader.binLength();
-  const own = new Uint8Array(new ArrayBuffer(length));
-  own.set(bytes.subarray(reader.at, reader.at + length));
-  reader.at += length;
-  return own;
 }
 
 /** Why the server ends the connection. Whom it does not let in is told so; everything else is as good as a server that is gone. */

@@ -1,6 +1,5 @@
 import type { Socket } from 'node:net';
 import { asKmsError, KmsError } from '../errors.js';
-import type { DatabaseKms } from '../kms/databases/database-kms.js';
 import { ANONYMOUS_FRAME_BYTES, LINGER_MS, SWEEP_INTERVAL_MS } from '../limits.js';
 import { BIT, binding, DEFERRED_FIELDS, doorbell, FLAG, NO_LIMIT, POLICY_SHIFT, REPORT, REPORT_LENGTH } from '../native.js';
 import { FRAME_HEADER_BYTES, NO_REQUEST } from '../wire/frames.js';
@@ -10,7 +9,7 @@ import { PartialFrame, type SharedBuffers } from './buffers.js';
 import { OTHER } from './counters.js';
 import { ANONYMOUS, type Identity, may } from './identity.js';
 import { errorFields } from './log.js';
-import { type Caller, type Doorway, keysOf, type Service } from './operations.js';
+import { type Caller, type DatabaseKms, type Doorway, keysOf, type Service } from './operations.js';
 import { Outlet } from './outlet.js';
 import { Pace } from './pace.js';
 import { isNarrowed, type Policy } from './policy.js';

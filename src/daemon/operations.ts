@@ -34,6 +34,8 @@ import type { Spin } from './spin.js';
 import type { Turnstile } from './turnstile.js';
 import type { Watch } from './watch.js';
 
+export type { DatabaseKms };
+
 /** What the operations work on. */
 export interface Service {
   readonly kms: EmbeddedKms;

@@ -4,16 +4,17 @@ import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import test, { type ExecutionContext } from 'ava';
 import { running } from '../daemon/running.js';
+import { skipped } from '../secrets/scanner.js';
 
 const MAIN = resolve('dist/cli/main.js');
 const run = promisify(execFile);
 
-function hasCurl(): boolean {
+function withoutCurl(): string | undefined {
   try {
     execFileSync('curl', ['--version'], { stdio: 'ignore' });
-    return true;
+    return undefined;
   } catch {
-    return false;
+    return 'needs curl';
   }
 }
 
@@ -23,10 +24,8 @@ async function server(t: ExecutionContext) {
   return { daemon, directory, url: `http://127.0.0.1:${daemon.ports[0]}` };
 }
 
-const withCurl = hasCurl() ? test : test.skip;
-if (!hasCurl()) process.stderr.write('SKIPPED: there is no curl, so that the flow of the documentation is not run with it\n');
-
-withCurl('with curl a database is made, and its secret in the header opens it in every later request', async (t) => {
+test('with curl a database is made, and its secret in the header opens it in every later request', async (t) => {
+  if (skipped(t, withoutCurl())) return;
   const { daemon, url } = await server(t);
   const curl = async (...args: string[]) => (await run('curl', ['-s', ...args])).stdout;
   // curl -X POST https://my-server:9998/new_database
