@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import type { OpenAuditLog } from '../audit/audit-log.js';
 import { KmsError } from '../errors.js';
+import { type Known, Shares } from '../kms/databases/shares.js';
 import { Keyring } from '../kms/keyring.js';
 import { Records } from '../kms/records.js';
 import { MAX_KEYRING_BYTES, MAX_USES, RESTORED_USES } from '../limits.js';
@@ -12,7 +13,8 @@ import { openMemoryStore } from '../store/memory.js';
 import { Turnstile } from '../store/turnstile.js';
 import type { Handle, MasterSource, Vault } from '../vault.js';
 import { type AuditEnd, auditEndOf, auditFiles } from './audit-end.js';
-import { damaged } from './format.js';
+import type { SoundDocument } from './documents.js';
+import { damaged, nameOfDatabase } from './format.js';
 import { Target } from './target.js';
 import { badRecords, checkSeal, type OpenedBackup, openBackup, type Scanned, scanBackup } from './verify.js';
 
@@ -46,7 +48,7 @@ export interface Restored {
   leftOut: readonly string[];
   /** Where the directory is that was there; null if there was none. */
   setAside: string | null;
-  /** Keys of that directory that are not in the backup: only what is set aside has them. */
+  /** Keys and databases of that directory that are not in the backup: only what is set aside has them. */
   keysMissing: string[];
   /** Keys that encrypt no more, since their use counts are at the end. */
   exhausted: number;
@@ -202,6 +204,7 @@ async function fill(
   const { path, vault, master } = backup;
   const keyring = Keyring.open(vault, store, master, backup.keyring);
   const records = new Records(vault, store, keyring);
+  const shares = new Shares({ vault, keyring }, store.sealed);
   const writes = new Writes();
   let [exhausted, defaultKeyId] = [0, ''];
   const write = (record: KeyMeta) => {
@@ -213,7 +216,13 @@ async function fill(
     });
   };
   try {
-    for await (const { keyId, reason } of badRecords(backup, write, system)) throw damaged(path, `${keyId}: ${reason}`);
+    const writeDocument = ({ name, document, known }: SoundDocument) =>
+      writes.add(
+        () => store.sealed.write(name, known === undefined ? document : restoredDatabase(shares, known), undefined),
+        known !== undefined,
+      );
+    for await (const { keyId, reason } of badRecords(backup, write, system, writeDocument))
+      throw damaged(path, `${keyId}: ${reason}`);
   } finally {
     // A write that goes on after its directory was removed would make parts of it anew.
     await writes.settled();
@@ -237,14 +246,19 @@ async function restoredRecord(records: Records, store: KeyStore, record: KeyMeta
   await records.create({ ...draft, usesReserved, version: record.version + 1, updatedAt: new Date().toISOString() });
 }
 
+/** How often keys in it were used since the backup is not known either: its next opener takes so many uses as done for each time. */
+function restoredDatabase(shares: Shares, { document }: Known): Uint8Array {
+  return shares.encoded({ ...document, version: document.version + 1, restores: document.restores + 1 });
+}
+
 /** A bounded number of writes at once; the first failure is kept, and nothing is begun after it. */
 class Writes {
   readonly #turnstile = new Turnstile(WRITES_AT_ONCE);
   readonly #under = new Set<Promise<void>>();
   #failure: { error: unknown } | undefined;
 
-  /** Resolves when there is room for another one. */
-  async add(work: () => Promise<void>): Promise<void> {
+  /** Resolves when there is room for another one, or, where what comes after needs it, when it is done. */
+  async add(work: () => Promise<void>, isNeeded = false): Promise<void> {
     this.refuseIfFailed();
     const write = this.#turnstile
       .through(work)
@@ -253,6 +267,7 @@ class Writes {
       })
       .finally(() => this.#under.delete(write));
     this.#under.add(write);
+    if (isNeeded) await write;
     if (this.#under.size >= WRITES_AT_ONCE) await Promise.race(this.#under);
   }
 
@@ -270,7 +285,15 @@ async function missingKeys(system: FileSystem, target: Target): Promise<string[]
   if (!target.replaces) return [];
   const restored = new Set(await namesIn(system, join(target.staging, 'kms-deks')));
   const old = await namesIn(system, join(target.path, 'kms-deks'));
-  return old.flatMap((name) => (restored.has(name) ? [] : (/^(k_[0-9a-z]{1,64})\.json$/.exec(name)?.[1] ?? []))).sort();
+  const keys = old.flatMap((name) => (restored.has(name) ? [] : (/^(k_[0-9a-z]{1,64})\.json$/.exec(name)?.[1] ?? [])));
+  return [...keys.sort(), ...(await missingDatabases(system, target))];
+}
+
+async function missingDatabases(system: FileSystem, target: Target): Promise<string[]> {
+  const restored = new Set(await namesIn(system, join(target.staging, 'kms-databases')));
+  const old = await namesIn(system, join(target.path, 'kms-databases'));
+  const missing = old.flatMap((name) => (restored.has(name) ? [] : (/^([0-9a-f]{32})\.database$/.exec(name)?.[1] ?? [])));
+  return missing.sort().map(nameOfDatabase);
 }
 
 async function namesIn(system: FileSystem, path: string): Promise<string[]> {

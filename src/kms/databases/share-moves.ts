@@ -46,9 +46,7 @@ export class ShareMoves {
   inspectAll(blocked: Blocked): Promise<void> {
     return this.#each(blocked, async (databaseId) => {
       const known = await this.#shares.read(databaseId);
-      if (known === undefined) return;
-      this.#ground.vault.release(this.#shares.unwrap(known.document, known.document.shares[0] as WrappedShare));
-      this.#shares.details(known.document);
+      if (known !== undefined) this.#shares.checkOpens(known.document);
     });
   }
 

@@ -93,6 +93,12 @@ export class Shares {
     return this.#opening(() => this.unwrapUnder(keyring.kek(wrapped.kekId), document, wrapped));
   }
 
+  /** Throws `Unsound` unless share and details open. */
+  checkOpens(document: DatabaseDocument): void {
+    this.#ground.vault.release(this.unwrap(document, document.shares[0] as WrappedShare));
+    this.details(document);
+  }
+
   #opening<T>(open: () => T): T {
     try {
       return open();
