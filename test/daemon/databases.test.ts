@@ -72,7 +72,7 @@ test('several connections are in several databases at once, and the hot path ser
 });
 
 test.serial('with the connection that has it open a database goes, and not a key stays in memory', async (t) => {
-  const { connect } = await running(t);
+  const { daemon, connect } = await running(t);
   const peer = await connect();
   const secret = await made(peer);
   const used = binding.arenaInfo().used;
@@ -83,6 +83,13 @@ test.serial('with the connection that has it open a database goes, and not a key
   t.true(binding.arenaInfo().used > used);
   await inside.close();
   while (binding.arenaInfo().used !== used) await settle();
+  const { text } = await askHttp(daemon.socket, {
+    path: '/v1/keys',
+    body: {},
+    headers: { KmsDatabaseSecret: secret.toString() },
+  });
+  t.true(text.includes('key_id'));
+  t.is(binding.arenaInfo().used, used, 'nor after a request');
   const asked = await connect();
   asked.write(asked.prepare(OP.openDatabase, [secret]).frame);
   await asked.close();
