@@ -1,6 +1,6 @@
 import type { Stats } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { ERROR_TABLE, KmsError } from '../errors.js';
+import { KmsError } from '../errors.js';
 import { KEY_ID_PATTERN, MAX_KEYRING_BYTES, MAX_RECORD_BYTES } from '../limits.js';
 import { binding } from '../native.js';
 import {
@@ -15,6 +15,7 @@ import {
   syncWayTo,
 } from './data-directory.js';
 import { keyringJson, recordJson } from './document-json.js';
+import { readable, strictly } from './documents.js';
 import { DurableDirectory } from './durable-directory.js';
 import { FileBackups } from './file-backups.js';
 import { errnoOf, type FileSystem, nodeFileSystem } from './file-system.js';
@@ -41,30 +42,8 @@ function fileOf(keyId: string): string {
   return `${keyId}.json`;
 }
 
-/** A refusal of the strict reader, as what it means here: the document is not what the service wrote. */
-function parsed<T>(parse: (bytes: Uint8Array) => T, bytes: Uint8Array): T {
-  try {
-    return parse(bytes);
-  } catch (error) {
-    if (!(error instanceof KmsError)) throw error;
-    const prefix = `${ERROR_TABLE[error.code].message}: `;
-    const reason = error.message.startsWith(prefix) ? error.message.slice(prefix.length) : error.message;
-    throw new DamagedDocument(reason, { cause: error });
-  }
-}
-
-/** The bytes, once the strict reader took them: written, what it refuses would be a document that nobody can open again. */
-function readable(parse: (bytes: Uint8Array) => unknown, bytes: Uint8Array): Uint8Array {
-  try {
-    parse(bytes);
-    return bytes;
-  } catch (cause) {
-    throw new KmsError('INTERNAL', 'a document that could not be read back was not written', { cause });
-  }
-}
-
 function parsedRecord(keyId: string, bytes: Uint8Array): KeyMeta {
-  const record = parsed(binding.parseRecord, bytes);
+  const record = strictly(binding.parseRecord, bytes);
   if (record.keyId !== keyId) throw new DamagedDocument(`swapped: the file holds the record of ${record.keyId}`);
   return record;
 }
@@ -171,7 +150,7 @@ class FileStore implements KeyStore {
     const path = join(this.#top.path, KEYRING);
     const inspect = (stats: Stats) => refuseWider(this.#system, path, stats, FILE_MODE);
     const bytes = await this.#top.read(KEYRING, MAX_KEYRING_BYTES, inspect);
-    return bytes && parsed(binding.parseKeyring, bytes);
+    return bytes && strictly(binding.parseKeyring, bytes);
   }
 
   async writeKeyring(document: KeyringDocument): Promise<void> {
