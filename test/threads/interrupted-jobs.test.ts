@@ -7,6 +7,7 @@ import { openThreads, Threads } from '../../dist/threads/threads.js';
 import { OriginalServer } from './original-server.js';
 import {
   allMessages,
+  allVersions,
   embedded,
   entriesOf,
   keysInUse,
@@ -27,8 +28,8 @@ async function full(kms: EmbeddedKms, store: ThreadStore, threadId: string, kind
   if (kind === 'rotate') await server.createThread();
   else await put(store, { [`thread:${threadId}:meta`]: `{"id":"${threadId}","created_ts":1}` });
   const old = await server.append(kind === 'rotate' ? await server.envelope('"secret-old"') : '"secret-old"');
-  bodies.set(old.id, ['secret-old', 'secret-old']);
-  const threads = await openThreads({ kms, store });
+  bodies.set(old.id, ['secret-old']);
+  const threads = await openThreads(kind === 'rotate' ? { kms, store } : { store });
   for (let i = 0; i < 4; i += 1) bodies.set((await threads.append(threadId, { body: `secret-${i}` })).messageId, [`secret-${i}`]);
   const edited = [...bodies.keys()][2] as string;
   await threads.edit(threadId, edited, 'secret-edited');
@@ -40,7 +41,7 @@ async function full(kms: EmbeddedKms, store: ThreadStore, threadId: string, kind
 async function bodiesOf(threads: Threads, threadId: string): Promise<Map<string, unknown[]>> {
   const found = new Map<string, unknown[]>();
   for (const { messageId, body, error } of await allMessages(threads, threadId)) {
-    const versions = await threads.versions(threadId, messageId);
+    const versions = await allVersions(threads, threadId, messageId);
     found.set(messageId, [...versions.map((one) => one.error ?? one.body), error ?? body]);
   }
   return found;
