@@ -4,13 +4,13 @@ import { KEY_ID_PATTERN, MAX_RECORD_BYTES } from '../limits.js';
 import { binding } from '../native.js';
 import { type Owner, PROBE_NAME, prepareDirectory, removeLeftovers } from './data-directory.js';
 import { recordJson } from './document-json.js';
+import { readable, strictly } from './documents.js';
 import { DurableDirectory } from './durable-directory.js';
 import { FileBackups } from './file-backups.js';
 import { errnoOf, type FileSystem, nodeFileSystem } from './file-system.js';
 import { DirectoryNames } from './key-names.js';
 import { DamagedDocument, type KeyMeta, type KeyringDocument, type KeyStore } from './key-store.js';
 import { KeyringFile, prepareKeyringDirectory } from './keyring-file.js';
-import { parsed, readable } from './parsed.js';
 import { refuseUnlessNext } from './succession.js';
 import { Turnstile } from './turnstile.js';
 import { WriteLatch } from './write-latch.js';
@@ -32,7 +32,7 @@ function fileOf(keyId: string): string {
 }
 
 function parsedRecord(keyId: string, bytes: Uint8Array): KeyMeta {
-  const record = parsed(binding.parseRecord, bytes);
+  const record = strictly(binding.parseRecord, bytes);
   if (record.keyId !== keyId) throw new DamagedDocument(`swapped: the file holds the record of ${record.keyId}`);
   return record;
 }

@@ -13,10 +13,10 @@ import {
   syncWayTo,
 } from './data-directory.js';
 import { keyringJson } from './document-json.js';
+import { readable, strictly } from './documents.js';
 import type { DurableDirectory } from './durable-directory.js';
 import { errnoOf, type FileSystem } from './file-system.js';
 import type { KeyringDocument } from './key-store.js';
-import { parsed, readable } from './parsed.js';
 
 export const KEYRING = 'keyring.json';
 const LOCK = 'lock';
@@ -61,7 +61,7 @@ export class KeyringFile {
 
   async read(): Promise<KeyringDocument | undefined> {
     const bytes = await this.bytes();
-    return bytes && parsed(binding.parseKeyring, bytes);
+    return bytes && strictly(binding.parseKeyring, bytes);
   }
 
   /** The file as it is. */

@@ -12,7 +12,6 @@ import { LmdbPacked } from './lmdb-packed.js';
 import { LmdbSealed } from './lmdb-sealed.js';
 import { LmdbWriter } from './lmdb-writer.js';
 import { packed, unpacked } from './packed.js';
-import { readable } from './parsed.js';
 import { refuseUnlessNext } from './succession.js';
 import { Turnstile } from './turnstile.js';
 import { WriteLatch } from './write-latch.js';
@@ -144,7 +143,7 @@ class LmdbStore implements KeyStore {
   }
 
   async createRecord(record: KeyMeta): Promise<void> {
-    await this.packed.create({ keyId: record.keyId, bytes: readable(unpacked, packed(record)) });
+    await this.packed.create({ keyId: record.keyId, bytes: packed(record) });
   }
 
   async replaceRecord(record: KeyMeta): Promise<void> {
@@ -159,7 +158,7 @@ class LmdbStore implements KeyStore {
     this.#refuseClosed();
     const { keyId, version } = record;
     const key = RECORDS.keyOf(keyId);
-    const bytes = readable(unpacked, packed(record));
+    const bytes = packed(record);
     const apply = (environment: LmdbEnvironment) => {
       const found = environment.found(key);
       refuseUnlessNext(found && recordOf(keyId, found), version);

@@ -2,9 +2,9 @@ import { ERROR_TABLE, KmsError } from '../errors.js';
 import { DamagedDocument } from './key-store.js';
 
 /** A refusal of the strict reader, as what it means here: the document is not what the service wrote. */
-export function parsed<D, T>(parse: (document: D) => T, document: D): T {
+export function strictly<T>(parse: (bytes: Uint8Array) => T, bytes: Uint8Array): T {
   try {
-    return parse(document);
+    return parse(bytes);
   } catch (error) {
     if (!(error instanceof KmsError)) throw error;
     const prefix = `${ERROR_TABLE[error.code].message}: `;
