@@ -199,7 +199,7 @@ export class ThreadRounds {
   async audit(): Promise<void> {
     await this.#opened(async (remains) => {
       const { threads } = remains;
-      const jobs = await threads.jobs();
+      const { jobs } = await threads.jobs({ limit: 1_000 });
       const job = jobs.at(-1);
       if (job === undefined || jobs.some(({ state }) => state !== 'done')) throw new Error('a job is not done');
       this.figures.entries = await auditThread(remains, this.ledger);

@@ -80,7 +80,7 @@ for (const kind of ['rotate', 'encrypt-existing'] as const) {
         t.deepEqual(await bodiesOf(reader, threadId), bodies, threadId);
 
         const next = await openThreads({ kms, store });
-        const jobs = await next.jobs();
+        const { jobs } = await next.jobs();
         if (jobs.length === 0) await next.waitForJob((await begin(next, kind, threadId)).jobId);
         for (const { jobId } of jobs) t.is((await next.waitForJob(jobId)).state, 'done', threadId);
         t.deepEqual(await bodiesOf(next, threadId), bodies, threadId);

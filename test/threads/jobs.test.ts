@@ -173,7 +173,7 @@ test('jobs are listed, found, and refused where they are none', async (t) => {
   await filled(threads, 2);
   const first = await rotated(threads, 't');
   const second = await encrypted(threads, 't');
-  t.deepEqual((await threads.jobs()).map(({ jobId }) => jobId).sort(), [first.jobId, second.jobId].sort());
+  t.deepEqual((await threads.jobs()).jobs.map(({ jobId }) => jobId).sort(), [first.jobId, second.jobId].sort());
   t.is((await threads.job(first.jobId)).kind, 'rotate');
   t.is((await threads.job(first.jobId)).total, 2);
   await t.throwsAsync(threads.job('job_1'), { code: 'INVALID_ARGUMENT' });
