@@ -65,7 +65,7 @@ export function addAdminRoutes(app: FastifyInstance, threads: Threads, authorize
 
   app.post('/admin/encryption/compact', { ...only('encrypt_existing'), schema: { body: NoBody } }, async () => ({
     status: 'ok',
-    compacted: await threads.compact(),
+    compacted: await threads.compactStore(),
   }));
 
   addJobRoutes(app, threads, only);

@@ -238,7 +238,7 @@ export class Threads {
   }
 
   /** Clears what `encrypt-existing` jobs have left in the store's bytes that were told to defer that. Whether there was any. */
-  compact(): Promise<boolean> {
+  compactStore(): Promise<boolean> {
     return this.#compaction.settle();
   }
 

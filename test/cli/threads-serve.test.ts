@@ -234,6 +234,7 @@ test.serial('of many servers that find the same stale socket at once one gets it
   for (let round = 0; round < 5; round += 1) {
     await stale(path);
     const servers = Array.from({ length: 6 }, (_, i) => named(i));
+    t.teardown(() => Promise.all(servers.map((app) => stop(app))));
     const results = await Promise.allSettled(servers.map((app) => listen(app, { path })));
     const winners = results.flatMap(({ status }, i) => (status === 'fulfilled' ? [i] : []));
     t.is(winners.length, 1);
@@ -244,7 +245,6 @@ test.serial('of many servers that find the same stale socket at once one gets it
       else result.value?.close();
     }
     t.false(existsSync(path));
-    await Promise.all(servers.map((app) => stop(app)));
   }
 });
 

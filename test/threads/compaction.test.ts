@@ -20,9 +20,9 @@ test('many threads are encrypted with one compaction at the end', async (t) => {
   const threads = await opened(t, { kms, store });
   for (const threadId of ids) t.is((await encrypted(threads, threadId, { defersCompaction: true })).state, 'done');
   t.is(counts['compact'], undefined);
-  t.true(await threads.compact());
+  t.true(await threads.compactStore());
   t.is(counts['compact'], 1);
-  t.false(await threads.compact(), 'nothing is owed any more');
+  t.false(await threads.compactStore(), 'nothing is owed any more');
   t.is(counts['compact'], 1);
   t.false([...(await entriesOf(store)).keys()].includes('kms:compaction'));
   await encrypted(threads, 't0');
@@ -66,7 +66,7 @@ test('a compaction that somebody comes to owe while one runs is not forgotten', 
   const threads = await opened(t, { kms, store });
   await encrypted(threads, one, { defersCompaction: true });
   during = async () => void (await encrypted(threads, two, { defersCompaction: true }));
-  t.true(await threads.compact());
-  t.true(await threads.compact());
+  t.true(await threads.compactStore());
+  t.true(await threads.compactStore());
   t.is(compactions, 2);
 });

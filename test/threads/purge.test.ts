@@ -228,3 +228,40 @@ test('a purge that dies before the store is compacted leaves that to the next st
   t.is((await openThreads({ kms, store })).recovered?.uncompacted, null);
   t.false(isThere());
 });
+
+test('a purge destroys a key, too, that a job which failed may have had made', async (t) => {
+  const kms = await embedded(t);
+  const store = openMemoryThreadStore();
+  const lossy = watched(kms as Provider, {
+    after: (method, [threadId]) => {
+      if (method === 'createDekForThread' && threadId === 't' && hasThread) throw new KmsError('INTERNAL', 'the answer is lost');
+    },
+  });
+  let hasThread = false;
+  const threads = await opened(t, { kms: lossy, store });
+  await threads.createThread({ threadId: 't' });
+  hasThread = true;
+  t.is((await rotated(threads, 't')).state, 'failed');
+  t.is((await kms.listKeys({ threadId: 't' })).keys.length, 2);
+  await threads.purge('t');
+  for (const { state } of (await kms.listKeys({ threadId: 't' })).keys) t.is(state, 'destroyed');
+  t.deepEqual([...(await entriesOf(store)).keys()], []);
+});
+
+test('a job that is begun as its thread is purged is not there afterwards', async (t) => {
+  const { kms, store, threads } = await ground(t);
+  await threads.createThread({ threadId: 't' });
+  await threads.append('t', { body: 'body' });
+  let isPurged = false;
+  const slow = watched(store, {
+    before: async (method, args) => {
+      if (isPurged || method !== 'commit' || !JSON.stringify(args).includes('"job:busy:t"')) return;
+      isPurged = true;
+      await threads.purge('t');
+    },
+  });
+  const other = await opened(t, { kms, store: slow });
+  await t.throwsAsync(other.rotateThreadDek('t'), { code: 'NOT_FOUND' });
+  t.true(isPurged);
+  t.deepEqual([...(await entriesOf(store)).keys()], []);
+});

@@ -138,3 +138,22 @@ test('a thread that is purged while a rotation makes a key for it leaves no key'
   for (const { state } of (await kms.listKeys({ threadId: 't' })).keys) t.is(state, 'destroyed');
   t.deepEqual([...(await entriesOf(store)).keys()], []);
 });
+
+test('in a shared store, who is taken for dead as its key was made does not destroy it: who goes on with the job has taken it', async (t) => {
+  const kms = await embedded(t);
+  const store = openMemoryThreadStore();
+  await filled(kms, store, 't');
+  const second = await opened(t, { kms, store: shared(store), now: () => Date.now() + 60_000 });
+  const provider = meddling(kms, 'after', async () => {
+    const { jobId } = (await second.jobs()).jobs[0] as { jobId: string };
+    await second.pauseJob(jobId);
+    await second.resumeJob(jobId);
+    t.is((await second.waitForJob(jobId)).state, 'done');
+  });
+  const first = await opened(t, { kms: provider, store: shared(store) });
+  const { jobId } = await first.rotateThreadDek('t');
+  await first.waitForJob(jobId);
+  await first.close();
+  t.is((await kms.listKeys({ threadId: 't' })).keys.length, 2);
+  await isWhole(t, kms, store, second, 't');
+});

@@ -18,7 +18,7 @@ export interface JobOptions {
   concurrency: number;
   /** How long the ciphertext of before stays restorable, and with it the old key: 7 days unless told; 0 keeps none. */
   keepBackupsMs: number;
-  /** What an `encrypt-existing` has replaced stays in the store's bytes until `Threads.compact`; of many jobs the last is enough. */
+  /** What an `encrypt-existing` has replaced stays in the store's bytes until `Threads.compactStore`; of many jobs the last is enough. */
   defersCompaction?: boolean;
 }
 
