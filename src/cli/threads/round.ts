@@ -40,7 +40,7 @@ export class Round {
   readonly #done: Answer[] = [];
   readonly #failures: Array<{ threadId: string; failure: Failure }> = [];
   #ended = 0;
-
+  /** Because of the interruption. */
   #unbegun = 0;
 
   constructor(access: ThreadsAccess, flags: JobFlags, work: Work, interruption: Interruption, output: Output) {

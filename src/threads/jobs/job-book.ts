@@ -143,7 +143,7 @@ export class JobBook {
         seen.set(job.threadId, newer + 1);
         return newer >= KEPT_JOBS_PER_THREAD && now - Date.parse(job.finishedAt ?? job.updatedAt) > KEPT_JOBS_MS;
       });
-      await this.#store.commit(over.map(({ job, bytes }) => removal(job.jobId, bytes)));
+      if (over.length > 0) await this.#store.commit(over.map(({ job, bytes }) => removal(job.jobId, bytes)));
     }
   }
 }

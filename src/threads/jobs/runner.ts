@@ -7,8 +7,9 @@ import type { ThreadDirectory } from '../thread-directory.js';
 import { changedThread, type ThreadKeys, type ThreadRecord } from '../thread-record.js';
 import type { ThreadStore, Unit } from '../thread-store.js';
 import type { Backups } from './backups.js';
+import { withBlocked } from './blocked.js';
 import type { Entries, Page, Stored } from './entries.js';
-import { type BlockedMessage, isOver, type Job, type JobOptions, MAX_BLOCKED } from './job.js';
+import { isOver, type Job, type JobOptions } from './job.js';
 import type { JobBook, Written } from './job-book.js';
 import type { Mover, Unmoved } from './mover.js';
 import { Patience } from './patience.js';
@@ -394,15 +395,4 @@ export class Runner {
 function pageOf({ concurrency, messagesPerSecond }: JobOptions): number {
   const most = BATCH * concurrency;
   return messagesPerSecond === 0 ? most : Math.min(most, messagesPerSecond);
-}
-
-function blocked({ entry, reason }: Unmoved): BlockedMessage {
-  return { messageId: entry.record?.messageId ?? entry.key, reason };
-}
-
-/** Each message once, whatever is wrong with its versions; up to 100. */
-export function withBlocked(before: readonly BlockedMessage[], unmoved: readonly Unmoved[]): BlockedMessage[] {
-  const known = new Map(before.map((one) => [one.messageId, one]));
-  for (const one of unmoved.map(blocked)) if (!known.has(one.messageId)) known.set(one.messageId, one);
-  return [...known.values()].slice(0, MAX_BLOCKED);
 }
