@@ -23,8 +23,8 @@ import {
 import { binding } from './native.js';
 import { prepareDirectory } from './store/data-directory.js';
 import { nodeFileSystem } from './store/file-system.js';
-import { openFileStore } from './store/files.js';
-import type { KeyringDocument, KeyStore } from './store/key-store.js';
+import { type KeyringDocument, type KeyStore, STORE_KINDS, type StoreKind } from './store/key-store.js';
+import { openStore, storeKindFor } from './store/kind.js';
 import { openMemoryStore } from './store/memory.js';
 import type { DataOperations, MasterSource } from './vault.js';
 import { versionOfPackage } from './version.js';
@@ -50,6 +50,8 @@ export interface AuditOptions {
 export interface EmbeddedOptions {
   /** Where keyring and records live; made (0700) if absent. Required unless `memory`. */
   dataDir?: string;
+  /** What keeps the records: `files`, one for each, or `lmdb`, for millions of them. What the directory holds unless told, else `files`. */
+  store?: StoreKind;
   /** 32 bytes as 64 hex digits, base64, or raw; read natively. Required unless `memory` or another source of the key. */
   masterKeyFile?: string;
   /** An open descriptor to read the master key from, once; it cannot be unsealed again. */
@@ -121,6 +123,9 @@ function checkOptions(options: unknown): asserts options is EmbeddedOptions {
     if (path === undefined) continue;
     if (typeof path !== 'string' || path === '' || path.includes('\0'))
       throw new KmsError('INVALID_ARGUMENT', `${name} must be a path`);
+  }
+  if (given.store !== undefined && !STORE_KINDS.includes(given.store)) {
+    throw new KmsError('INVALID_ARGUMENT', `store must be ${STORE_KINDS.join(' or ')}`);
   }
   checkKeyBytes(given.masterKeyBytes);
   for (const name of NUMBERS) {
@@ -200,7 +205,7 @@ async function fileGround(options: EmbeddedOptions): Promise<Ground> {
   // Before the store touches anything: what looks like a crash's leftovers may be another process's write under way.
   const lock = binding.lockDirectory(dataDir);
   try {
-    const store = await openFileStore({ dataDir });
+    const store = await openStore(storeKindFor(dataDir, options.store), dataDir);
     const release = async () => {
       try {
         await store.close();

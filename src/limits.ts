@@ -138,6 +138,12 @@ export const MAX_BLOCKERS = 100;
 export const DEFAULT_KEEP_BACKUPS = 1;
 
 export const MAX_RECORD_BYTES = 4 * KIB;
+/** The longest packed record: docs/FORMATS.md. */
+export const MAX_PACKED_BYTES = 731;
+/** A record of a database, padded and sealed, or what its secret is completed by: docs/FORMATS.md. */
+export const MAX_SEALED_DOCUMENT_BYTES = 4 * KIB;
+/** Directories of databases kept open, two descriptors each: far below the usual limit of 1,024. */
+export const MAX_OPEN_DIRECTORIES = 64;
 export const MAX_KEYRING_BYTES = MIB;
 export const MAX_KEY_FILE_BYTES = 4 * KIB;
 /** A configuration is a page of text; the parser needs many times its size. */
@@ -271,6 +277,9 @@ export const IMPORT_TIMEOUT_MS = 10_000;
 /** Names the backups of a rotation: the version of the KEK it brings, and the first digits of that one's id. */
 export const ROTATION_ID_PATTERN = /^r[1-9][0-9]{0,9}-[0-9a-f]{16}$/;
 export const SLOT_ID_PATTERN = /^s_[0-9a-f]{32}$/;
+/** A client-sealed database, as the store names it. */
+export const DATABASE_ID_PATTERN = /^[0-9a-f]{32}$/;
+export const SEALED_NAME_PATTERN = /^([0-9a-f]{32})(?:\/([0-9a-f]{32}))?$/;
 export const KEY_ID_PATTERN = /^k_[0-9a-z]{1,64}$/;
 export const ACTOR_PATTERN = /^[A-Za-z0-9._:@/-]{1,64}$/;
 /** The `sub` of a JWT: OpenID Connect Core, section 2, bounds it to 255 ASCII characters. */
@@ -278,6 +287,13 @@ export const MAX_SUBJECT_LENGTH = 255;
 export const SUBJECT_PATTERN = /^[\x20-\x7e]{1,255}$/;
 /** Of a thread store: lmdb-js copies values below 16 MiB, and gives out its own map of the file for larger ones. */
 export const MAX_STORED_VALUE_BYTES = 12 * MIB;
+/**
+ * Values of a thread store in one page of a walk, a listing or a job: it ends with the value that reaches so many, and what is made
+ * of a page takes five times its bytes. 4,096 messages of a KiB, the most that a job takes at once, are 6 MiB.
+ */
+export const MAX_PAGE_BYTES = 8 * MIB;
+/** Entries of a page whose reader keeps none of them. */
+export const MAX_PAGE_ENTRIES = 500;
 /** Sealed values of one message: an envelope takes more than 100 bytes, so more would not fit into a value of the store. */
 export const MAX_SEALED_PLACES = Math.floor(MAX_STORED_VALUE_BYTES / 100);
 /** The body of a request that writes a message: sealed as a whole, in base64 and with its names, it is a value of the store. */

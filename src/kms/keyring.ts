@@ -84,6 +84,7 @@ export class Keyring {
     await store.writeKeyring(document);
     const keyring = new Keyring(vault, store, keys, recordMac, slot.slotId, document);
     keyring.#keks.set(kek.kekId, handle);
+    keyring.#show();
     return keyring;
   }
 
@@ -103,7 +104,19 @@ export class Keyring {
     for (const kek of document.keks) {
       keyring.#keks.set(kek.kekId, vault.unwrap(root, kek.wrapped, kekAad(storeId, kek.kekId, kek.kekVersion), 'kek'));
     }
+    keyring.#show();
     return keyring;
+  }
+
+  /** Gives the vault what it opens and makes packed records with. */
+  #show(): void {
+    const { active } = this;
+    const ring = [active, ...this.#document.keks.filter((kek) => kek !== active)];
+    this.#vault.setRing(
+      this.storeId,
+      this.#recordMac,
+      ring.map(({ kekId, kekVersion }) => [kekId, kekVersion, this.kek(kekId)]),
+    );
   }
 
   get storeId(): string {
@@ -145,18 +158,18 @@ export class Keyring {
   }
 
   /**
-   * Runs `work` with the active KEK and one wrap counted for it. The KEK is the active one when `work` begins; a rotation waits
+   * Runs `work` with the active KEK and `count` wraps counted for it. The KEK is the active one when `work` begins; a rotation waits
    * until it has ended, so that nothing is written under an older KEK after the rotation has begun to look.
    */
-  async withKek<T>(work: (kek: ActiveKek) => Promise<T>): Promise<T> {
-    while (this.#wraps.left === 0) {
+  async withKek<T>(work: (kek: ActiveKek) => Promise<T>, count = 1): Promise<T> {
+    while (this.#wraps.left < count) {
       this.#reserving ??= this.#reserveWraps().finally(() => {
         this.#reserving = undefined;
       });
       await this.#reserving;
     }
     const { kekId, kekVersion } = this.active;
-    this.#wraps.enter();
+    this.#wraps.enter(count);
     try {
       return await work({ kekId, kekVersion, handle: this.kek(kekId) });
     } finally {
@@ -391,6 +404,7 @@ export class Keyring {
     this.#keys = keys;
     this.#document = next;
     committed();
+    this.#show();
     this.#wraps.activate(this.active.kekId);
   }
 }

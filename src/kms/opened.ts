@@ -72,7 +72,7 @@ export async function openStore(
     }
     const keyring = await openKeyring(vault, store, source, settings.initialise);
     const records = new Records(vault, store, keyring);
-    return { vault, keyring, records, cache: new KeyCache(vault, records, keyring, onReserved) };
+    return { vault, keyring, records, cache: new KeyCache(vault, records, keyring, onReserved, store.packed) };
   } catch (error) {
     vault.close();
     throw error;

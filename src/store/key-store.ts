@@ -1,5 +1,9 @@
 import type { KeyState } from '../provider.js';
 
+/** What keeps the records of a data directory. */
+export const STORE_KINDS = ['files', 'lmdb'] as const;
+export type StoreKind = (typeof STORE_KINDS)[number];
+
 /** A key's record, as docs/FORMATS.md lays it down. `threadId` is '' for a key without a thread; `wrapped` is empty once destroyed. */
 export interface KeyMeta {
   format: 1;
@@ -105,6 +109,52 @@ export interface RecordBackups {
   setAside(rotationId: string, keyId: string): Promise<void>;
 }
 
+/** A record as its canonical bytes (`canonicalRecord`) and then its MAC: docs/FORMATS.md. */
+export interface PackedRecord {
+  keyId: string;
+  bytes: Uint8Array;
+}
+
+/**
+ * Many records at once, as native code reads and makes them. The MACs are not checked here. What is read comes from memory
+ * that the operating system maps: it is there at once, or after the page fault of a record that nobody used for long.
+ */
+export interface PackedRecords {
+  /** Undefined if there is none. The bytes are good until the next call of any method. */
+  readSync(keyId: string): Uint8Array | undefined;
+  /** Up to `limit` records after `after`, ascending by key id, of one moment. */
+  page(after: string | undefined, limit: number): PackedRecord[];
+  /** Adds a record; CONFLICT if the id is taken. */
+  create(record: PackedRecord): Promise<void>;
+  /**
+   * In one transaction: each record whose bytes are still `before` is replaced by `after`, and `before` is kept as its backup of the
+   * rotation unless one is kept already. Resolves, in their order, to whether each was replaced.
+   */
+  moveMany(
+    rotationId: string,
+    moves: ReadonlyArray<{ keyId: string; before: Uint8Array; after: Uint8Array }>,
+  ): Promise<boolean[]>;
+  /** The record that is kept of a rotation, as `readSync`. */
+  backupSync(rotationId: string, keyId: string): Uint8Array | undefined;
+}
+
+/**
+ * Documents of client-sealed databases, opaque to the store and of at most MAX_SEALED_DOCUMENT_BYTES. Names match
+ * `^[0-9a-f]{32}(/[0-9a-f]{32})?$`: a database, and what is in it. As of a store, every promise that resolves means: durable.
+ */
+export interface SealedDocuments {
+  read(name: string): Promise<Uint8Array | undefined>;
+  /**
+   * Puts a document in the place of `before`, undefined for none; CONFLICT if it is another one there by now, or if the database
+   * that it is in is not there.
+   */
+  write(name: string, document: Uint8Array, before: Uint8Array | undefined): Promise<void>;
+  /** Up to `limit` names after `after`, ascending, that begin with `prefix`: `<database>/`, or '' for the names of databases alone. */
+  list(prefix: string, after: string | undefined, limit: number): Promise<string[]>;
+  /** Removes a database's document and all that is in it. */
+  drop(database: string): Promise<void>;
+}
+
 /**
  * Where the keyring and the records live. Every promise that resolves means: durable. Ids have matched KEY_ID_PATTERN
  * before they come here. One process owns a store.
@@ -127,6 +177,10 @@ export interface KeyStore {
   listKeyIds(after: string | undefined, limit: number): Promise<string[]>;
   /** Of the records of this store; closed with it. */
   readonly backups: RecordBackups;
+  /** Where the store can handle many records at once. */
+  readonly packed?: PackedRecords;
+  /** Of client-sealed databases; closed with the store. */
+  readonly sealed: SealedDocuments;
   /**
    * Why writes are refused, null while they are not. While it is not null, what was read may not be durable either: after a
    * lost fsync a read still answers from memory with what the disk may not have.

@@ -1,10 +1,10 @@
 import { randomUUID } from 'node:crypto';
 import { PROVISIONS, provisionKey } from './names.js';
+import { pagesOf } from './pages.js';
 import type { Entry, ThreadStore, Unit } from './thread-store.js';
 
 /** How long the maker of a key is waited for before it counts as dead: longer than a key service that answers at all takes. */
 const LEASE_MS = 30_000;
-const PAGE = 500;
 
 interface Intention {
   /** Who makes the key. */
@@ -32,13 +32,8 @@ export class KeyIntentions {
 
   async all(): Promise<Entry[]> {
     const found: Entry[] = [];
-    for (let { from, to } = PROVISIONS; ; ) {
-      const page = await this.#store.range({ from, to, limit: PAGE });
-      found.push(...page);
-      const last = page.at(-1);
-      if (last === undefined || page.length < PAGE) return found;
-      from = `${last.key} `;
-    }
+    for await (const page of pagesOf(this.#store, PROVISIONS)) found.push(...page);
+    return found;
   }
 
   async of(threadId: string): Promise<Uint8Array | undefined> {

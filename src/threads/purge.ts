@@ -15,11 +15,11 @@ import {
   threadKey,
   VERSION,
 } from './names.js';
+import { pagesOf } from './pages.js';
 import { changedThread, readThread, type ThreadRecord } from './thread-record.js';
 import type { Entry, ThreadStore } from './thread-store.js';
 import { versionsOf } from './versions.js';
 
-const PAGE = 500;
 /** What the mark of a purge says. */
 const BEGUN = new Uint8Array(0);
 
@@ -114,9 +114,7 @@ export class Purge {
 
   async #removeMessages(threadId: string): Promise<void> {
     const prefix = messagePrefix(threadId);
-    const { from, to } = rangeOf(prefix);
-    for (let at = from; ; ) {
-      const page = await this.#store.range({ from: at, to, limit: PAGE });
+    for await (const page of pagesOf(this.#store, rangeOf(prefix))) {
       const own = page.filter(({ key }) => positionAfter(prefix, key) !== undefined);
       // Versions first: without its message nobody would find them again.
       for (const entry of own) await this.#removeVersions(threadId, entry);
@@ -124,9 +122,6 @@ export class Purge {
         threadId,
         own.map(({ key }) => key),
       );
-      const last = page.at(-1);
-      if (last === undefined || page.length < PAGE) return;
-      at = `${last.key} `;
     }
   }
 
@@ -160,16 +155,11 @@ export class Purge {
   }
 
   async #removeBelow(threadId: string, prefix: string, isOwn: (value: Uint8Array) => boolean): Promise<void> {
-    const { from, to } = rangeOf(prefix);
-    for (let at = from; ; ) {
-      const page = await this.#store.range({ from: at, to, limit: PAGE });
+    for await (const page of pagesOf(this.#store, rangeOf(prefix))) {
       await this.#commit(
         threadId,
         page.filter(({ value }) => isOwn(value)).map(({ key }) => key),
       );
-      const last = page.at(-1);
-      if (last === undefined || page.length < PAGE) return;
-      at = `${last.key} `;
     }
   }
 

@@ -13,10 +13,21 @@ import { JobBook } from './jobs/job-book.js';
 import { Jobs } from './jobs/jobs.js';
 import { Mover } from './jobs/mover.js';
 import { KeyProvision, type Orphans, type Unreaped } from './key-provision.js';
+import { MessageIndex } from './message-index.js';
 import { Messages } from './messages.js';
 import { Purge } from './purge.js';
 import { Rewrap, type Rewrapped } from './rewrap.js';
-import type { Message, MessagePage, MessageQuery, NewMessage, NewThread, Thread, ThreadPage, ThreadQuery } from './thread.js';
+import type {
+  Message,
+  MessagePage,
+  MessageQuery,
+  NewMessage,
+  NewThread,
+  Thread,
+  ThreadPage,
+  ThreadQuery,
+  VersionPage,
+} from './thread.js';
 import { ThreadDirectory } from './thread-directory.js';
 import type { ThreadStore } from './thread-store.js';
 
@@ -82,7 +93,8 @@ export class Threads {
     const cipher = new BodyCipher(kms);
     const bodies = new Bodies(cipher);
     const policy = new FieldPolicy(fields);
-    this.#messages = new Messages(store, this.#directory, bodies, policy, clock);
+    const index = new MessageIndex(store, this.#directory);
+    this.#messages = new Messages({ store, directory: this.#directory, index, bodies, policy, clock });
     this.#now = now;
     this.#compaction = new Compaction(store);
     this.#book = new JobBook(store);
@@ -93,7 +105,7 @@ export class Threads {
       store,
       directory: this.#directory,
       provision: this.#provision,
-      entries: new Entries(store),
+      entries: new Entries(store, index),
       mover: new Mover(bodies, cipher, policy),
       backups: this.#backups,
       book: this.#book,
@@ -150,7 +162,7 @@ export class Threads {
     return this.#messages.read(threadId, messageId);
   }
 
-  /** In order. A message that cannot be read says so in its `error`, and the others are there. */
+  /** In order, page by page. A message that cannot be read says so in its `error`, and the others are there. */
   list(threadId: string, query: MessageQuery = {}): Promise<MessagePage> {
     return this.#messages.list(threadId, query);
   }
@@ -159,9 +171,9 @@ export class Threads {
     return this.#messages.edit(threadId, messageId, body);
   }
 
-  /** What a message was before each edit, the oldest first. */
-  versions(threadId: string, messageId: string): Promise<Message[]> {
-    return this.#messages.versions(threadId, messageId);
+  /** What a message was before each edit, the oldest first unless told. */
+  versions(threadId: string, messageId: string, query: MessageQuery = {}): Promise<VersionPage> {
+    return this.#messages.versions(threadId, messageId, query);
   }
 
   delete(threadId: string, messageId: string): Promise<void> {

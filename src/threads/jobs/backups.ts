@@ -3,12 +3,11 @@ import type { Provider } from '../../provider.js';
 import type { Path } from '../field-policy.js';
 import { destroyKey } from '../key-ends.js';
 import { BACKUPS, backupKey, EXPIRIES, expiryKey, rangeOf, threadKey } from '../names.js';
+import { pagesOf } from '../pages.js';
 import { changedThread, readThread } from '../thread-record.js';
 import type { Entry, Expectation, ThreadStore, Unit } from '../thread-store.js';
 import { busyKey } from './job-book.js';
 import { digestOf, type Moved } from './mover.js';
-
-const PAGE = 500;
 
 interface Backup {
   jobId: string;
@@ -146,12 +145,8 @@ export class Backups {
   }
 
   async *#expiries(): AsyncGenerator<Entry & { expiry: Expiry }> {
-    for (let { from, to } = EXPIRIES; ; ) {
-      const page = await this.#store.range({ from, to, limit: PAGE });
+    for await (const page of pagesOf(this.#store, EXPIRIES)) {
       for (const entry of page) yield { ...entry, expiry: parsed<Expiry>(entry.value) };
-      const last = page.at(-1);
-      if (last === undefined || page.length < PAGE) return;
-      from = `${last.key} `;
     }
   }
 
@@ -266,12 +261,7 @@ export class Backups {
 
 /** The backups of entries whose keys begin with `prefix`, page by page. */
 export async function* backupsBelow(store: ThreadStore, prefix: string): AsyncGenerator<Kept[]> {
-  const { from, to } = rangeOf(backupKey(prefix));
-  for (let at = from; ; ) {
-    const page = await store.range({ from: at, to, limit: PAGE });
+  for await (const page of pagesOf(store, rangeOf(backupKey(prefix)))) {
     yield page.map((entry) => ({ ...entry, backup: parsed<Backup>(entry.value) }));
-    const last = page.at(-1);
-    if (last === undefined || page.length < PAGE) return;
-    at = `${last.key} `;
   }
 }

@@ -2,13 +2,13 @@ import { randomBytes } from 'node:crypto';
 import { KmsError } from '../../errors.js';
 import { KEPT_JOBS_MS, KEPT_JOBS_PER_THREAD } from '../../limits.js';
 import { expiryKey, rangeOf } from '../names.js';
-import type { Expectation, ThreadStore, Unit } from '../thread-store.js';
+import { beyond, pagesOf } from '../pages.js';
+import type { Entry, Expectation, ThreadStore, Unit } from '../thread-store.js';
 import { isOver, type Job } from './job.js';
 
 const PREFIX = 'job:entry:';
 const BUSY = 'job:busy:';
 const JOB_ID = /^job_[0-9a-f]{32}$/;
-const PAGE = 500;
 
 export function jobKey(jobId: string): string {
   return PREFIX + jobId;
@@ -102,32 +102,22 @@ export class JobBook {
 
   async page({ limit, cursor, reverse = false }: BookQuery): Promise<Written[]> {
     if (cursor !== undefined && !JOB_ID.test(cursor)) throw new KmsError('INVALID_ARGUMENT', 'cursor');
-    const { from, to } = rangeOf(PREFIX);
-    const beyond = cursor === undefined ? undefined : jobKey(cursor);
-    const range = reverse ? { from, to: beyond ?? to } : { from: beyond === undefined ? from : `${beyond} `, to };
-    return (await this.#store.range({ ...range, limit, reverse })).map(({ value }) => ({ job: jobOf(value), bytes: value }));
+    const all = { ...rangeOf(PREFIX), limit, reverse };
+    const range = cursor === undefined ? all : { ...all, ...beyond(all, jobKey(cursor)) };
+    return (await this.#store.range(range)).map(writtenOf);
   }
 
   /** Those that are not over: their threads are busy with them. */
   async *unended(): AsyncGenerator<Written> {
-    for (let { from, to } = rangeOf(BUSY); ; ) {
-      const page = await this.#store.range({ from, to, limit: PAGE });
+    for await (const page of pagesOf(this.#store, rangeOf(BUSY))) {
       const found = await this.#store.get(page.map(({ value }) => jobKey(Buffer.from(value).toString('latin1'))));
       for (const bytes of found) if (bytes !== undefined) yield { job: jobOf(bytes), bytes };
-      const last = page.at(-1);
-      if (last === undefined || page.length < PAGE) return;
-      from = `${last.key} `;
     }
   }
 
   /** All, the newest first, page by page. */
   async *pages(): AsyncGenerator<Written[]> {
-    for (let cursor: string | undefined; ; ) {
-      const page = await this.page({ limit: PAGE, reverse: true, ...(cursor !== undefined && { cursor }) });
-      yield page;
-      if (page.length < PAGE) return;
-      cursor = (page.at(-1) as Written).job.jobId;
-    }
+    for await (const page of pagesOf(this.#store, { ...rangeOf(PREFIX), reverse: true })) yield page.map(writtenOf);
   }
 
   /**
@@ -146,6 +136,10 @@ export class JobBook {
       if (over.length > 0) await this.#store.commit(over.map(({ job, bytes }) => removal(job.jobId, bytes)));
     }
   }
+}
+
+function writtenOf({ value }: Entry): Written {
+  return { job: jobOf(value), bytes: value };
 }
 
 function removal(jobId: string, bytes: Uint8Array): Unit {
