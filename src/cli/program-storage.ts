@@ -4,6 +4,7 @@ import type { ImportFlags } from './commands/import.js';
 import type { SplitFlags } from './commands/recovery.js';
 import type { RestoreFlags } from './commands/restore.js';
 import type { Output } from './output.js';
+import { storeOption } from './store-kind.js';
 
 /** Backups, restore, recovery and import. `alone` is for those that call no daemon. */
 export function addStorage(program: Command, act: Act, alone: Act, output: Output): void {
@@ -28,6 +29,7 @@ export function addStorage(program: Command, act: Act, alone: Act, output: Outpu
     .description('make the data directory from a backup')
     .option('--force', 'set a directory that is not empty aside')
     .option('--accept-rollback', 'also one that has gone on since the backup')
+    .addOption(storeOption('what keeps the keys of the directory that is made: files, unless told, or lmdb'))
     .option('--with-shares', 'by shares of a recovery key, from standard input, instead of a master key');
   alone<RestoreFlags>(restore, async (flags, settings, [file]) => {
     if (flags.withShares === true) {
@@ -79,7 +81,8 @@ function addRecovery(program: Command, act: Act, alone: Act, output: Output): vo
     .command('child <verb>', { hidden: true })
     .option('--backup <file>')
     .option('--force')
-    .option('--accept-rollback');
+    .option('--accept-rollback')
+    .addOption(storeOption('as of restore'));
   alone<RestoreFlags & { backup?: string }>(child, async (flags, settings, [verb]) => {
     const { recoveryChildCommand } = await import('./commands/recovery-child.js');
     await recoveryChildCommand(verb as string, flags, settings, output);
