@@ -24,6 +24,8 @@ export interface RangeQuery {
   to: string;
   /** Entries at most. */
   limit: number;
+  /** The entry with which the values come to so many bytes is the last: one or more; unless told, any number. */
+  bytes?: number;
   /** The last ones, the last first. */
   reverse?: boolean;
 }

@@ -72,24 +72,23 @@ export class LmdbEnvironment {
     return this.#told('read', () => [...this.#db.getKeys({ start: from, end: to, limit })]);
   }
 
-  range(query: RangeQuery): Entry[] {
-    return [...this.entries(query)];
-  }
-
-  /** One snapshot, as long as the walk takes no longer than the turn. */
-  *entries({ from, to, limit, reverse = false }: RangeQuery): Generator<Entry> {
+  /** One snapshot. A value is read when its turn comes: those beyond `bytes` are not. */
+  range({ from, to, limit, bytes = Number.POSITIVE_INFINITY, reverse = false }: RangeQuery): Entry[] {
+    const entries: Entry[] = [];
     const lowest = from < LOWEST ? LOWEST : from;
-    if (lowest >= to || limit <= 0) return;
+    if (lowest >= to || limit <= 0) return entries;
     const bounds = reverse
       ? { start: to, exclusiveStart: true, end: lowest, inclusiveEnd: true, reverse }
       : { start: lowest, end: to };
     const found = this.#told('read', () => this.#db.getRange({ ...bounds, limit })[Symbol.iterator]());
     try {
-      for (;;) {
+      for (let left = bytes; left > 0; ) {
         const { value, done } = this.#told('read', () => found.next());
-        if (done) return;
-        yield value as Entry;
+        if (done) break;
+        entries.push(value as Entry);
+        left -= (value as Entry).value.length;
       }
+      return entries;
     } finally {
       found.return?.();
     }

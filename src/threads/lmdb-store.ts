@@ -198,11 +198,12 @@ class LmdbThreadStore implements ThreadStore {
   async #copy(from: LmdbEnvironment, scratch: string): Promise<void> {
     const to = new LmdbEnvironment(this.#lmdb, scratch, { isScratch: true });
     try {
-      for (let page = pageOf(from, ''); page.length > 0; ) {
-        const last = (page.at(-1) as Entry).key;
-        const entries = page;
-        await to.write(() => to.append(entries));
-        page = pageOf(from, `${last} `);
+      for (let at = ''; ; ) {
+        const page = from.range({ from: at, to: '\x7f', limit: PAGE_ENTRIES, bytes: PAGE_BYTES });
+        const last = page.at(-1);
+        if (last === undefined) break;
+        await to.write(() => to.append(page));
+        at = `${last.key} `;
       }
       if (to.size !== from.size) throw new KmsError('STORE_UNAVAILABLE', 'a copy of it is not complete');
     } finally {
@@ -213,15 +214,4 @@ class LmdbThreadStore implements ThreadStore {
 
 function checkKey(key: string): void {
   if (!KEY.test(key)) throw new KmsError('INVALID_ARGUMENT', 'a key of the store');
-}
-
-function pageOf(environment: LmdbEnvironment, from: string): Entry[] {
-  const page: Entry[] = [];
-  let bytes = 0;
-  for (const entry of environment.entries({ from, to: '\x7f', limit: PAGE_ENTRIES })) {
-    page.push(entry);
-    bytes += entry.value.length;
-    if (bytes >= PAGE_BYTES) break;
-  }
-  return page;
 }
