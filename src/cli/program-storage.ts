@@ -1,10 +1,11 @@
-import { type Command, InvalidArgumentError } from 'commander';
+import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { Act } from './act.js';
 import type { ImportFlags } from './commands/import.js';
 import type { SplitFlags } from './commands/recovery.js';
 import type { RestoreFlags } from './commands/restore.js';
+import type { MigrateFlags } from './commands/store.js';
 import type { Output } from './output.js';
-import { storeOption } from './store-kind.js';
+import { storeKind, storeOption } from './store-kind.js';
 
 /** Backups, restore, recovery and import. `alone` is for those that call no daemon. */
 export function addStorage(program: Command, act: Act, alone: Act, output: Output): void {
@@ -41,6 +42,7 @@ export function addStorage(program: Command, act: Act, alone: Act, output: Outpu
     return 0;
   });
   addRecovery(program, act, alone, output);
+  addStores(program, alone, output);
   const importing = program
     .command('import [path...]')
     .description('take keys over from the Go daemon or the first generation')
@@ -50,6 +52,19 @@ export function addStorage(program: Command, act: Act, alone: Act, output: Outpu
   alone<ImportFlags>(importing, async (flags, settings, paths) => {
     const { importCommand } = await import('./commands/import.js');
     await importCommand(paths, flags, settings, output);
+  });
+}
+
+function addStores(program: Command, alone: Act, output: Output): void {
+  const store = program.command('store').description('what keeps the keys');
+  const migrate = store
+    .command('migrate')
+    .description('copy all keys to a store of another kind, prove the copy, and use it from then on; the old one stays')
+    .addOption(new Option('--to <kind>', 'files or lmdb').argParser(storeKind))
+    .option('--remove-source', 'remove the old one, once another has taken its place');
+  alone<MigrateFlags>(migrate, async (flags, settings) => {
+    const { migrateCommand } = await import('./commands/store.js');
+    await migrateCommand(flags, settings, output);
   });
 }
 

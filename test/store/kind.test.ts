@@ -4,7 +4,9 @@ import test from 'ava';
 import { createEmbeddedKms } from '../../dist/create.js';
 import { KmsError } from '../../dist/errors.js';
 import { openKms } from '../../dist/open.js';
-import { markerText, storeKindFor, storeKindIn } from '../../dist/store/kind.js';
+import { nodeFileSystem } from '../../dist/store/file-system.js';
+import { storeKindFor, storeKindIn } from '../../dist/store/kind.js';
+import { mark } from '../../dist/store/marker.js';
 import { newPlace, openAt } from '../provider/subjects.js';
 import { newDataDir } from './data-dir.js';
 
@@ -61,10 +63,10 @@ test('of two stores in one directory the one that the marker names is live, and 
   t.regex(error?.message ?? '', /holds keys in keys\.lmdb and in kms-deks, and no store\.json says which are the live ones/);
   await t.throwsAsync(openAt(t, place), { code: 'STORE_UNAVAILABLE' });
   for (const kind of ['files', 'lmdb'] as const) {
-    writeFileSync(join(place.dataDir, 'store.json'), markerText(kind));
+    await mark(nodeFileSystem, place.dataDir, kind);
     t.is(storeKindIn(place.dataDir), kind);
   }
-  for (const text of ['', '{}', markerText('lmdb').trim(), '{"format":1,"store":"other"}\n']) {
+  for (const text of ['', '{}', '{"format":1,"store":"lmdb"}', '{"format":1,"store":"other"}\n']) {
     writeFileSync(join(place.dataDir, 'store.json'), text);
     t.throws(() => storeKindIn(place.dataDir), { code: 'STORE_UNAVAILABLE' }, text);
   }
