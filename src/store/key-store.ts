@@ -155,6 +155,21 @@ export interface SealedDocuments {
   drop(database: string): Promise<void>;
 }
 
+/** Something of a store under a name of docs/FORMATS.md, "Entries": a record packed, or a keyring as its JSON. Without bytes, why. */
+export type StoredEntry = { name: string; bytes: Uint8Array } | { name: string; fault: string };
+
+/**
+ * All that a store holds beside its keyring and its sealed documents, as it is: for moving it to another store. Nobody writes to
+ * either meanwhile.
+ */
+export interface StoredEntries {
+  /** Up to `limit` entries after the one of that name, ascending. */
+  page(after: string | undefined, limit: number): Promise<StoredEntry[]>;
+  /** Puts each in the place of what is there. */
+  put(entries: ReadonlyArray<{ name: string; bytes: Uint8Array }>): Promise<void>;
+  remove(names: readonly string[]): Promise<void>;
+}
+
 /**
  * Where the keyring and the records live. Every promise that resolves means: durable. Ids have matched KEY_ID_PATTERN
  * before they come here. One process owns a store.
@@ -179,6 +194,8 @@ export interface KeyStore {
   readonly backups: RecordBackups;
   /** Where the store can handle many records at once. */
   readonly packed?: PackedRecords;
+  /** Where the store can be moved to another one, or from it. */
+  readonly entries?: StoredEntries;
   /** Of client-sealed databases; closed with the store. */
   readonly sealed: SealedDocuments;
   /**

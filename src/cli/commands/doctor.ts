@@ -169,7 +169,7 @@ async function checkOffline(settings: Settings, findings: Finding[]): Promise<vo
   }
   try {
     findings.push(ok('key', 'the master key opens the keyring'));
-    await attempt('records', findings, () => checkRecords(access, findings), `ls -l ${quoted(join(dataDir, 'kms-deks'))}`);
+    await attempt('records', findings, () => checkRecords(access, findings), `ls -l ${quoted(dataDir)}`);
     await attempt('rotation', findings, () => checkKek(access, findings), 'progressdb-kms rotation-status');
     await checkNewest(access.kms, findings);
   } finally {
