@@ -5,7 +5,7 @@ import { BACKUPS_DIRECTORY } from './file-backups.js';
 import { DATABASES_DIRECTORY } from './file-documents.js';
 import { errnoOf, type FileSystem } from './file-system.js';
 import { openFileStore, RECORDS_DIRECTORY } from './files.js';
-import type { KeyStore, StoreKind } from './key-store.js';
+import { type KeyStore, STORE_KINDS, type StoreKind } from './key-store.js';
 import { KEYRING } from './keyring-file.js';
 import { KEYS_FILE, openLmdbStore } from './lmdb.js';
 import { LOCK_SUFFIX } from './lmdb-file.js';
@@ -40,8 +40,16 @@ export function storeKindFor(dataDir: string, asked: StoreKind | undefined): Sto
 }
 
 /** Files and directories of a data directory that only a store of this kind has. */
-export function pathsOf(kind: StoreKind): readonly string[] {
+function pathsOf(kind: StoreKind): readonly string[] {
   return kind === 'lmdb' ? [KEYS_FILE, KEYS_FILE + LOCK_SUFFIX] : [RECORDS_DIRECTORY, BACKUPS_DIRECTORY, DATABASES_DIRECTORY];
+}
+
+/** What is there of the store that is live no more after a migration: files and directories. */
+export function leftOfMigration(dataDir: string): string[] {
+  const live = markedKind(dataDir);
+  if (live === undefined) return [];
+  const old = STORE_KINDS.filter((kind) => kind !== live).flatMap((kind) => pathsOf(kind));
+  return old.filter((name) => existsSync(join(dataDir, name)));
 }
 
 /** The caller holds the lock of the data directory. */

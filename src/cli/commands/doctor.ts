@@ -11,6 +11,7 @@ import {
   checkKeyFile,
   checkMemory,
   checkSocketFile,
+  checkStores,
   checkSystem,
   checkTokens,
   doctorAs,
@@ -68,6 +69,7 @@ async function checkFiles(settings: Settings, dataDir: string | undefined, uid: 
     findings.push(advice('data-dir', 'the daemon keeps nothing: it runs with --dev', 'progressdb-kms serve'));
   } else if (dataDir !== undefined) {
     await attempt('data-dir', findings, async () => findings.push(...checkDataDir(dataDir, uid)), mend);
+    await attempt('store', findings, async () => findings.push(...checkStores(dataDir)), mend);
     await attempt('tokens', findings, async () => findings.push(...checkTokens(dataDir, uid)), mend);
   }
   const { masterKeyFile } = settings;
