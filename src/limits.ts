@@ -140,6 +140,10 @@ export const DEFAULT_KEEP_BACKUPS = 1;
 export const MAX_RECORD_BYTES = 4 * KIB;
 /** The longest packed record: docs/FORMATS.md. */
 export const MAX_PACKED_BYTES = 731;
+/** A record of a database, padded and sealed, or what its secret is completed by: docs/FORMATS.md. */
+export const MAX_SEALED_DOCUMENT_BYTES = 4 * KIB;
+/** Directories of databases kept open, two descriptors each: far below the usual limit of 1,024. */
+export const MAX_OPEN_DIRECTORIES = 64;
 export const MAX_KEYRING_BYTES = MIB;
 export const MAX_KEY_FILE_BYTES = 4 * KIB;
 /** A configuration is a page of text; the parser needs many times its size. */
@@ -273,6 +277,9 @@ export const IMPORT_TIMEOUT_MS = 10_000;
 /** Names the backups of a rotation: the version of the KEK it brings, and the first digits of that one's id. */
 export const ROTATION_ID_PATTERN = /^r[1-9][0-9]{0,9}-[0-9a-f]{16}$/;
 export const SLOT_ID_PATTERN = /^s_[0-9a-f]{32}$/;
+/** A client-sealed database, as the store names it. */
+export const DATABASE_ID_PATTERN = /^[0-9a-f]{32}$/;
+export const SEALED_NAME_PATTERN = /^([0-9a-f]{32})(?:\/([0-9a-f]{32}))?$/;
 export const KEY_ID_PATTERN = /^k_[0-9a-z]{1,64}$/;
 export const ACTOR_PATTERN = /^[A-Za-z0-9._:@/-]{1,64}$/;
 /** The `sub` of a JWT: OpenID Connect Core, section 2, bounds it to 255 ASCII characters. */
@@ -293,7 +300,10 @@ export const MAX_SEALED_PLACES = Math.floor(MAX_STORED_VALUE_BYTES / 100);
 export const MAX_MESSAGE_BODY_BYTES = 8 * MIB;
 /** Of one that names threads: as many of the longest ids as one may name. */
 export const MAX_THREAD_LIST_BODY_BYTES = 512 * KIB;
-/** How often backups are looked for that are over their time. */
+/** Ended jobs that stay to be looked up: the newest of each thread, and all for a month, in which somebody asks what became of one. */
+export const KEPT_JOBS_PER_THREAD = 5;
+export const KEPT_JOBS_MS = 30 * 24 * 3_600_000;
+/** How often backups are looked for that are over their time, and what else is left to be ended. */
 export const BACKUP_SWEEP_MS = 3_600_000;
 export const THREAD_ID_PATTERN = /^[A-Za-z0-9._:@/-]{1,256}$/;
 
