@@ -39,6 +39,19 @@ export async function withDaemon(place, use) {
   }
 }
 
+/** The socket's name is there a moment before it listens. */
+async function connectSoon(socket, starting) {
+  for (;;) {
+    while (!existsSync(socket)) await Promise.race([sleep(1), starting]);
+    try {
+      return await connectKms(socket);
+    } catch (error) {
+      if (!/ECONNREFUSED/.test(error.message)) throw error;
+      await sleep(1);
+    }
+  }
+}
+
 /** Seconds from the start of a daemon's process to the first answer to a client: the decryption of a message for a random key. */
 export async function coldDaemon(place) {
   const socket = join(place.home, 'kms.sock');
@@ -48,12 +61,14 @@ export async function coldDaemon(place) {
   file.close();
   const begun = performance.now();
   const starting = startServer(daemonCommand({ ...place, socket }), socket);
-  while (!existsSync(socket)) await Promise.race([sleep(1), starting]);
-  const kms = await connectKms(socket);
-  const plaintext = await kms.decryptWithDek(keyId, sealed, AAD);
-  const seconds = (performance.now() - begun) / 1000;
-  if (!plaintextOf(index, Buffer.alloc(PLAINTEXT_BYTES)).equals(plaintext)) throw new Error('not what was encrypted');
-  await kms.close();
-  await stop(await starting);
-  return seconds;
+  try {
+    const kms = await connectSoon(socket, starting);
+    const plaintext = await kms.decryptWithDek(keyId, sealed, AAD);
+    const seconds = (performance.now() - begun) / 1000;
+    if (!plaintextOf(index, Buffer.alloc(PLAINTEXT_BYTES)).equals(plaintext)) throw new Error('not what was encrypted');
+    await kms.close();
+    return seconds;
+  } finally {
+    await stop(await starting);
+  }
 }

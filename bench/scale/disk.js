@@ -12,22 +12,29 @@ function* filesIn(dir) {
   for (const name of readdirSync(dir)) yield* filesIn(join(dir, name));
 }
 
-const IS_AUDIT = /^kms-audit/;
-/** Of a rotation, in the files store. */
-const IS_BACKUP = /^backups?$/;
+const IS_AUDIT = /^kms-audit.*\.log$/;
+/** Of the audit log, for a disk that is full: it is as long with one key as with a million. */
+const RESERVE = 'kms-audit.reserve';
 
-/** `{store, audit, backups}`, each `{apparent, allocated}`. A hard link counts once for each name. */
+/** `{store, audit}`, each `{apparent, allocated}`. A hard link counts once for each name. */
 export function diskOf(dataDir) {
   const nothing = () => ({ apparent: 0, allocated: 0 });
-  const used = { store: nothing(), audit: nothing(), backups: nothing() };
+  const used = { store: nothing(), audit: nothing() };
   for (const name of readdirSync(dataDir)) {
-    const kind = IS_AUDIT.test(name) ? 'audit' : IS_BACKUP.test(name) ? 'backups' : 'store';
+    if (name === RESERVE) continue;
+    const kind = IS_AUDIT.test(name) ? 'audit' : 'store';
     for (const { apparent, allocated } of filesIn(join(dataDir, name))) {
       used[kind].apparent += apparent;
       used[kind].allocated += allocated;
     }
   }
   return used;
+}
+
+/** Of the audit log alone, which is a few files whatever the store is. */
+export function auditBytes(dataDir) {
+  const files = readdirSync(dataDir).filter((name) => IS_AUDIT.test(name));
+  return files.reduce((all, name) => all + lstatSync(join(dataDir, name)).size, 0);
 }
 
 /** Has the kernel forget what it keeps of the files below: the next who reads them waits for the disk. Whoever maps one keeps it. */

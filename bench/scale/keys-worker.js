@@ -1,5 +1,6 @@
 // The process whose embedded provider makes keys, uses them and rotates. Needs --expose-gc. Argument: JSON of {product, floor,
-// options, sealed}, `options` those of createEmbeddedKms. Messages: `{fill}`, `{decrypt, keys}`, `{memory}`, `{rotate}`, `{close}`.
+// options,
+// sealed, inFlight}, `options` those of createEmbeddedKms. Messages: `{fill}`, `{decrypt}`, `{encryptFirst}`, `{touch}`, `{memory}`, `{rotate}`, `{close}`.
 import { randomInt } from 'node:crypto';
 import { createRequire } from 'node:module';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -7,11 +8,10 @@ import { answerMessages } from '../processes.js';
 import { memoryOf } from './memory.js';
 import { AAD, ENTRY_BYTES, ID_BYTES, PLAINTEXT_BYTES, plaintextOf, SealedFile } from './sealed-file.js';
 
-const { product, floor, options, sealed } = JSON.parse(process.argv[2]);
+const { product, floor, options, sealed, inFlight } = JSON.parse(process.argv[2]);
 const { threadClock } = createRequire(import.meta.url)(floor);
 const { createEmbeddedKms } = await import(product);
 
-const IN_FLIGHT = 64;
 const MESSAGES = 8_192;
 /** As an application that has many threads names them. */
 const threadOf = (n) => `t/${n.toString().padStart(8, '0')}`;
@@ -37,7 +37,7 @@ async function fill(count) {
   const lane = async () => {
     while (next < first + count) ids.push((await kms.createDekForThread(threadOf(next++))).keyId);
   };
-  const { seconds, cpuSeconds } = await timed(() => Promise.all(Array.from({ length: IN_FLIGHT }, lane)));
+  const { seconds, cpuSeconds } = await timed(() => Promise.all(Array.from({ length: inFlight }, lane)));
   const entries = Buffer.alloc(count * ENTRY_BYTES);
   const plaintext = Buffer.alloc(PLAINTEXT_BYTES);
   ids.forEach((keyId, i) => {
@@ -61,6 +61,17 @@ function decrypt(keys) {
       throw new Error('not what was encrypted');
   });
   return { ns };
+}
+
+/** The first encryption under each of so many keys since the process began, for which uses are reserved durably. */
+async function encryptFirst(count) {
+  let next = 0;
+  const plaintext = Buffer.alloc(PLAINTEXT_BYTES);
+  const lane = async () => {
+    while (next < count) await kms.encryptWithDek(file.at(next++).keyId, plaintext, AAD);
+  };
+  const { seconds, cpuSeconds } = await timed(() => Promise.all(Array.from({ length: inFlight }, lane)));
+  return { keys: count, seconds, cpuSeconds };
 }
 
 /** Each of the first `keys` once, so that those that have room are in the vault. */
@@ -97,6 +108,7 @@ async function close() {
 answerMessages((message) => {
   if (message.fill) return fill(message.fill);
   if (message.decrypt) return decrypt(message.decrypt);
+  if (message.encryptFirst) return encryptFirst(message.encryptFirst);
   if (message.touch) return touch(message.touch);
   if (message.memory) return memory();
   if (message.rotate) return rotate();

@@ -1,0 +1,1 @@
+export const SCALE_RESULTS = '/tmp/x'; export const lastResults = () => undefined; export const scalingText = (r) => JSON.stringify(r, null, 1); export const writeScaling = async (r) => scalingText(r); export const withScale = (r) => r;
