@@ -12,7 +12,17 @@ import { progressOf } from '../bench/progress.js';
 import { writeReport } from '../bench/report.js';
 import { lastResults, SCALE_RESULTS, scalingText, writeScaling } from '../bench/scale/documents.js';
 import { measurePlace } from '../bench/scale/measure.js';
-import { CACHED_KEYS, HOT_KEYS, IN_FLIGHT, placesOf, planOf, SERVED_RATE, SHAPE, STORES } from '../bench/scale/plan.js';
+import {
+  CACHED_KEYS,
+  HOT_KEYS,
+  IN_FLIGHT,
+  placesOf,
+  planOf,
+  RECORD_BYTES,
+  SERVED_RATE,
+  SHAPE,
+  STORES,
+} from '../bench/scale/plan.js';
 
 const BUILT = ['dist/index.js', 'dist/cli/main.js', 'build/Release/progressdb_kms.node'];
 
@@ -25,7 +35,8 @@ function parseFlags() {
   };
   const { values } = parseArgs({ options });
   const keys = values.keys === undefined ? undefined : Number(values.keys);
-  if (keys !== undefined && !(Number.isSafeInteger(keys) && keys >= 100)) throw new Error('--keys takes a whole number from 100 on');
+  if (keys !== undefined && !(Number.isSafeInteger(keys) && keys >= 100))
+    throw new Error('--keys takes a whole number from 100 on');
   if (values.store !== undefined && !STORES.includes(values.store)) throw new Error(`--store takes ${STORES.join(' or ')}`);
   return { ...values, keys };
 }
@@ -60,7 +71,8 @@ async function measure({ quick, keys, store }) {
   const plan = planOf({ quick, keys });
   const places = placesOf(plan).filter((place) => store === undefined || place.store === store);
   const run = { programs, scratch, product: pathToFileURL(join(ROOT, 'dist/index.js')).href };
-  const how = { cachedKeys: CACHED_KEYS, hotKeys: HOT_KEYS, inFlight: IN_FLIGHT, servedRate: SERVED_RATE, shape: SHAPE.join(' x ') };
+  const cache = { cachedKeys: CACHED_KEYS, hotKeys: HOT_KEYS };
+  const how = { ...cache, recordBytes: RECORD_BYTES, inFlight: IN_FLIGHT, servedRate: SERVED_RATE, shape: SHAPE.join(' x ') };
   const results = { ...describeMachine(quick), ...how, places: await measureAll(run, plan, places) };
   const isWhole = !quick && keys === undefined && store === undefined;
   if (!isWhole) {
@@ -82,7 +94,7 @@ async function report(scale) {
 
 async function main() {
   const flags = parseFlags();
-  //P installPeers();
+  installPeers();
   if (flags.report === undefined) return measure(flags);
   const results = JSON.parse(readFileSync(flags.report, 'utf8'));
   if (!Array.isArray(results.places)) throw new Error(`${flags.report} is not the results of \`npm run bench:scale\``);

@@ -3,14 +3,17 @@ import { join } from 'node:path';
 import { startWorker, stopWorker } from '../processes.js';
 import { BENCH } from '../programs.js';
 import { median, pairedRatio } from '../statistics.js';
-import { IN_FLIGHT } from './plan.js';
-
-/** Of a packed record with a thread id of ten characters. */
-const RECORD_BYTES = 336;
+import { IN_FLIGHT, RECORD_BYTES } from './plan.js';
 
 export function keysWorker(run, home, options) {
   const all = { dataDir: join(home, 'data'), masterKeyFile: join(home, 'master.key'), ...options };
-  const order = { product: run.product, floor: run.programs.floor, sealed: join(home, 'sealed'), inFlight: IN_FLIGHT, options: all };
+  const order = {
+    product: run.product,
+    floor: run.programs.floor,
+    sealed: join(home, 'sealed'),
+    inFlight: IN_FLIGHT,
+    options: all,
+  };
   return startWorker(join(BENCH, 'scale/keys-worker.js'), [JSON.stringify(order)], { execArgv: ['--expose-gc'] });
 }
 

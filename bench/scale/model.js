@@ -1,91 +1,110 @@
-// What a fleet needs, from what was measured on one machine. Every figure is a formula of constants of the results; the few that no
-// run of ours measures are told as assumed.
+// What a fleet needs, from what was measured on one machine. Each figure is a formula of constants: measured ones, those of the
+// product's own limits, and a few that are assumed, which the document names as such.
+import { FIRST_USES, KEK_DUE_WRAPS } from '../../dist/limits.js';
 
-/** Of lines in /etc/hosts' order of size: the rows of PostgreSQL are counted from its documented layout, and no run measured them. */
-const ROW = { header: 24, pointer: 4, indexEntry: 56, columns: 60, fill: 0.9 };
-/** A keyed lookup in a database of the same site and its answer, in a pipeline of them: an assumption. */
-const DATABASE_ROUND_TRIP_US = 300;
 /** How full a core may be in the mean, so that a wave of requests finds it free. */
-const BUSY = 0.6;
-/** Of docs/RUNBOOK.md: connections to the database by each daemon, and beats a second with `stale_after` of a second. */
-const CONNECTIONS = 10 + 1;
-const BEATS_PER_SECOND = 4;
-const SECONDS_PER_DAY = 86_400;
-/** Syncs in a row of a durable create: LMDB's pages, its root, the audit log's lines. */
-export const SYNCS_PER_GROUP = 3;
+export const BUSY = 0.6;
+/** Lines of data operations that one daemon writes in a second at most: 1,000 groups, ten times. */
+export const MOST_LINES = 10_000;
+export const SECONDS_PER_DAY = 86_400;
+/** Of a durable create, in a row: LMDB's pages, its root, the lines of the audit log. */
+export const SYNCS = 3;
 
-const total = ({ anonymous, locked }) => anonymous + locked;
+/** Of the PostgreSQL store: docs/RUNBOOK.md. */
+export const DATABASE = { connectionsEach: 11, beatsPerSecond: 4 };
 
-/** What one key and one operation cost, by the largest LMDB store that was measured. */
-export function constantsOf({ places, inFlight, cachedKeys }) {
+/**
+ * Bytes of a row by PostgreSQL's documented layout: its header and pointer, the columns beside the packed record, and how full the
+ * pages are; entries of an index on random keys fill two thirds of it.
+ */
+const ROW = { overhead: 28, columns: 87, fill: 0.9, indexEntry: 52, indexFill: 0.67 };
+const BACKUP_INDEXES = 2;
+
+/** Of a key that is no longer cached and has uses left, in the native table: what is taken where too few were evicted to measure it. */
+const REST_BYTES = 48;
+const MANY_EVICTED = 500_000;
+
+const held = ({ anonymous, locked }) => anonymous + locked;
+
+/** By the largest LMDB store that was measured; undefined without one. */
+export function constantsOf({ places, inFlight, cachedKeys, recordBytes }) {
   const largest = places.filter(({ store }) => store === 'lmdb').at(-1);
   if (largest === undefined) return undefined;
-  const { keys, created, disk, decrypts, served, rotation, coldStart } = largest;
-  const { memory, memoryAtOpen } = decrypts;
-  const made = total(created.memory) - total(created.memoryAtOpen);
-  const cell = (total(memory) - total(memoryAtOpen)) / memory.cachedKeys;
+  const { keys, created, disk, decrypts, served, rotation } = largest;
+  const cachedBytes = (held(decrypts.memory) - held(decrypts.memoryAtOpen)) / decrypts.memory.cachedKeys;
+  const grown = held(created.memory) - held(created.memoryAtOpen);
+  const evicted = keys - created.memory.cachedKeys;
   return {
     keys,
     inFlight,
     cachedKeys,
-    recordBytes: disk.store.allocated / keys,
+    packedBytes: recordBytes,
+    storeBytes: disk.store.allocated / keys,
     rotatedBytes: rotation.disk.store.allocated / keys,
-    auditBytes: disk.audit.apparent / keys,
-    auditBytesPerDecrypt: served.auditBytesPerDecrypt,
-    processBytes: total(memoryAtOpen),
-    cachedBytes: cell,
-    /** Of a key that is evicted with uses left. */
-    restBytes: Math.max(0, made - cell * created.memory.cachedKeys) / keys,
-    daemonPeakBytes: Math.max(served.peakBytes, rotation.serving.peakBytes),
+    createLineBytes: disk.audit.apparent / keys,
+    processBytes: held(decrypts.memoryAtOpen),
+    cachedBytes,
+    restBytes: evicted < MANY_EVICTED ? REST_BYTES : (grown - cachedBytes * created.memory.cachedKeys) / evicted,
     createNs: created.cpuNs,
     createsPerSecond: created.perSecond,
+    floorPerSecond: created.floorPerSecond,
+    reservesPerSecond: decrypts.firstEncrypts.perSecond,
     warmNs: decrypts.warmNs,
     coldNs: decrypts.coldNs,
-    servedWarmNs: served.cached.serverCpuNs,
-    servedColdNs: served.missNs,
+    servedNs: served.cached.serverCpuNs,
+    missedNs: served.missNs ?? served.all.serverCpuNs,
+    auditBytesPerSecond: served.auditBytesPerDecrypt * served.all.perSecond,
     rotateNs: rotation.alone.cpuNs,
     rotatedPerSecond: rotation.serving.perSecond,
-    coldStartSeconds: coldStart.cold.toDecrypt,
   };
 }
 
-/** Nanoseconds of a core for one operation through the daemon of which this share finds its key. */
-export const servedNs = (c, hitShare) => hitShare * c.servedWarmNs + (1 - hitShare) * c.servedColdNs;
+/** Of a row of `records`, and of what it leaves in `backups` until the rotation after the next: computed. */
+export function rowBytes({ packedBytes }) {
+  const index = ROW.indexEntry / ROW.indexFill;
+  const row = (ROW.overhead + ROW.columns + packedBytes) / ROW.fill;
+  return { record: row + index, backup: ROW.overhead + ROW.columns + packedBytes + BACKUP_INDEXES * index };
+}
 
-/** Bytes of one row of `records` with its entry in the index: computed. */
-export const rowBytes = (packedBytes) =>
-  (ROW.header + ROW.pointer + ROW.columns + packedBytes) / ROW.fill + ROW.indexEntry / ROW.fill;
-
-/** A fleet for so many keys and operations a second; `hitShare` of which find their keys unwrapped. */
-export function fleetOf(c, { keys, operations, hitShare, cores = 1, createsPerSecond = 1_000, packedBytes = 336 }) {
-  const ns = servedNs(c, hitShare);
-  const perDaemon = (cores * BUSY * 1e9) / ns;
-  const daemons = Math.ceil(operations / perDaemon);
-  const keysEach = keys / daemons;
-  const linesPerSecond = operations * (c.auditBytesPerDecrypt ?? 0);
+/** Cores of daemons for so many operations a second, of which `hitShare` find their key unwrapped, with the keys divided among them. */
+export function fleetOf(c, { keys, operations, hitShare }) {
+  const ns = hitShare * c.servedNs + (1 - hitShare) * c.missedNs;
+  const perCore = (BUSY * 1e9) / ns;
+  const cores = Math.ceil(operations / perCore);
+  const keysEach = keys / cores;
   return {
     hitShare,
     ns,
-    perDaemon,
-    daemons,
+    perCore,
+    cores,
     keysEach,
     diskEach: keysEach * c.rotatedBytes,
-    disk: keys * c.rotatedBytes,
-    memoryEach: c.processBytes + Math.min(keysEach, c.cachedKeys) * c.cachedBytes + keysEach * c.restBytes,
-    memoryForAll: c.processBytes + keysEach * c.cachedBytes,
+    allCachedEach: c.processBytes + keysEach * c.cachedBytes,
+    someCachedEach: c.processBytes + Math.min(keysEach, c.cachedKeys) * c.cachedBytes + keysEach * c.restBytes,
     rotationSeconds: keysEach / c.rotatedPerSecond,
-    rotationSecondsByOne: keys / c.rotatedPerSecond,
-    auditOfCreates: keys * c.auditBytes,
-    auditPerDay: linesPerSecond * SECONDS_PER_DAY,
-    auditPerDayEach: (linesPerSecond * SECONDS_PER_DAY) / daemons,
-    rows: keys,
-    rowBytes: rowBytes(packedBytes),
-    database: keys * rowBytes(packedBytes),
-    databaseConnections: daemons * CONNECTIONS,
-    beatsPerSecond: daemons * BEATS_PER_SECOND,
-    databaseReadsPerSecond: operations * (1 - hitShare),
-    notices: keys * daemons,
-    createDaemons: Math.ceil(createsPerSecond / c.createsPerSecond),
-    missUs: DATABASE_ROUND_TRIP_US,
+    auditPerDay: cores * c.auditBytesPerSecond * SECONDS_PER_DAY,
+    connections: cores * DATABASE.connectionsEach,
+    beatsPerSecond: cores * DATABASE.beatsPerSecond,
+    readsPerSecond: operations * (1 - hitShare),
   };
 }
+
+/** What all keys together take, however many daemons there are. */
+export function storeOf(c, keys) {
+  const { record, backup } = rowBytes(c);
+  return {
+    disk: keys * c.rotatedBytes,
+    createLines: keys * c.createLineBytes,
+    createSeconds: keys / c.createsPerSecond,
+    rotationSeconds: keys / c.rotatedPerSecond,
+    rows: keys,
+    tableBytes: keys * record,
+    backupBytes: keys * backup,
+    wrapShare: keys / KEK_DUE_WRAPS,
+    reserveSeconds: keys / c.reservesPerSecond,
+    usesPerReserve: FIRST_USES,
+  };
+}
+
+/** Keys whose records the kernel keeps in so much memory: beyond them a miss waits for the disk. */
+export const keysIn = (c, bytes) => bytes / c.rotatedBytes;

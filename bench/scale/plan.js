@@ -5,6 +5,8 @@ export const STORES = ['lmdb', 'files'];
 export const CACHED_KEYS = 100_000;
 /** Durable creates under way. */
 export const IN_FLIGHT = 64;
+/** Of a packed record whose thread id has ten characters. */
+export const RECORD_BYTES = 361;
 /** Of the random decrypts through the daemon. */
 export const SHAPE = [8, 64];
 /** Keys that are certainly in the cache, and those under which the clients of a rotation encrypt. */

@@ -24,8 +24,7 @@ async function coldStart(run, home, { store, keys }) {
   return JSON.parse(stdout);
 }
 
-const medians = (taken) =>
-  Object.fromEntries(Object.keys(taken[0]).map((name) => [name, median(taken.map((one) => one[name]))]));
+const medians = (taken) => Object.fromEntries(Object.keys(taken[0]).map((name) => [name, median(taken.map((one) => one[name]))]));
 
 /** `warm`: the files are in the kernel's memory; `cold`: nothing of them is. */
 export async function measureColdStarts(run, plan, home, place) {
