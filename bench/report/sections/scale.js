@@ -6,7 +6,10 @@ export function scaleSection(scale) {
   return {
     title: `Scale: up to ${count(most)} keys`,
     part: 'scale',
-    text: [...howMeasured(scale), 'docs/SCALING.md has the model that is made of these figures, and what gives first.'],
+    text: [
+      `A run of its own, ${scale.at.slice(0, 10)}. docs/SCALING.md has the model that is made of these figures, and what gives first.`,
+      ...howMeasured(scale),
+    ],
     tables: storeTables(scale),
   };
 }
