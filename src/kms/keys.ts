@@ -1,8 +1,8 @@
 import { KmsError } from '../errors.js';
 import { FIRST_USES, GLANCE_KEYS, KEY_ID_PATTERN, LIST_SCAN_LIMIT, MAX_LIST_LIMIT } from '../limits.js';
 import type { CreatedKey, KeyDescription, KeyPage, KeyState, ListQuery } from '../provider.js';
-import { dekAad, glanceOf, wrappedOf } from '../store/canonical.js';
-import type { KeyMeta, KeyStore, PackedRecords } from '../store/key-store.js';
+import { dekAad, glanceOf } from '../store/canonical.js';
+import type { KeyMeta, KeyStore } from '../store/key-store.js';
 import type { Handle } from '../vault.js';
 import { checkThreadId } from './calls.js';
 import { newKeyId } from './key-ids.js';
@@ -71,9 +71,7 @@ export class Keys {
       return await keyring.withKek(async (kek) => {
         const keyId = newKeyId();
         const at = new Date().toISOString();
-        const wrapped = await (this.#store.packed === undefined
-          ? this.#write(kek, dek, { keyId, threadId, createdBy, at })
-          : this.#writePacked(this.#store.packed, dek, { keyId, threadId, createdBy, at }));
+        const wrapped = await this.#write(kek, dek, { keyId, threadId, createdBy, at });
         cache.remember(keyId, vault.publish(dek, keyId, kek.kekVersion, FIRST_USES));
         return { keyId, wrapped, kekId: kek.kekId, kekVersion: String(kek.kekVersion) };
       });
@@ -92,13 +90,6 @@ export class Keys {
     const uses = { usesReserved: FIRST_USES, updatedAt: at };
     await records.create({ ...bound, ...uses, format: 1, state: 'active', version: 1, wrapped });
     return wrapped;
-  }
-
-  /** The same, made natively as a whole, under the KEK that is active: nothing has come between that could have changed it. */
-  async #writePacked(packed: PackedRecords, dek: Handle, { keyId, threadId, createdBy, at }: NewKey): Promise<Uint8Array> {
-    const bytes = this.#opened.vault.makeRecord(dek, keyId, threadId, createdBy, at, FIRST_USES);
-    await packed.create({ keyId, bytes });
-    return wrappedOf(bytes);
   }
 
   async describe(keyId: string): Promise<KeyDescription> {

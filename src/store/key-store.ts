@@ -124,8 +124,8 @@ export interface PackedRecords {
   readSync(keyId: string): Uint8Array | undefined;
   /** Up to `limit` records after `after`, ascending by key id, of one moment. */
   page(after: string | undefined, limit: number): PackedRecord[];
-  /** Adds a record; CONFLICT if the id is taken. */
-  create(record: PackedRecord): Promise<void>;
+  /** Adds, in one transaction, those records whose ids are free. Resolves, in their order, to whether each was. */
+  createMany(records: readonly PackedRecord[]): Promise<boolean[]>;
   /**
    * In one transaction: each record whose bytes are still `before` is replaced by `after`, and `before` is kept as its backup of the
    * rotation unless one is kept already. Resolves, in their order, to whether each was replaced.

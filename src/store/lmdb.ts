@@ -146,7 +146,8 @@ class LmdbStore implements KeyStore {
   }
 
   async createRecord(record: KeyMeta): Promise<void> {
-    await this.packed.create({ keyId: record.keyId, bytes: packed(record) });
+    const [isMade] = await this.packed.createMany([{ keyId: record.keyId, bytes: packed(record) }]);
+    if (!isMade) throw new KmsError('CONFLICT', 'the key id is taken');
   }
 
   async replaceRecord(record: KeyMeta): Promise<void> {

@@ -148,7 +148,7 @@ test('a large rotation is dropped while others write', async (t) => {
   const store = await openedLmdb(t, newDataDir(t));
   const rotationId = 'r2-0123456789abcdef';
   const records = Array.from({ length: 2_500 }, () => newRecord());
-  await Promise.all(records.map((record) => store.packed?.create({ keyId: record.keyId, bytes: packed(record) })));
+  await Promise.all(records.map((record) => store.packed?.createMany([{ keyId: record.keyId, bytes: packed(record) }])));
   const moves = records.map((record) => ({ keyId: record.keyId, before: packed(record), after: packed(next(record)) }));
   await store.packed?.moveMany(rotationId, moves);
   let isDropped = false;

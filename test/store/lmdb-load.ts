@@ -23,7 +23,7 @@ export function recordAt(keyId: string, version: number): KeyMeta {
 /** Brings a key from the version before to this one. */
 export async function write(store: KeyStore, keyId: string, version: number): Promise<void> {
   const after = recordAt(keyId, version);
-  if (version === 1) return await store.packed?.create({ keyId, bytes: packed(after) });
+  if (version === 1) return void (await store.packed?.createMany([{ keyId, bytes: packed(after) }]));
   if (version === 2) return await store.replaceRecord(after);
   if (version === 3) return store.replaceRecordSync(after);
   const moves = [{ keyId, before: packed(recordAt(keyId, version - 1)), after: packed(after) }];
