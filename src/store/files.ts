@@ -1,6 +1,6 @@
 import type { Stats } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { ERROR_TABLE, KmsError } from '../errors.js';
+import { KmsError } from '../errors.js';
 import { KEY_ID_PATTERN, MAX_KEYRING_BYTES, MAX_RECORD_BYTES } from '../limits.js';
 import { binding } from '../native.js';
 import {
@@ -19,7 +19,8 @@ import { DurableDirectory } from './durable-directory.js';
 import { FileBackups } from './file-backups.js';
 import { errnoOf, type FileSystem, nodeFileSystem } from './file-system.js';
 import { DirectoryNames } from './key-names.js';
-import { DamagedDocument, type KeyMeta, type KeyringDocument, type KeyStore } from './key-store.js';
+import type { KeyMeta, KeyringDocument, KeyStore } from './key-store.js';
+import { parsedKeyring, parsedRecord, readable } from './strict-reader.js';
 import { refuseUnlessNext } from './succession.js';
 import { Turnstile } from './turnstile.js';
 import { WriteLatch } from './write-latch.js';
@@ -39,34 +40,6 @@ const PROBE = new Uint8Array(MAX_RECORD_BYTES);
 function fileOf(keyId: string): string {
   if (!KEY_ID_PATTERN.test(keyId)) throw new KmsError('INVALID_ARGUMENT', 'not a key id');
   return `${keyId}.json`;
-}
-
-/** A refusal of the strict reader, as what it means here: the document is not what the service wrote. */
-function parsed<T>(parse: (bytes: Uint8Array) => T, bytes: Uint8Array): T {
-  try {
-    return parse(bytes);
-  } catch (error) {
-    if (!(error instanceof KmsError)) throw error;
-    const prefix = `${ERROR_TABLE[error.code].message}: `;
-    const reason = error.message.startsWith(prefix) ? error.message.slice(prefix.length) : error.message;
-    throw new DamagedDocument(reason, { cause: error });
-  }
-}
-
-/** The bytes, once the strict reader took them: written, what it refuses would be a document that nobody can open again. */
-function readable(parse: (bytes: Uint8Array) => unknown, bytes: Uint8Array): Uint8Array {
-  try {
-    parse(bytes);
-    return bytes;
-  } catch (cause) {
-    throw new KmsError('INTERNAL', 'a document that could not be read back was not written', { cause });
-  }
-}
-
-function parsedRecord(keyId: string, bytes: Uint8Array): KeyMeta {
-  const record = parsed(binding.parseRecord, bytes);
-  if (record.keyId !== keyId) throw new DamagedDocument(`swapped: the file holds the record of ${record.keyId}`);
-  return record;
 }
 
 /**
@@ -171,7 +144,7 @@ class FileStore implements KeyStore {
     const path = join(this.#top.path, KEYRING);
     const inspect = (stats: Stats) => refuseWider(this.#system, path, stats, FILE_MODE);
     const bytes = await this.#top.read(KEYRING, MAX_KEYRING_BYTES, inspect);
-    return bytes && parsed(binding.parseKeyring, bytes);
+    return bytes && parsedKeyring(bytes);
   }
 
   async writeKeyring(document: KeyringDocument): Promise<void> {

@@ -1,4 +1,6 @@
+import { KmsError } from '../errors.js';
 import type { KeyState } from '../provider.js';
+import type { SharedStore } from './shared-store.js';
 
 /** A key's record, as docs/FORMATS.md lays it down. `threadId` is '' for a key without a thread; `wrapped` is empty once destroyed. */
 export interface KeyMeta {
@@ -81,6 +83,24 @@ export class DamagedDocument extends Error {
 }
 
 /**
+ * What a write rests upon is no longer so: another daemon of the same store has written the keyring since. Whoever gets this
+ * reads the keyring again and makes what it writes anew.
+ */
+export class Superseded extends KmsError {
+  constructor(detail: string) {
+    super('CONFLICT', detail);
+  }
+}
+
+/** What a keyring takes the place of, in a store that others write, too. */
+export interface KeyringChange {
+  /** The generation before; 0 for none. Superseded if it is another by now. */
+  before: number;
+  /** With another root key: what becomes of each key that signs the audit log of a daemon. */
+  auditKey?: (key: AuditKey) => AuditKey;
+}
+
+/**
  * Records as they were before a rotation rewrapped them. A rotation id has matched ROTATION_ID_PATTERN before it comes here.
  * As of a store, every promise that resolves means: durable.
  */
@@ -150,20 +170,20 @@ export interface SealedDocuments {
 
 /**
  * Where the keyring and the records live. Every promise that resolves means: durable. Ids have matched KEY_ID_PATTERN
- * before they come here. One process owns a store.
+ * before they come here. One process owns a store, unless it is `shared`.
  */
 export interface KeyStore {
   /** The keyring, undefined if there is none yet. Throws DamagedDocument. */
   readKeyring(): Promise<KeyringDocument | undefined>;
-  /** Replaces the keyring atomically. */
-  writeKeyring(document: KeyringDocument): Promise<void>;
+  /** Replaces the keyring atomically. A store that is not shared need not ask what it takes the place of. */
+  writeKeyring(document: KeyringDocument, change?: KeyringChange): Promise<void>;
   /** A record, undefined if there is none. Throws DamagedDocument. Its `mac` is not checked here. */
   readRecord(keyId: string): Promise<KeyMeta | undefined>;
   /** Adds a record; CONFLICT if the id is taken. */
   createRecord(record: KeyMeta): Promise<void>;
   /** Replaces the record whose version is `record.version - 1`; CONFLICT if it is another or destroyed. */
   replaceRecord(record: KeyMeta): Promise<void>;
-  /** The same, blocking: for synchronous callers that ran out of reserved uses. */
+  /** The same, blocking: for synchronous callers that ran out of reserved uses. UNSUPPORTED where that cannot be had. */
   replaceRecordSync(record: KeyMeta): void;
   readRecordSync(keyId: string): KeyMeta | undefined;
   /** Up to `limit` key ids after `after`, ascending by code unit. */
@@ -172,6 +192,8 @@ export interface KeyStore {
   readonly backups: RecordBackups;
   /** Where the store can handle many records at once. */
   readonly packed?: PackedRecords;
+  /** Where other daemons use it at the same time. */
+  readonly shared?: SharedStore;
   /**
    * Why writes are refused, null while they are not. While it is not null, what was read may not be durable either: after a
    * lost fsync a read still answers from memory with what the disk may not have.
