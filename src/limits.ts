@@ -138,6 +138,8 @@ export const MAX_BLOCKERS = 100;
 export const DEFAULT_KEEP_BACKUPS = 1;
 
 export const MAX_RECORD_BYTES = 4 * KIB;
+/** The longest packed record: docs/FORMATS.md. */
+export const MAX_PACKED_BYTES = 731;
 export const MAX_KEYRING_BYTES = MIB;
 export const MAX_KEY_FILE_BYTES = 4 * KIB;
 /** A configuration is a page of text; the parser needs many times its size. */

@@ -319,6 +319,39 @@ export interface Binding {
   /** The same for a frame's body of ops 2 to 5. */
   tellFrame(space: Space, actor: number, body: Uint8Array, outcome: number): number;
 
+  // Packed records: a handful of microseconds each, so that a million keys are a matter of seconds
+  /**
+   * What the calls below work with, until the next one or the end of the space; all handles are of the space. The first KEK is the
+   * active one. INVALID_ARGUMENT, SEALED.
+   */
+  setRing(
+    space: Space,
+    storeId: string,
+    recordMac: Handle,
+    keks: ReadonlyArray<readonly [kekId: string, kekVersion: number, kek: Handle]>,
+  ): void;
+  /** The first record of a key to `out`, which has MAX_PACKED_BYTES at `offset`: its length, or a negative status. */
+  makeRecord(
+    space: Space,
+    dek: Handle,
+    keyId: string,
+    threadId: string,
+    createdBy: string,
+    at: string,
+    uses: number,
+    out: Uint8Array,
+    offset: number,
+  ): number;
+  /**
+   * Verifies a record and puts its key into the table, without uses, or its state if it is not active: the handle, or a negative
+   * status, that of a key that is due for a successor (KEY_EXHAUSTED) among them.
+   */
+  loadRecord(space: Space, keyId: string, packed: Uint8Array): number;
+  /** The record under the active KEK, one version on, as `makeRecord` writes it; 0 for one that needs no move. */
+  moveRecord(space: Space, keyId: string, packed: Uint8Array, at: string, out: Uint8Array, offset: number): number;
+  /** 1 if both, of one key id, hold the same key, 0 if they hold two, or a negative status. */
+  holdSameKey(space: Space, one: Uint8Array, other: Uint8Array): number;
+
   // Certificates
   /** Both are PEM. With revocation lists, every issuer of a chain must have one in force. INVALID_ARGUMENT if one cannot be read. */
   openTrust(authorities: Uint8Array, revoked: Uint8Array): Trust;
@@ -332,6 +365,8 @@ export interface Binding {
 
   // Documents
   parseRecord(json: Uint8Array): KeyMeta;
+  /** As strict as `parseRecord`, of a packed record. */
+  unpackRecord(packed: Uint8Array): KeyMeta;
   parseKeyring(json: Uint8Array): KeyringDocument;
 }
 

@@ -5,7 +5,7 @@
 #include <string>
 
 #include "core/data_audit.h"
-#include "core/documents.h"
+#include "core/document_rules.h"
 
 namespace kms {
 

@@ -146,15 +146,27 @@ Failure KeyTable::adopt(SpaceId space, Kind kind, Arena::Cell cell, Handle* hand
   if (spaces_.count(space) == 0) return Failure(Status::Sealed);
   const uint32_t slot = takeSlot();
   if (slot == UINT32_MAX) return Failure(Status::Busy, "the key table is full");
-  Entry& entry = entries_[slot];
+  begin(entries_[slot], kind, cell, space);
+  renew(slot);
+  *handle = handleOf(slot);
+  return Failure();
+}
+
+void KeyTable::begin(Entry& entry, Kind kind, Arena::Cell cell, SpaceId space) {
   entry.kind = kind;
   entry.cell = cell;
   entry.space = space;
   entry.state = KeyState::Active;
   entry.remaining = 0;
-  renew(slot);
-  *handle = handleOf(slot);
-  return Failure();
+}
+
+// Where the arena is full, a key of the space makes room.
+bool KeyTable::takeCell(SpaceId space, Arena::Cell* cell) {
+  while ((*cell = Arena::instance().allocate()) == Arena::kNone) {
+    const std::unique_lock<WritersFirst> hold(mutex_);
+    if (!evictOne(space)) return false;
+  }
+  return true;
 }
 
 void KeyTable::release(Handle key) {
@@ -196,27 +208,57 @@ Failure KeyTable::publish(SpaceId space, Handle dek, std::string_view id, uint32
   if (entry == nullptr || entry->kind != Kind::Dek || entry->published || id.empty() || id.size() > kKeyIdBytes) {
     return Failure(Status::InvalidArgument, "not a loose data key");
   }
-  const Handle earlier = findLocked(space, id);
-  if (!earlier.none()) {
-    Entry& known = entries_[earlier.slot];
-    if (known.state == KeyState::Active) {
-      retireLocked(dek.slot, Retire::Evicted);
-      known.remaining += static_cast<int64_t>(uses);
-      *serving = earlier;
-      return Failure();
-    }
-    retireLocked(earlier.slot, Retire::Evicted);
+  if (serves(space, id, uses, serving)) {
+    retireLocked(dek.slot, Retire::Evicted);
+    return Failure();
   }
   if (!makeRoom(found->second, space)) return Failure(Status::Busy, "the key table is full");
-  name(dek.slot, space, id);
-  entry->kekVersion = kekVersion;
-  const auto remaining = static_cast<int64_t>(uses + found->second.rests.take(id));
-  entry->remaining = remaining;
-  entry->askBelow = remaining / 2;
-  entry->asked = false;
-  renew(dek.slot);
-  *serving = handleOf(dek.slot);
+  *serving = serve(dek.slot, found->second, space, id, kekVersion, uses);
   return Failure();
+}
+
+Failure KeyTable::publishCell(SpaceId space, Arena::Cell cell, std::string_view id, uint32_t kekVersion, Handle* serving) {
+  const std::unique_lock<WritersFirst> hold(mutex_);
+  const auto found = spaces_.find(space);
+  if (found == spaces_.end()) return Failure(Status::Sealed);
+  if (id.empty() || id.size() > kKeyIdBytes) return Failure(Status::InvalidArgument);
+  if (serves(space, id, 0, serving)) {
+    Arena::instance().release(cell);
+    return Failure();
+  }
+  if (!makeRoom(found->second, space)) return Failure(Status::Busy, "the key table is full");
+  const uint32_t slot = takeSlot();
+  if (slot == UINT32_MAX) return Failure(Status::Busy, "the key table is full");
+  begin(entries_[slot], Kind::Dek, cell, space);
+  *serving = serve(slot, found->second, space, id, kekVersion, 0);
+  return Failure();
+}
+
+// Whether an active key stands under the id already; it takes the uses. One that is not active goes.
+bool KeyTable::serves(SpaceId space, std::string_view id, uint64_t uses, Handle* serving) {
+  const Handle earlier = findLocked(space, id);
+  if (earlier.none()) return false;
+  Entry& known = entries_[earlier.slot];
+  if (known.state != KeyState::Active) {
+    retireLocked(earlier.slot, Retire::Evicted);
+    return false;
+  }
+  known.remaining += static_cast<int64_t>(uses);
+  *serving = earlier;
+  return true;
+}
+
+// From here on the key in the slot is found by its id.
+Handle KeyTable::serve(uint32_t slot, Space& space, SpaceId id, std::string_view named, uint32_t kekVersion, uint64_t uses) {
+  name(slot, id, named);
+  Entry& entry = entries_[slot];
+  entry.kekVersion = kekVersion;
+  const auto remaining = static_cast<int64_t>(uses + space.rests.take(named));
+  entry.remaining = remaining;
+  entry.askBelow = remaining / 2;
+  entry.asked = false;
+  renew(slot);
+  return handleOf(slot);
 }
 
 Handle KeyTable::findLocked(SpaceId space, std::string_view id) const {

@@ -15,12 +15,12 @@ import {
   syncWayTo,
 } from './data-directory.js';
 import { keyringJson, recordJson } from './document-json.js';
+import { readable, strictly } from './documents.js';
 import { DurableDirectory } from './durable-directory.js';
 import { FileBackups } from './file-backups.js';
 import { errnoOf, type FileSystem, nodeFileSystem } from './file-system.js';
 import { DirectoryNames } from './key-names.js';
-import type { KeyMeta, KeyringDocument, KeyStore } from './key-store.js';
-import { parsedKeyring, parsedRecord, readable } from './strict-reader.js';
+import { DamagedDocument, type KeyMeta, type KeyringDocument, type KeyStore } from './key-store.js';
 import { refuseUnlessNext } from './succession.js';
 import { Turnstile } from './turnstile.js';
 import { WriteLatch } from './write-latch.js';
@@ -40,6 +40,12 @@ const PROBE = new Uint8Array(MAX_RECORD_BYTES);
 function fileOf(keyId: string): string {
   if (!KEY_ID_PATTERN.test(keyId)) throw new KmsError('INVALID_ARGUMENT', 'not a key id');
   return `${keyId}.json`;
+}
+
+function parsedRecord(keyId: string, bytes: Uint8Array): KeyMeta {
+  const record = strictly(binding.parseRecord, bytes);
+  if (record.keyId !== keyId) throw new DamagedDocument(`swapped: the file holds the record of ${record.keyId}`);
+  return record;
 }
 
 /**
@@ -144,7 +150,7 @@ class FileStore implements KeyStore {
     const path = join(this.#top.path, KEYRING);
     const inspect = (stats: Stats) => refuseWider(this.#system, path, stats, FILE_MODE);
     const bytes = await this.#top.read(KEYRING, MAX_KEYRING_BYTES, inspect);
-    return bytes && parsedKeyring(bytes);
+    return bytes && strictly(binding.parseKeyring, bytes);
   }
 
   async writeKeyring(document: KeyringDocument): Promise<void> {

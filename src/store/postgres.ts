@@ -7,7 +7,8 @@ import {
   MAX_KEYRING_BYTES,
 } from '../limits.js';
 import { binding } from '../native.js';
-import { keyringJson, recordJson } from './document-json.js';
+import { keyringJson } from './document-json.js';
+import { readable, strictly } from './documents.js';
 import {
   DamagedDocument,
   type KeyMeta,
@@ -22,7 +23,6 @@ import { Database } from './postgres-database.js';
 import { PostgresDocuments } from './postgres-documents.js';
 import { migrate } from './postgres-schema.js';
 import { PostgresShared } from './postgres-shared.js';
-import { parsedKeyring, readable } from './strict-reader.js';
 import { refuseUnlessNext } from './succession.js';
 
 export interface PostgresStoreOptions {
@@ -76,11 +76,6 @@ function checked(keyId: string): string {
   return keyId;
 }
 
-function bytesOf(record: KeyMeta): Uint8Array {
-  readable(binding.parseRecord, recordJson(record));
-  return packed(record);
-}
-
 function activeKekOf({ keks }: KeyringDocument): string {
   return keks.find(({ state }) => state === 'active')?.kekId ?? '';
 }
@@ -108,7 +103,7 @@ class PostgresStore implements KeyStore {
     const [row] = rows;
     if (row === undefined) return undefined;
     if (row.document.length > MAX_KEYRING_BYTES) throw new DamagedDocument('it is too long');
-    return parsedKeyring(row.document);
+    return strictly(binding.parseKeyring, row.document);
   }
 
   async writeKeyring(document: KeyringDocument, change?: KeyringChange): Promise<void> {
@@ -171,7 +166,7 @@ class PostgresStore implements KeyStore {
   }
 
   #row(record: KeyMeta): unknown[] {
-    return [checked(record.keyId), record.version, record.state, record.kekId, bytesOf(record)];
+    return [checked(record.keyId), record.version, record.state, record.kekId, packed(record)];
   }
 
   replaceRecordSync(): void {

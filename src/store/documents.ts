@@ -1,9 +1,8 @@
 import { ERROR_TABLE, KmsError } from '../errors.js';
-import { binding } from '../native.js';
-import { DamagedDocument, type KeyMeta, type KeyringDocument } from './key-store.js';
+import { DamagedDocument } from './key-store.js';
 
 /** A refusal of the strict reader, as what it means here: the document is not what the service wrote. */
-export function parsed<T>(parse: (bytes: Uint8Array) => T, bytes: Uint8Array): T {
+export function strictly<T>(parse: (bytes: Uint8Array) => T, bytes: Uint8Array): T {
   try {
     return parse(bytes);
   } catch (error) {
@@ -12,16 +11,6 @@ export function parsed<T>(parse: (bytes: Uint8Array) => T, bytes: Uint8Array): T
     const reason = error.message.startsWith(prefix) ? error.message.slice(prefix.length) : error.message;
     throw new DamagedDocument(reason, { cause: error });
   }
-}
-
-export function parsedKeyring(bytes: Uint8Array): KeyringDocument {
-  return parsed(binding.parseKeyring, bytes);
-}
-
-export function parsedRecord(keyId: string, bytes: Uint8Array): KeyMeta {
-  const record = parsed(binding.parseRecord, bytes);
-  if (record.keyId !== keyId) throw new DamagedDocument(`swapped: the file holds the record of ${record.keyId}`);
-  return record;
 }
 
 /** The bytes, once the strict reader took them: written, what it refuses would be a document that nobody can open again. */
