@@ -75,6 +75,7 @@ export class Administration {
     const { keyring } = this.#opened;
     const remove = async () => {
       keyring.slotsWithout(slotId);
+      await this.#opened.sharing?.refuseUsed(slotId);
       await this.#store.backups.dropKeyrings();
       return keyring.removeSlot(slotId);
     };
@@ -92,7 +93,7 @@ export class Administration {
       throw error;
     }
     if (wait) await this.rotation.ended();
-    return this.rotation.status();
+    return this.rotation.statusNow();
   }
 
   async rewrap(keyId: string, master: NewMaster | undefined, actor: string): Promise<CreatedKey> {

@@ -238,7 +238,7 @@ export class EmbeddedKms implements Provider, SlotKeeper {
   }
 
   async rotationStatus(options?: CallOptions): Promise<RotationStatus> {
-    return within(options, async () => this.#use().administration.rotation.status());
+    return within(options, async () => this.#use().administration.rotation.statusNow());
   }
 
   async slots(options?: CallOptions): Promise<SlotDescription[]> {

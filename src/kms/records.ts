@@ -1,6 +1,6 @@
 import { KmsError } from '../errors.js';
 import { canonicalRecord } from '../store/canonical.js';
-import { DamagedDocument, type KeyMeta, type KeyStore } from '../store/key-store.js';
+import { DamagedDocument, type KeyMeta, type KeyStore, Superseded } from '../store/key-store.js';
 import type { Vault } from '../vault.js';
 import type { Keyring } from './keyring.js';
 
@@ -151,7 +151,8 @@ export class Records {
         return next;
       } catch (error) {
         // Damaged since it was read: it is set aside, as a read would have it.
-        if (!(error instanceof KmsError && error.code === 'CONFLICT') || tries === MOST_TRIES) throw this.#refused(keyId, error);
+        const isLost = error instanceof KmsError && error.code === 'CONFLICT' && !(error instanceof Superseded);
+        if (!isLost || tries === MOST_TRIES) throw this.#refused(keyId, error);
       }
     }
   }
