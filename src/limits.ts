@@ -280,6 +280,13 @@ export const MAX_SUBJECT_LENGTH = 255;
 export const SUBJECT_PATTERN = /^[\x20-\x7e]{1,255}$/;
 /** Of a thread store: lmdb-js copies values below 16 MiB, and gives out its own map of the file for larger ones. */
 export const MAX_STORED_VALUE_BYTES = 12 * MIB;
+/**
+ * Values of a thread store in one page of a walk, a listing or a job: it ends with the value that reaches so many, and what is made
+ * of a page takes five times its bytes. 4,096 messages of a KiB, the most that a job takes at once, are 6 MiB.
+ */
+export const MAX_PAGE_BYTES = 8 * MIB;
+/** Entries of a page whose reader keeps none of them. */
+export const MAX_PAGE_ENTRIES = 500;
 /** Sealed values of one message: an envelope takes more than 100 bytes, so more would not fit into a value of the store. */
 export const MAX_SEALED_PLACES = Math.floor(MAX_STORED_VALUE_BYTES / 100);
 /** The body of a request that writes a message: sealed as a whole, in base64 and with its names, it is a value of the store. */

@@ -270,6 +270,23 @@ export interface Binding {
     report: Int32Array,
   ): void;
   /**
+   * The same for frames that an earlier walk over `input` has deferred: `listed` holds entries as a report does, of which those from
+   * `from` to `to` are served. `report[consumed]` says which is the next; what is deferred again is in the new report.
+   */
+  serveListed(
+    space: Space,
+    bits: number,
+    actor: number,
+    input: Uint8Array,
+    from: number,
+    to: number,
+    output: Uint8Array,
+    report: Int32Array,
+    listed: Int32Array,
+  ): void;
+  /** The key ids of the first `count` frames that are listed in `input`, '' for what is no key id. */
+  listedKeys(input: Uint8Array, listed: Int32Array, count: number): string[];
+  /**
    * Hands bytes to the kernel without waiting; returns how many it took. 0 if it has no room, and if the socket is broken: who
    * then writes by way of Node is told.
    */
@@ -308,7 +325,7 @@ export interface Binding {
   /** While it is on, encryptions and decryptions answer AUDIT_UNAVAILABLE. */
   setDataRefusal(space: Space, on: boolean): void;
   /**
-   * From `until` (milliseconds of `sinceBoot`) on, encryptions and decryptions answer STORE_UNAVAILABLE: nothing is known of what
+   * From `until` (whole milliseconds of `sinceBoot`) on, encryptions and decryptions answer STORE_UNAVAILABLE: nothing is known of what
    * others have changed since. Moved on with each sign of life; a space that it was never called for has no such end.
    */
   keepFresh(space: Space, until: number): void;

@@ -235,7 +235,7 @@ export class Vault {
 
   /** From `until` (of `sinceBoot`) on, encryptions and decryptions answer STORE_UNAVAILABLE. */
   keepFresh(until: number): void {
-    binding.keepFresh(this.#use(), until);
+    binding.keepFresh(this.#use(), Math.floor(until));
   }
 
   /** A message that failed before it came to its key: for the audit log. 0, or what is wanted; throws AUDIT_UNAVAILABLE, SEALED. */

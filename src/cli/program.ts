@@ -3,6 +3,7 @@ import { resolve } from 'node:path';
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import type { DaemonFlags } from '../daemon/config.js';
 import { MAX_TOKEN_DAYS } from '../limits.js';
+import type { StoreKind } from '../store/key-store.js';
 import { ROLES, type Role } from '../wire/frames.js';
 import type { Act, Result } from './act.js';
 import { addAudit } from './audit-program.js';
@@ -16,6 +17,7 @@ import { addMasterKeys, addRotation } from './program-rotation.js';
 import { addStorage } from './program-storage.js';
 import { addThreads } from './program-threads.js';
 import { type CommonFlags, type Settings, settingsOf } from './settings.js';
+import { storeOption } from './store-kind.js';
 
 const MINUTE_MS = 60_000;
 const DAY_MS = 24 * 60 * MINUTE_MS;
@@ -106,14 +108,15 @@ function addAlone(program: Command, act: Act, output: Output): void {
   const init = program
     .command('init')
     .description('make a key store, and its master key file unless that exists')
+    .addOption(storeOption('what keeps the keys: files, one for each, or lmdb, for millions').env('PROGRESSDB_KMS_STORE'))
     .option('--config <file>', 'make a configuration file for `serve`, too');
-  act<{ config?: string; socket?: string }>(init, async ({ config, socket }, settings) => {
+  act<{ store?: StoreKind; config?: string; socket?: string }>(init, async ({ store, config, socket }, settings) => {
     const { initialise, reportInitialised } = await import('./commands/init.js');
     if (settings.masterKeyFile === undefined) {
       throw new Failure('USAGE', 'no master key file is given', 'name the file to make or use with --master-key-file FILE');
     }
     const wanted = config === undefined ? undefined : { path: resolve(config), socket: await socketToServe(socket) };
-    reportInitialised(await initialise(settings.dataDir.value, settings.masterKeyFile, wanted), output);
+    reportInitialised(await initialise({ dataDir: settings.dataDir.value, store }, settings.masterKeyFile, wanted), output);
   });
   const serve = program
     .command('serve', { isDefault: true })
@@ -122,6 +125,7 @@ function addAlone(program: Command, act: Act, output: Output): void {
     .option('--check-config', 'only check the configuration, and open nothing')
     .option('--dev', 'with an ephemeral master key and no data directory')
     .option('--no-init', 'refuse an empty data directory instead of making a store')
+    .option('--store <kind>', 'files or lmdb; what the data directory holds unless told')
     .option('--allowed-uids <uids>', 'users who may encrypt and decrypt, separated by commas')
     .option('--admin-uids <uids>', 'users who may do everything')
     .option('--auditor-uids <uids>', 'users who may read states and lists')

@@ -2,6 +2,7 @@ import type { ForwardTarget } from '../audit/forward/target.js';
 import { KmsError } from '../errors.js';
 import { FIRST_BYTE_TIMEOUT_MS, FRAME_TIMEOUT_MS, WRITE_STALL_TIMEOUT_MS } from '../limits.js';
 import type { DataOperations } from '../native.js';
+import type { StoreKind } from '../store/key-store.js';
 import type { Role } from '../wire/frames.js';
 import { type Effective, effective, type Shown } from './config/effective.js';
 import type { HostPort } from './config/endpoint.js';
@@ -21,6 +22,7 @@ export interface DaemonFlags {
   socket?: string | undefined;
   endpoint?: string | string[] | undefined;
   dataDir?: string | undefined;
+  store?: string | undefined;
   masterKeyFile?: string | undefined;
   masterKeyFd?: string | number | undefined;
   parentFd?: string | number | undefined;
@@ -113,6 +115,8 @@ export interface DaemonConfig {
   tls: TlsFiles | undefined;
   /** Absolute path; undefined with `dev`. */
   dataDir: string | undefined;
+  /** Undefined for what the data directory holds. */
+  store: StoreKind | undefined;
   /** At most one of the three is given, none with `dev`. */
   masterKeyFile: string | undefined;
   masterKeyFd: number | undefined;
@@ -201,6 +205,7 @@ export function resolveConfig(flags: DaemonFlags, env: NodeJS.ProcessEnv): Daemo
   const { clientCertificates, adminCertificates, auditorCertificates } = values;
   return {
     ...same,
+    store: values.store,
     masterKeyFile: values.masterKeyFile,
     masterKeyFd: values.masterKeyFd,
     parentFd: values.parentFd,

@@ -278,6 +278,7 @@ async function forwardersOf({ auditForward, auditForwardCaFile }: DaemonConfig):
 function optionsOf(config: DaemonConfig, forwarding: Forwarders | undefined): EmbeddedOptions {
   return {
     ...(config.dataDir === undefined ? {} : { dataDir: config.dataDir }),
+    ...(config.store === undefined ? {} : { store: config.store }),
     ...(config.masterKeyFile === undefined ? {} : { masterKeyFile: config.masterKeyFile }),
     ...(config.masterKeyFd === undefined ? {} : { masterKeyFd: config.masterKeyFd }),
     ...(config.masterKeyBytes === undefined ? {} : { masterKeyBytes: config.masterKeyBytes }),

@@ -129,6 +129,17 @@ export class EmbeddedKms implements Provider, SlotKeeper {
     await this.#use().opened.cache.fetch(checkKeyId(keyId));
   }
 
+  /** Whether `loadKeys` can bring any. */
+  get hasRecordsAtHand(): boolean {
+    return this.#session?.opened.cache.hasRecordsAtHand === true;
+  }
+
+  /** The same for many at once and in this step, as far as it can be: what cannot is for `fetchKey`. '' is passed over. */
+  loadKeys(keyIds: readonly string[]): void {
+    const { cache } = this.#use().opened;
+    for (const keyId of keyIds) if (keyId !== '') cache.load(keyId);
+  }
+
   /** After the vault said that the key's reserved uses are gone. */
   async reserveUses(keyId: string): Promise<void> {
     await this.#use().opened.cache.reserve(checkKeyId(keyId));

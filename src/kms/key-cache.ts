@@ -1,7 +1,7 @@
 import { KmsError } from '../errors.js';
 import { FIRST_USES, MAX_USE_BLOCK, MAX_USES, MIN_USE_BLOCK, SOFT_USES } from '../limits.js';
 import { dekAad } from '../store/canonical.js';
-import type { KeyMeta } from '../store/key-store.js';
+import type { KeyMeta, PackedRecords } from '../store/key-store.js';
 import { bellRang, type Handle, type Vault } from '../vault.js';
 import { checkKeyId } from './calls.js';
 import type { Keyring } from './keyring.js';
@@ -55,6 +55,7 @@ export class KeyCache {
   readonly #records: Records;
   readonly #keyring: Keyring;
   readonly #onReserved: (keyId: string, usesReserved: number) => void;
+  readonly #packed: PackedRecords | undefined;
   readonly #remembered = new Map<string, CachedKey>();
   /** The one that was asked for last: messages of one thread come in a row, and comparing one id is cheaper than finding it. */
   #lastId = '';
@@ -65,7 +66,14 @@ export class KeyCache {
   /** By key. A record that says less than this was put back by somebody. */
   readonly #reserved = new Map<string, Reserved>();
 
-  constructor(vault: Vault, records: Records, keyring: Keyring, onReserved: (keyId: string, usesReserved: number) => void) {
+  constructor(
+    vault: Vault,
+    records: Records,
+    keyring: Keyring,
+    onReserved: (keyId: string, usesReserved: number) => void,
+    packed?: PackedRecords,
+  ) {
+    this.#packed = packed;
     this.#vault = vault;
     this.#records = records;
     this.#keyring = keyring;
@@ -150,8 +158,30 @@ export class KeyCache {
     }
   }
 
+  /** Whether `load` can bring anything. */
+  get hasRecordsAtHand(): boolean {
+    return this.#packed !== undefined;
+  }
+
+  /** Brings a key, or its state, into the vault in this step. Where it cannot, `fetch` says why. */
+  load(keyId: string): boolean {
+    try {
+      const record = this.#packed?.readSync(keyId);
+      return record !== undefined && this.#vault.loadRecord(keyId, record) > 0;
+    } catch {
+      return false;
+    }
+  }
+
   /** One read for all who want the key at the same time. `use` has it before anything can evict it again; it must not throw. */
-  fetch(keyId: string, use?: (key: CachedKey) => void): Promise<CachedKey> {
+  async fetch(keyId: string, use?: (key: CachedKey) => void): Promise<CachedKey> {
+    const loaded = this.load(keyId) ? this.known(keyId) : undefined;
+    if (loaded === undefined) return this.#fetch(keyId, use);
+    use?.(loaded);
+    return loaded;
+  }
+
+  #fetch(keyId: string, use?: (key: CachedKey) => void): Promise<CachedKey> {
     const known = this.#fetches.get(keyId);
     if (known !== undefined) {
       if (use !== undefined) known.uses.push(use);
@@ -185,8 +215,8 @@ export class KeyCache {
     return key;
   }
 
-  fetchSync(keyId: string): CachedKey {
-    return this.#install(this.#records.readSync(keyId));
+  fetchSync(keyId: string): void {
+    if (!this.load(keyId)) this.#install(this.#records.readSync(keyId));
   }
 
   /** Reserves for the keys that asked. What goes wrong is told to the call that runs out of uses. */

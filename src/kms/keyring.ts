@@ -51,6 +51,7 @@ export class Keyring {
     this.#document = document;
     this.#keks = keks;
     this.#wraps = new Wraps(activeOf(document).kekId);
+    this.#show();
   }
 
   /** As `createKeyring`. */
@@ -61,6 +62,17 @@ export class Keyring {
   /** As `openKeyring`. */
   static open(vault: Vault, store: KeyStore, master: Handle, document: KeyringDocument): Keyring {
     return new Keyring(vault, store, openKeyring(vault, master, document));
+  }
+
+  /** Gives the vault what it opens and makes packed records with. */
+  #show(): void {
+    const { active } = this;
+    const ring = [active, ...this.#document.keks.filter((kek) => kek !== active)];
+    this.#vault.setRing(
+      this.storeId,
+      this.#recordMac,
+      ring.map(({ kekId, kekVersion }) => [kekId, kekVersion, this.kek(kekId)]),
+    );
   }
 
   get storeId(): string {
@@ -107,15 +119,15 @@ export class Keyring {
   }
 
   /**
-   * Runs `work` with the active KEK and one wrap counted for it. The KEK is the active one when `work` begins; a rotation waits
+   * Runs `work` with the active KEK and `count` wraps counted for it. The KEK is the active one when `work` begins; a rotation waits
    * until it has ended, so that nothing is written under an older KEK after the rotation has begun to look. A rotation that another
    * daemon has begun meanwhile the store tells of, and `work` is done again with the KEK that is active by then.
    */
-  async withKek<T>(work: (kek: ActiveKek) => Promise<T>): Promise<T> {
+  async withKek<T>(work: (kek: ActiveKek) => Promise<T>, count = 1): Promise<T> {
     for (;;) {
       const { generation } = this;
       try {
-        return await this.#withKekOnce(work);
+        return await this.#withKekOnce(work, count);
       } catch (error) {
         if (!(error instanceof Superseded)) throw error;
         await this.refresh();
@@ -125,15 +137,15 @@ export class Keyring {
     }
   }
 
-  async #withKekOnce<T>(work: (kek: ActiveKek) => Promise<T>): Promise<T> {
-    while (this.#wraps.left === 0) {
+  async #withKekOnce<T>(work: (kek: ActiveKek) => Promise<T>, count: number): Promise<T> {
+    while (this.#wraps.left < count) {
       this.#reserving ??= this.#reserveWraps().finally(() => {
         this.#reserving = undefined;
       });
       await this.#reserving;
     }
     const { kekId, kekVersion } = this.active;
-    this.#wraps.enter();
+    this.#wraps.enter(count);
     try {
       return await work({ kekId, kekVersion, handle: this.kek(kekId) });
     } finally {
@@ -368,6 +380,7 @@ export class Keyring {
     const gone = [...this.#keks].filter(([kekId]) => !followed.keks.has(kekId));
     for (const [kekId] of gone) this.#keks.delete(kekId);
     for (const [kekId, handle] of followed.keks) this.#keks.set(kekId, handle);
+    this.#show();
     this.#wraps.activate(this.active.kekId);
     // Who still wraps under one of them is told by the store that it is late.
     void this.#wraps.drained().then(() => {
@@ -400,6 +413,7 @@ export class Keyring {
     this.#keys = keys;
     this.#document = next;
     committed();
+    this.#show();
     this.#wraps.activate(this.active.kekId);
   }
 }

@@ -90,7 +90,7 @@ export async function openStore(
     }
     const keyring = await openKeyring(vault, store, source, settings.initialise);
     const records = new Records(vault, store, keyring);
-    const ground = { vault, keyring, records, cache: new KeyCache(vault, records, keyring, onReserved) };
+    const ground = { vault, keyring, records, cache: new KeyCache(vault, records, keyring, onReserved, store.packed) };
     return { ...ground, sharing: await sharingOf(store, ground) };
   } catch (error) {
     vault.close();

@@ -6,6 +6,7 @@ import { LEADERLESS_LOOK_MS, MAX_BLOCKERS, ROTATION_WIDTH } from '../limits.js';
 import type { RotationStatus } from '../provider.js';
 import type { KeyStore } from '../store/key-store.js';
 import type { Handle } from '../vault.js';
+import { BulkMoves, type BulkStep } from './bulk-moves.js';
 import { dueReason } from './due.js';
 import { countKeys, walkKeys } from './key-walk.js';
 import { newKekId } from './keyring-document.js';
@@ -33,6 +34,8 @@ export interface RotationOrder {
   abandon: readonly string[];
 }
 
+/** True for a key that is settled, false for one that is destroyed or gone. */
+type Visit = (keyId: string) => Promise<boolean>;
 type Phase = NonNullable<RotationStatus['phase']>;
 
 /**
@@ -298,7 +301,7 @@ export class Rotation {
     await this.#moveAll(pace);
     if (this.#blockers.size > 0) return false;
     this.#phase = 'verify';
-    await this.#walk((keyId) => this.#rewrapping.verify(keyId).then(() => true));
+    await this.#verifyAll();
     if (this.#blockers.size > 0) return false;
     await this.#probes.check();
     this.#phase = 'retire';
@@ -322,25 +325,50 @@ export class Rotation {
       const wait = pace.wait(performance.now());
       if (wait > 0) await sleep(wait, undefined, { signal: this.#stopping.signal });
     };
-    await this.#walk(async (keyId) => (await this.#rewrapping.move(keyId, turn)).state !== 'destroyed', true);
+    const move = async (keyId: string) => (await this.#rewrapping.move(keyId, turn)).state !== 'destroyed';
+    // A pace is kept key by key.
+    const bulk = pace.isLimited ? undefined : this.#bulk();
+    await (bulk === undefined ? this.#walk(move, true) : this.#walkPages(bulk, (page) => bulk.move(page), move, true));
   }
 
-  async #walk(visit: (keyId: string) => Promise<boolean>, isCounted = false): Promise<void> {
-    const progress = new Progress(this.#total, performance.now());
-    this.#progress = progress;
-    await walkKeys(this.#store, ROTATION_WIDTH, async (keyId) => {
+  async #verifyAll(): Promise<void> {
+    const verify = (keyId: string) => this.#rewrapping.verify(keyId).then(() => true);
+    const bulk = this.#bulk();
+    await (bulk === undefined ? this.#walk(verify) : this.#walkPages(bulk, (page) => bulk.verify(page), verify));
+  }
+
+  #bulk(): BulkMoves | undefined {
+    const { packed } = this.#store;
+    return packed && new BulkMoves(this.#opened, packed, this.#rewrapping.rotationId);
+  }
+
+  async #walk(visit: Visit, isCounted = false): Promise<void> {
+    this.#progress = new Progress(this.#total, performance.now());
+    await walkKeys(this.#store, ROTATION_WIDTH, (keyId) => this.#visit(keyId, visit, isCounted));
+  }
+
+  async #walkPages(bulk: BulkMoves, step: BulkStep, visit: Visit, isCounted = false): Promise<void> {
+    this.#progress = new Progress(this.#total, performance.now());
+    await bulk.walk(step, async (keyIds, settled) => {
+      this.#progress?.step(settled);
+      if (isCounted) this.#count(true, settled);
+      for (const keyId of keyIds) await this.#visit(keyId, visit, isCounted);
       if (this.#stopping.signal.aborted) throw new KmsError('SEALED');
-      if (this.#leadership.isLost) throw new KmsError('STORE_UNAVAILABLE', 'the lead of the rotation was lost');
-      const outcome = await this.#outcomeOf(keyId, () => visit(keyId));
-      progress.step();
-      if (typeof outcome === 'string') this.#blockers.set(keyId, outcome);
-      else if (isCounted) this.#count(outcome);
     });
   }
 
+  async #visit(keyId: string, visit: Visit, isCounted: boolean): Promise<void> {
+    if (this.#stopping.signal.aborted) throw new KmsError('SEALED');
+    if (this.#leadership.isLost) throw new KmsError('STORE_UNAVAILABLE', 'the lead of the rotation was lost');
+    const outcome = await this.#outcomeOf(keyId, () => visit(keyId));
+    this.#progress?.step();
+    if (typeof outcome === 'string') this.#blockers.set(keyId, outcome);
+    else if (isCounted) this.#count(outcome);
+  }
+
   /** Keys made while it runs come on top; destroyed ones and those that are gone are none of it. */
-  #count(isMoved: boolean): void {
-    if (isMoved) this.#done += 1;
+  #count(isMoved: boolean, keys = 1): void {
+    if (isMoved) this.#done += keys;
     else this.#total -= 1;
     this.#total = Math.max(this.#total, this.#done);
   }

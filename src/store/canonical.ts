@@ -48,6 +48,18 @@ export function canonicalRecord(meta: Omit<KeyMeta, 'mac'>): Uint8Array {
   ]);
 }
 
+/** Where the wrapped key stands in that: after the tag, format, store, key, thread, algorithm, state and version. */
+const WRAPPED_AT = 8;
+
+/** A copy of the wrapped key in what `canonicalRecord` made, whatever comes after it. */
+export function wrappedOf(canonical: Uint8Array): Uint8Array {
+  const view = Buffer.from(canonical.buffer, canonical.byteOffset, canonical.length);
+  let at = 0;
+  for (let field = 0; field < WRAPPED_AT; field += 1) at += LENGTH_BYTES + view.readUInt32BE(at);
+  const start = at + LENGTH_BYTES;
+  return new Uint8Array(view.subarray(start, start + view.readUInt32BE(at)));
+}
+
 type Fields = Array<string | number | Uint8Array>;
 
 function slotFields(format: 1 | 2, slot: KeyringSlot): Fields {

@@ -99,6 +99,11 @@ export async function giveLock(system: FileSystem, path: string, owner: Owner): 
   }
 }
 
+/** Leaves any other file that root made to the directory's owner: under its name alone, or it may be one of root's from elsewhere. */
+export async function giveFile(system: FileSystem, path: string, owner: Owner): Promise<void> {
+  await give(system, path, READ_FLAGS, owner, (stats) => stats.isFile() && stats.uid === 0 && stats.nlink === 1);
+}
+
 /**
  * Makes `path` if it is not there, durably, given to `owner`, and refuses it if others could reach into it. The parent is synced either
  * way: whoever made the directory (the process that locked it, or a run that crashed) may not have done so.

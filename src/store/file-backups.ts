@@ -6,6 +6,7 @@ import { DurableDirectory } from './durable-directory.js';
 import { errnoOf, type FileSystem } from './file-system.js';
 import { DirectoryNames } from './key-names.js';
 import type { KeyMeta, RecordBackups } from './key-store.js';
+import { KEYRING } from './keyring-file.js';
 import { Turnstile } from './turnstile.js';
 import type { WriteLatch } from './write-latch.js';
 
@@ -25,7 +26,6 @@ export interface BackedUpStore {
 }
 
 const BACKUPS = 'kms-deks-backup';
-const KEYRING = 'keyring.json';
 /** Removals under way at once. */
 const REMOVALS = 32;
 

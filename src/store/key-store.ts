@@ -2,6 +2,10 @@ import { KmsError } from '../errors.js';
 import type { KeyState } from '../provider.js';
 import type { SharedStore } from './shared-store.js';
 
+/** What keeps the records of a data directory. */
+export const STORE_KINDS = ['files', 'lmdb'] as const;
+export type StoreKind = (typeof STORE_KINDS)[number];
+
 /** A key's record, as docs/FORMATS.md lays it down. `threadId` is '' for a key without a thread; `wrapped` is empty once destroyed. */
 export interface KeyMeta {
   format: 1;

@@ -14,6 +14,7 @@ export type {
   Thread,
   ThreadPage,
   ThreadQuery,
+  VersionPage,
 } from './thread.js';
 export type { Entry, Expectation, RangeQuery, ThreadStore, Unit } from './thread-store.js';
 export { openThreads, type Recovered, Threads, type ThreadsOptions } from './threads.js';

@@ -101,9 +101,9 @@ export function purgeKey(threadId: string): string {
 export const PROVISIONS = { prefix: PROVISION, ...rangeOf(PROVISION) };
 export const PURGES = { prefix: PURGE, ...rangeOf(PURGE) };
 
-/** The id of the message that a version belongs to; undefined for other keys. */
+/** The id of the message that a version belongs to, or all below a prefix do; undefined for other keys. */
 export function messageOfVersion(key: string): string | undefined {
-  return /^version:msg:(.+):\d{20}-\d{6,}$/.exec(key)?.[1];
+  return /^version:msg:(.+):(?:\d{20}-\d{6,})?$/.exec(key)?.[1];
 }
 
 const BACKUP = 'backup:migrate:';

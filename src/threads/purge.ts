@@ -4,11 +4,10 @@ import { backupsBelow } from './jobs/backups.js';
 import { busyKey } from './jobs/job-book.js';
 import { destroyKey } from './key-ends.js';
 import { backupKey, mapKey, messagePrefix, PURGES, positionAfter, purgeKey, rangeOf, threadKey, versionPrefix } from './names.js';
+import { pagesOf } from './pages.js';
 import { changedThread, readThread, type ThreadRecord } from './thread-record.js';
 import type { Entry, ThreadStore } from './thread-store.js';
 import { versionsOf } from './versions.js';
-
-const PAGE = 500;
 
 /** What became of the purges that had been begun. */
 export interface Resumed {
@@ -96,16 +95,11 @@ export class Purge {
 
   async #removeMessages(threadId: string): Promise<void> {
     const prefix = messagePrefix(threadId);
-    const { from, to } = rangeOf(prefix);
-    for (let at = from; ; ) {
-      const page = await this.#store.range({ from: at, to, limit: PAGE });
+    for await (const page of pagesOf(this.#store, rangeOf(prefix))) {
       const own = page.filter(({ key }) => positionAfter(prefix, key) !== undefined);
       // Versions first: without its message nobody would find them again.
       for (const entry of own) await this.#removeVersions(threadId, entry);
       await this.#remove(own.flatMap(({ key }) => [key, backupKey(key)]));
-      const last = page.at(-1);
-      if (last === undefined || page.length < PAGE) return;
-      at = `${last.key} `;
     }
   }
 

@@ -11,10 +11,21 @@ import { JobBook } from './jobs/job-book.js';
 import { Jobs } from './jobs/jobs.js';
 import { Mover } from './jobs/mover.js';
 import { KeyProvision, type Orphans } from './key-provision.js';
+import { MessageIndex } from './message-index.js';
 import { Messages } from './messages.js';
 import { Purge } from './purge.js';
 import { Rewrap, type Rewrapped } from './rewrap.js';
-import type { Message, MessagePage, MessageQuery, NewMessage, NewThread, Thread, ThreadPage, ThreadQuery } from './thread.js';
+import type {
+  Message,
+  MessagePage,
+  MessageQuery,
+  NewMessage,
+  NewThread,
+  Thread,
+  ThreadPage,
+  ThreadQuery,
+  VersionPage,
+} from './thread.js';
 import { ThreadDirectory } from './thread-directory.js';
 import type { ThreadStore } from './thread-store.js';
 
@@ -68,7 +79,8 @@ export class Threads {
     const cipher = new BodyCipher(kms);
     const bodies = new Bodies(cipher);
     const policy = new FieldPolicy(fields);
-    this.#messages = new Messages(store, this.#directory, bodies, policy, clock);
+    const index = new MessageIndex(store, this.#directory);
+    this.#messages = new Messages({ store, directory: this.#directory, index, bodies, policy, clock });
     this.#purge = new Purge(kms, store);
     this.#rewrap = new Rewrap(kms, store, this.#directory);
     this.#backups = new Backups(kms, store, now);
@@ -76,7 +88,7 @@ export class Threads {
       store,
       directory: this.#directory,
       provision: this.#provision,
-      entries: new Entries(store),
+      entries: new Entries(store, index),
       mover: new Mover(bodies, cipher, policy),
       backups: this.#backups,
       book: new JobBook(store),
@@ -121,7 +133,7 @@ export class Threads {
     return this.#messages.read(threadId, messageId);
   }
 
-  /** In order. A message that cannot be read says so in its `error`, and the others are there. */
+  /** In order, page by page. A message that cannot be read says so in its `error`, and the others are there. */
   list(threadId: string, query: MessageQuery = {}): Promise<MessagePage> {
     return this.#messages.list(threadId, query);
   }
@@ -130,9 +142,9 @@ export class Threads {
     return this.#messages.edit(threadId, messageId, body);
   }
 
-  /** What a message was before each edit, the oldest first. */
-  versions(threadId: string, messageId: string): Promise<Message[]> {
-    return this.#messages.versions(threadId, messageId);
+  /** What a message was before each edit, the oldest first unless told. */
+  versions(threadId: string, messageId: string, query: MessageQuery = {}): Promise<VersionPage> {
+    return this.#messages.versions(threadId, messageId, query);
   }
 
   delete(threadId: string, messageId: string): Promise<void> {

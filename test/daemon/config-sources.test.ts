@@ -15,6 +15,7 @@ const SAMPLES: Record<Name, Array<[text: string, shown: unknown]>> = {
   endpoint: [1, 2, 3].map((n) => [`127.0.0.1:${n}`, [`127.0.0.1:${n}`]]),
   group: [1, 2, 3].map((n) => [`${n}`, n]),
   dataDir: [1, 2, 3].map((n) => [`/d${n}`, `/d${n}`]),
+  store: ['files', 'lmdb', 'files'].map((kind) => [kind, kind]),
   masterKeyFile: [1, 2, 3].map((n) => [`/k${n}`, `/k${n}`]),
   masterKeyFd: [5, 6, 7].map((n) => [`${n}`, n]),
   spinUs: [1, 2, 3].map((n) => [`${n}`, n]),

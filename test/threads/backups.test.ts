@@ -5,6 +5,7 @@ import { openMemoryThreadStore } from '../../dist/threads/memory-store.js';
 import { openThreads, type Threads } from '../../dist/threads/threads.js';
 import {
   allMessages,
+  allVersions,
   embedded,
   entriesOf,
   ground,
@@ -46,7 +47,7 @@ test('backups are ciphertext, and a restore puts them back where nobody has chan
   t.is(await stateOf(kms, job.oldKeyIds[0] as string), 'active');
   t.deepEqual(await bodiesOf(threads), ['secret-later', 'secret-edited', 'secret-2', null]);
   t.deepEqual(
-    (await threads.versions('t', ids[1] as string)).map(({ body }) => body),
+    (await allVersions(threads, 't', ids[1] as string)).map(({ body }) => body),
     ['secret-1'],
   );
   t.deepEqual(await backupsIn(store), []);

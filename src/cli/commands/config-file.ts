@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { closeSync, constants, existsSync, fchmodSync, fsyncSync, linkSync, openSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
+import type { StoreKind } from '../../store/key-store.js';
 import { Failure, fileFailure, isSystemError } from '../failure.js';
 
 const { O_CREAT, O_EXCL, O_NOFOLLOW, O_RDONLY, O_WRONLY } = constants;
@@ -9,6 +10,7 @@ export interface ConfigValues {
   /** A path, or host:port. */
   socket: string;
   dataDir: string;
+  store?: StoreKind | undefined;
   masterKeyFile: string;
 }
 
@@ -18,7 +20,7 @@ function scalar(text: string): string {
 }
 
 /** The file's text. `uid` is whose daemon will read it. */
-export function configText({ socket, dataDir, masterKeyFile }: ConfigValues, uid: number): string {
+export function configText({ socket, dataDir, store, masterKeyFile }: ConfigValues, uid: number): string {
   return `# For \`progressdb-kms serve --config\`, run by uid ${uid}: the key and the data are its own. --check-config only checks this
 # file, \`progressdb-kms config show --config\` shows every value, docs/RUNBOOK.md explains every key. What is marked
 # live holds after \`kill -HUP\`, the rest after a restart.
@@ -30,7 +32,7 @@ listen:
 
 # Keyring, records and audit log. Keep neither the master key nor its backup in there.
 data_dir: ${scalar(dataDir)}
-master_key_file: ${scalar(masterKeyFile)}
+${store === undefined ? '' : `store: ${store}\n`}master_key_file: ${scalar(masterKeyFile)}
 
 # Who may call, beside uid ${uid}: user ids as \`id -u NAME\` prints them. Live.
 auth:

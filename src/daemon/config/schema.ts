@@ -33,6 +33,7 @@ import {
   publicKey,
   roles,
   socket,
+  storeKind,
   uids,
 } from './values.js';
 
@@ -67,6 +68,7 @@ export const SCHEMA = z.object({
   dataDir: path
     .default(() => resolve(DEFAULT_DATA_DIR))
     .register(PLACES, { yaml: ['data_dir'], flag: 'data-dir', variables: ['PROGRESSDB_KMS_DATA_DIR'] }),
+  store: storeKind.optional().register(PLACES, { yaml: ['store'], flag: 'store', variables: ['PROGRESSDB_KMS_STORE'] }),
   masterKeyFile: keyFile.optional().register(PLACES, {
     yaml: ['master_key_file'],
     flag: 'master-key-file',

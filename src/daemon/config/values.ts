@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { z } from 'zod';
 import { KEY_BYTES, MAX_THREAD_PREFIXES, PUBLIC_KEY_BYTES, THREAD_ID_PATTERN } from '../../limits.js';
+import { STORE_KINDS } from '../../store/key-store.js';
 import { ROLES } from '../../wire/frames.js';
 import { type Narrowing, NO_UID, OVERFLOW_UID } from '../identity.js';
 import { actorOfName } from '../tls/certificates.js';
@@ -154,3 +155,5 @@ export const publicKey = one
   .refine((bytes) => bytes.length === PUBLIC_KEY_BYTES && !bytes.every((byte) => byte === 0), PUBLIC_KEY);
 
 export const dataOperations = z.enum(['grouped', 'each', 'off'], { error: 'must be grouped, each or off' });
+
+export const storeKind = z.enum(STORE_KINDS, { error: `must be ${STORE_KINDS.join(' or ')}` });

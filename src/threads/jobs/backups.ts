@@ -3,12 +3,11 @@ import type { Provider } from '../../provider.js';
 import type { Path } from '../field-policy.js';
 import { destroyKey } from '../key-ends.js';
 import { BACKUPS, backupKey, EXPIRIES, expiryKey, rangeOf, threadKey } from '../names.js';
+import { pagesOf } from '../pages.js';
 import { changedThread, readThread } from '../thread-record.js';
 import type { Entry, Expectation, ThreadStore, Unit } from '../thread-store.js';
 import { busyKey } from './job-book.js';
 import { digestOf, type Moved } from './mover.js';
-
-const PAGE = 500;
 
 interface Backup {
   jobId: string;
@@ -114,8 +113,7 @@ export class Backups {
   /** Marks what is over its time as going, so that nobody begins to put it back. */
   async #claimed(): Promise<Map<string, Expiry>> {
     const due = new Map<string, Expiry>();
-    for (let { from, to } = EXPIRIES; ; ) {
-      const page = await this.#store.range({ from, to, limit: PAGE });
+    for await (const page of pagesOf(this.#store, EXPIRIES)) {
       for (const { key, value } of page) {
         const expiry = parsed<Expiry>(value);
         if (expiry.at === null || expiry.at > this.#now()) continue;
@@ -125,10 +123,8 @@ export class Backups {
         const isClaimed = expiry.isGoing || (await this.#store.commit([{ expect: [{ key, value }], put, remove: [] }]))[0];
         if (isClaimed) due.set(expiry.jobId, expiry);
       }
-      const last = page.at(-1);
-      if (last === undefined || page.length < PAGE) return due;
-      from = `${last.key} `;
     }
+    return due;
   }
 
   /**
@@ -200,12 +196,7 @@ export class Backups {
 
 /** The backups of entries whose keys begin with `prefix`, page by page. */
 export async function* backupsBelow(store: ThreadStore, prefix: string): AsyncGenerator<Kept[]> {
-  const { from, to } = rangeOf(backupKey(prefix));
-  for (let at = from; ; ) {
-    const page = await store.range({ from: at, to, limit: PAGE });
+  for await (const page of pagesOf(store, rangeOf(backupKey(prefix)))) {
     yield page.map((entry) => ({ ...entry, backup: parsed<Backup>(entry.value) }));
-    const last = page.at(-1);
-    if (last === undefined || page.length < PAGE) return;
-    at = `${last.key} `;
   }
 }
