@@ -32,7 +32,14 @@ export function databaseError(cause: unknown): KmsError {
   if (cause instanceof KmsError) return cause;
   const { code, message } = cause as { code?: string; message?: string };
   if (code === FENCED) return new Superseded(`the keyring was written since: ${message}`);
-  return new KmsError('STORE_UNAVAILABLE', `PostgreSQL: ${message || code || 'failure'}`, { cause });
+  return new KmsError('STORE_UNAVAILABLE', reasonOf(cause), { cause });
+}
+
+/** The same for people who ask how the store is doing. */
+export function reasonOf(cause: unknown): string {
+  if (cause instanceof KmsError) return cause.cause === undefined ? cause.message : reasonOf(cause.cause);
+  const { code, message } = cause as { code?: string; message?: string };
+  return `PostgreSQL: ${message || code || 'failure'}`;
 }
 
 function sqlStateOf(error: unknown): string {
@@ -140,7 +147,7 @@ export class Database {
       return await this.#used(client, work);
     } catch (error) {
       const told = databaseError(error);
-      if (told.code === 'STORE_UNAVAILABLE' && !OURS.test(sqlStateOf(error))) this.#fault = told.message;
+      if (told.code === 'STORE_UNAVAILABLE' && !OURS.test(sqlStateOf(error))) this.#fault = reasonOf(error);
       throw told;
     } finally {
       this.#busy -= 1;

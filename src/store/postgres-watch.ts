@@ -3,7 +3,7 @@ import type { Client } from 'pg';
 import { KmsError } from '../errors.js';
 import { BEATS_PER_STALE_AFTER, DATABASE_RETRY_MS, FORGOTTEN_DAEMON_DAYS } from '../limits.js';
 import { binding } from '../native.js';
-import { type Database, databaseError } from './postgres-database.js';
+import { type Database, databaseError, reasonOf } from './postgres-database.js';
 import { channelOf } from './postgres-schema.js';
 import type { News, Report, Watch } from './shared-store.js';
 
@@ -72,8 +72,8 @@ export class PostgresWatch implements Watch {
     const { signal } = this.#stopping;
     while (!signal.aborted) {
       await this.#listen(begin).catch((error) => {
-        this.#reason = databaseError(error).message;
-        fail(error);
+        this.#reason = reasonOf(error);
+        fail(databaseError(error));
       });
       await sleep(DATABASE_RETRY_MS, undefined, { signal, ref: false }).catch(() => undefined);
     }
