@@ -6,6 +6,7 @@ import { refuseInterrupted } from './backup/target.js';
 import { KmsError } from './errors.js';
 import { ownActor } from './kms/calls.js';
 import { EmbeddedKms } from './kms/embedded.js';
+import { readKeyring } from './kms/keyring-document.js';
 import type { EmbeddedSettings } from './kms/lifecycle.js';
 import type { Opened } from './kms/opened.js';
 import { SharedAuditKeys } from './kms/shared-audit-keys.js';
@@ -268,14 +269,33 @@ export async function createEmbeddedKms(options: EmbeddedOptions): Promise<Embed
   }
 }
 
+export interface KeyringPlace {
+  dataDir: string;
+  masterKeyFile: string;
+  /** Where the keyring is not in the data directory. */
+  store?: PostgresSettings;
+}
+
+async function keyringOf(settings: PostgresSettings): Promise<KeyringDocument> {
+  checkPostgresSettings(settings);
+  const store = await openPostgres(settings, 'd_none');
+  try {
+    const document = await readKeyring(store);
+    if (document === undefined) throw new KmsError('STORE_UNAVAILABLE', 'the database holds no key store');
+    return document;
+  } finally {
+    await store.close();
+  }
+}
+
 /**
  * Opens the keyring of a store to look at it, from a copy in memory: nothing in the directory is touched or locked, so that a
  * daemon may serve it meanwhile. A keyring is replaced as a whole, so that what is read is one or the next. No key but its own is
  * in the provider. Throws as `createEmbeddedKms`.
  */
-export async function openKeyring({ dataDir, masterKeyFile }: { dataDir: string; masterKeyFile: string }): Promise<EmbeddedKms> {
+export async function openKeyring({ dataDir, masterKeyFile, store: database }: KeyringPlace): Promise<EmbeddedKms> {
   const store = openMemoryStore();
-  await store.writeKeyring(keyringIn(dataDir));
+  await store.writeKeyring(database === undefined ? keyringIn(dataDir) : await keyringOf(database));
   const openAudit = async () => NO_AUDIT;
   const ground: Ground = { store, master: masterOf({ masterKeyFile }), dataDir: null, openAudit, release: () => store.close() };
   return openOn(ground, { inspect: true, initialise: false });

@@ -140,6 +140,10 @@ export const DEFAULT_KEEP_BACKUPS = 1;
 export const MAX_RECORD_BYTES = 4 * KIB;
 /** The longest packed record: docs/FORMATS.md. */
 export const MAX_PACKED_BYTES = 731;
+/** A record of a database, padded and sealed, or what its secret is completed by: docs/FORMATS.md. */
+export const MAX_SEALED_DOCUMENT_BYTES = 4 * KIB;
+/** Directories of databases kept open, two descriptors each: far below the usual limit of 1,024. */
+export const MAX_OPEN_DIRECTORIES = 64;
 export const MAX_KEYRING_BYTES = MIB;
 export const MAX_KEY_FILE_BYTES = 4 * KIB;
 /** A configuration is a page of text; the parser needs many times its size. */
@@ -273,6 +277,9 @@ export const IMPORT_TIMEOUT_MS = 10_000;
 /** Names the backups of a rotation: the version of the KEK it brings, and the first digits of that one's id. */
 export const ROTATION_ID_PATTERN = /^r[1-9][0-9]{0,9}-[0-9a-f]{16}$/;
 export const SLOT_ID_PATTERN = /^s_[0-9a-f]{32}$/;
+/** A client-sealed database, as the store names it. */
+export const DATABASE_ID_PATTERN = /^[0-9a-f]{32}$/;
+export const SEALED_NAME_PATTERN = /^([0-9a-f]{32})(?:\/([0-9a-f]{32}))?$/;
 export const KEY_ID_PATTERN = /^k_[0-9a-z]{1,64}$/;
 export const ACTOR_PATTERN = /^[A-Za-z0-9._:@/-]{1,64}$/;
 /** The `sub` of a JWT: OpenID Connect Core, section 2, bounds it to 255 ASCII characters. */
@@ -335,6 +342,11 @@ export const DEFAULT_DATABASE_CONNECTIONS = 10;
 export const MAX_DATABASE_CONNECTIONS = 90;
 /** How long a database may take for one statement: all of them touch a few rows. */
 export const DEFAULT_STATEMENT_MS = 10_000;
+export const MIN_STATEMENT_MS = 100;
+/** Where the tables are made, unless told. */
+export const DEFAULT_SCHEMA = 'progressdb_kms';
+/** A URL with the longest names, and what stands around it in a file. */
+export const MAX_URL_FILE_BYTES = 4 * KIB;
 /** How old a daemon of the same store may be that is not heard of any more, before it is forgotten. */
 export const FORGOTTEN_DAEMON_DAYS = 30;
 /** Names a schema; with the prefix of our channel it stays below the 63 bytes of a name in PostgreSQL. */

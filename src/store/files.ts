@@ -7,6 +7,7 @@ import { recordJson } from './document-json.js';
 import { readable, strictly } from './documents.js';
 import { DurableDirectory } from './durable-directory.js';
 import { FileBackups } from './file-backups.js';
+import { FileDocuments } from './file-documents.js';
 import { errnoOf, type FileSystem, nodeFileSystem } from './file-system.js';
 import { DirectoryNames } from './key-names.js';
 import { DamagedDocument, type KeyMeta, type KeyringDocument, type KeyStore } from './key-store.js';
@@ -91,6 +92,7 @@ interface Parts {
 
 class FileStore implements KeyStore {
   readonly backups: FileBackups;
+  readonly sealed: FileDocuments;
   readonly #latch: WriteLatch;
   readonly #top: DurableDirectory;
   readonly #records: DurableDirectory;
@@ -108,12 +110,13 @@ class FileStore implements KeyStore {
     this.#records = records;
     this.#names = new DirectoryNames(system, records.path);
     this.#keyring = new KeyringFile(system, top);
-    this.backups = new FileBackups({
+    const shared = {
       ...parts,
-      parse: parsedRecord,
       refuseClosed: () => this.#refuseClosed(),
-      write: (steps) => this.#write(steps),
-    });
+      write: (steps: () => Promise<void>) => this.#write(steps),
+    };
+    this.backups = new FileBackups({ ...shared, parse: parsedRecord });
+    this.sealed = new FileDocuments(shared);
   }
 
   async readKeyring(): Promise<KeyringDocument | undefined> {
@@ -193,6 +196,7 @@ class FileStore implements KeyStore {
     // A write under way syncs the directory through a descriptor that must still be this directory's.
     if (this.#writing > 0) await new Promise<void>((resolve) => (this.#drained = resolve));
     await this.backups.close();
+    await this.sealed.close();
     await this.#top.close();
     await this.#records.close();
   }

@@ -159,14 +159,17 @@ export interface PackedRecords {
 }
 
 /**
- * Documents of client-sealed databases, opaque to the store. Names match `^[0-9a-f]{32}(/[0-9a-f]{32})?$`: a database, and what
- * is in it. As of a store, every promise that resolves means: durable.
+ * Documents of client-sealed databases, opaque to the store and of at most MAX_SEALED_DOCUMENT_BYTES. Names match
+ * `^[0-9a-f]{32}(/[0-9a-f]{32})?$`: a database, and what is in it. As of a store, every promise that resolves means: durable.
  */
 export interface SealedDocuments {
   read(name: string): Promise<Uint8Array | undefined>;
-  /** Puts a document in the place of `before`, undefined for none; CONFLICT if it is another one there by now. */
+  /**
+   * Puts a document in the place of `before`, undefined for none; CONFLICT if it is another one there by now, or if the database
+   * that it is in is not there.
+   */
   write(name: string, document: Uint8Array, before: Uint8Array | undefined): Promise<void>;
-  /** Up to `limit` names after `after` that begin with `prefix`, ascending; '' for the names of databases alone. */
+  /** Up to `limit` names after `after`, ascending, that begin with `prefix`: `<database>/`, or '' for the names of databases alone. */
   list(prefix: string, after: string | undefined, limit: number): Promise<string[]>;
   /** Removes a database's document and all that is in it. */
   drop(database: string): Promise<void>;
@@ -198,6 +201,8 @@ export interface KeyStore {
   readonly packed?: PackedRecords;
   /** Where other daemons use it at the same time. */
   readonly shared?: SharedStore;
+  /** Of client-sealed databases; closed with the store. */
+  readonly sealed: SealedDocuments;
   /**
    * Why writes are refused, null while they are not. While it is not null, what was read may not be durable either: after a
    * lost fsync a read still answers from memory with what the disk may not have.

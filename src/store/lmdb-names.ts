@@ -1,5 +1,6 @@
 import { KmsError } from '../errors.js';
-import { KEY_ID_PATTERN, ROTATION_ID_PATTERN } from '../limits.js';
+import { DATABASE_ID_PATTERN, KEY_ID_PATTERN, ROTATION_ID_PATTERN } from '../limits.js';
+import { partsOf } from './document-names.js';
 
 // What stands under which key of keys.lmdb: docs/FORMATS.md. No id comes into a key before it matched its pattern, and no pattern
 // has a '/', so that no two names are one.
@@ -9,7 +10,6 @@ export const FORMAT = '1';
 
 /** After every character that an id may have. */
 const BEYOND = '\x7f';
-const DOCUMENT_NAME = /^([0-9a-f]{32})(\/[0-9a-f]{32})?$/;
 
 /** Names that share a beginning: those after it, in their order, are what it is put before. */
 export class Names {
@@ -42,7 +42,7 @@ export class Names {
 
 export const RECORDS = new Names('r/', KEY_ID_PATTERN, 'key id');
 export const KEYRINGS = new Names('k/', ROTATION_ID_PATTERN, 'rotation id');
-export const DATABASES = new Names('d/', /^[0-9a-f]{32}$/, "database's name");
+export const DATABASES = new Names('d/', DATABASE_ID_PATTERN, "database's name");
 
 function ofRotation(kind: string, rotationId: string): Names {
   if (!ROTATION_ID_PATTERN.test(rotationId)) throw new KmsError('INVALID_ARGUMENT', 'not a rotation id');
@@ -63,13 +63,12 @@ export const BACKUP_KINDS = ['b/', 's/', 'k/'] as const;
 
 /** What is in a database. */
 export function within(database: string): Names {
-  if (!/^[0-9a-f]{32}$/.test(database)) throw new KmsError('INVALID_ARGUMENT', "not a database's name");
-  return new Names(`e/${database}/`, /^[0-9a-f]{32}$/, "document's name");
+  const [known] = partsOf(database);
+  return new Names(`e/${known}/`, DATABASE_ID_PATTERN, "document's name");
 }
 
 /** A database's document, or one in it. */
 export function documentKey(name: string): string {
-  const [, database, inner] = DOCUMENT_NAME.exec(name) ?? [];
-  if (database === undefined) throw new KmsError('INVALID_ARGUMENT', 'not the name of a sealed document');
-  return inner === undefined ? DATABASES.keyOf(database) : within(database).keyOf(inner.slice(1));
+  const [database, inner] = partsOf(name);
+  return inner === undefined ? DATABASES.keyOf(database) : within(database).keyOf(inner);
 }

@@ -1,4 +1,4 @@
-import { KmsError } from '../errors.js';
+import { databaseOfPrefix, noDatabase, partsOf, refuseLong, refuseUnlessSame } from './document-names.js';
 import type { SealedDocuments } from './key-store.js';
 import type { LmdbEnvironment } from './lmdb-environment.js';
 import { DATABASES, documentKey, within } from './lmdb-names.js';
@@ -26,32 +26,28 @@ export class LmdbSealed implements SealedDocuments {
 
   async write(name: string, document: Uint8Array, before: Uint8Array | undefined): Promise<void> {
     const key = documentKey(name);
+    const [database, inner] = partsOf(name);
+    refuseLong(document);
     const bytes = Uint8Array.from(document);
     const expected = before && Uint8Array.from(before);
     await this.#write(bytes.length, (environment) => {
-      const found = environment.found(key);
-      const isExpected =
-        found === undefined || expected === undefined ? found === expected : Buffer.compare(found, expected) === 0;
-      if (!isExpected) throw new KmsError('CONFLICT', 'the document is another one by now');
+      if (inner !== undefined && environment.found(DATABASES.keyOf(database)) === undefined) throw noDatabase();
+      refuseUnlessSame(environment.found(key), expected);
       environment.put(key, bytes);
     });
   }
 
   async list(prefix: string, after: string | undefined, limit: number): Promise<string[]> {
     const environment = this.#environment;
-    if (prefix === '') return environment.keys(DATABASES.after(after, limit)).map((key) => DATABASES.idOf(key));
-    const [database = '', inner = ''] = prefix.split('/', 2);
-    const names = within(database);
-    const first = names.prefix + inner;
-    const { from, to } = names.after(after?.slice(database.length + 1), limit);
-    const isBefore = after === undefined || after < prefix || from < first;
-    const found = environment.keys({ from: isBefore ? first : from, to: inner === '' ? to : `${first}\x7f`, limit });
-    return found.map((key) => `${database}/${names.idOf(key)}`);
+    const database = databaseOfPrefix(prefix);
+    const names = database === undefined ? DATABASES : within(database);
+    const query = names.after(after?.slice(prefix.length), limit);
+    return environment.keys(query).map((key) => prefix + names.idOf(key));
   }
 
   /**
-   * The database's document goes first: without it what is in it opens for nobody. What a crash leaves of the rest is removed
-   * by the next call.
+   * The database's document goes first: without it what is in it opens for nobody, and nothing more is written into it. What a crash
+   * leaves of the rest is removed by the next call.
    */
   async drop(database: string): Promise<void> {
     const key = DATABASES.keyOf(database);

@@ -1,6 +1,7 @@
 import { KmsError } from '../errors.js';
 import {
   DEFAULT_DATABASE_CONNECTIONS,
+  DEFAULT_SCHEMA,
   DEFAULT_STALE_AFTER_MS,
   DEFAULT_STATEMENT_MS,
   KEY_ID_PATTERN,
@@ -38,8 +39,6 @@ export interface PostgresStoreOptions {
   /** Tells this daemon from the others of the store, always in the same way. */
   daemonId: string;
 }
-
-export const DEFAULT_SCHEMA = 'progressdb_kms';
 
 /**
  * A store that several daemons share. Each write is one transaction that is told once it is durable; which of two daemons was first
