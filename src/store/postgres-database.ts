@@ -109,8 +109,10 @@ export class Database {
     this.#config = config;
     this.#pool = pool;
     this.#newClient = newClient;
-    // Of a connection that ends while nobody uses it; the next call takes another one.
+    // Of a connection that ends while nobody uses it; the next call takes another one. While it is used whoever uses it is told, and
+    // an event that nobody heard would end the process.
     pool.on('error', () => {});
+    pool.on('connect', (client) => client.on('error', () => {}));
   }
 
   /** Why the last thing that was asked of it could not be had; null since one could. */
