@@ -263,6 +263,16 @@ export class EmbeddedKms implements Provider, SlotKeeper {
     return within(options, async () => this.#use().administration.addSlot(master, kind, expires, actor));
   }
 
+  async confirmSlot(options?: ActorOptions): Promise<SlotDescription[]> {
+    const actor = actorOf(options);
+    return within(options, async () => {
+      const { administration, audit } = this.#use();
+      audit.refuseIfFailed();
+      await administration.confirmSlots(actor);
+      return administration.slots;
+    });
+  }
+
   async removeSlot(slotId: string, options?: ActorOptions): Promise<void> {
     if (!SLOT_ID_PATTERN.test(slotId)) throw new KmsError('INVALID_ARGUMENT', 'slot id');
     const actor = actorOf(options);

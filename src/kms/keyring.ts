@@ -290,6 +290,12 @@ export class Keyring {
     return gone as SlotDescription;
   }
 
+  /** What `confirmSlots` would take away. */
+  get slotsToGo(): readonly KeyringSlot[] {
+    const { succeeded, expired } = confirmed(this.#document.slots, this.#usedSlot);
+    return [...succeeded, ...expired];
+  }
+
   /** Makes the slot that this start used an active one, and takes away what it succeeds, and what has expired. */
   async confirmSlots(): Promise<Omit<Confirmed, 'slots'>> {
     let result = confirmed(this.#document.slots, this.#usedSlot);

@@ -136,6 +136,21 @@ if (typeof server === 'string') {
     t.is(await code(() => again.encryptWithDek(keyId, text)), 'ok');
   });
 
+  test('a master key that came with a rotation succeeds the others by command, once no daemon was opened with them', async (t) => {
+    const all = fleet();
+    const a = await all.open('a');
+    const { keyId } = await a.createDek();
+    await a.rotateKek({ newMasterKeyFile: all.otherKeyFile, wait: true });
+    const b = await all.open('b', { masterKeyFile: all.otherKeyFile });
+    t.is((await b.slots()).length, 2, 'its start takes nothing away');
+    t.is(await code(() => b.confirmSlot()), 'CONFLICT');
+    await a.close();
+    t.is((await b.confirmSlot()).length, 1);
+    t.is(await code(() => all.open('a')), 'UNAUTHENTICATED');
+    const again = await all.open('a', { masterKeyFile: all.otherKeyFile });
+    t.is(await code(() => again.encryptWithDek(keyId, text)), 'ok');
+  });
+
   test('a slot that another daemon was opened with stays as long as that one lives', async (t) => {
     const all = fleet();
     const a = await all.open('a');
@@ -144,6 +159,7 @@ if (typeof server === 'string') {
     const used = (await b.slots()).find(({ inUse }) => inUse)!;
     t.is(used.state, 'pending', 'a start does not confirm it');
     t.is(await code(() => a.removeSlot(used.slotId)), 'CONFLICT');
+    t.is((await b.confirmSlot()).find(({ inUse }) => inUse)?.state, 'active', 'a command does');
     await b.close();
     t.is(await code(() => a.removeSlot(used.slotId)), 'ok');
     t.is(await code(() => all.open('b', { masterKeyFile: all.otherKeyFile })), 'UNAUTHENTICATED');
