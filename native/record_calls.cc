@@ -27,10 +27,13 @@ class Arguments {
   Arguments(napi_env env, napi_callback_info info) : env_(env) {
     void* data = nullptr;
     napi_get_cb_info(env, info, &count_, values_, nullptr, &data);
-    good_ = static_cast<const Environment*>(data)->thread != nullptr;
+    thread_ = static_cast<const Environment*>(data)->thread;
+    good_ = thread_ != nullptr;
   }
 
   bool good() const { return good_; }
+  // Where the arguments are good.
+  ThreadState& thread() const { return *thread_; }
 
   Arguments& read(uint32_t* value) {
     double wide = 0;
@@ -92,6 +95,7 @@ class Arguments {
   }
 
   napi_env env_;
+  ThreadState* thread_ = nullptr;
   napi_value values_[kMost] = {};
   size_t count_ = kMost;
   size_t at_ = 0;
@@ -121,7 +125,7 @@ napi_value make(napi_env env, napi_callback_info info) {
   uint8_t* out = nullptr;
   arguments.read(&space).read(&dek).read(&keyId).read(&threadId).read(&createdBy).read(&at).read(&uses).readPlace(&out);
   if (!arguments.good()) return number(env, kRefused);
-  return number(env, makeRecord(space, {keyId.view(), threadId.view(), createdBy.view(), at.view(), uses}, dek, out));
+  return number(env, makeRecord(arguments.thread(), space, {keyId.view(), threadId.view(), createdBy.view(), at.view(), uses}, dek, out));
 }
 
 // (space, keyId, packed): a handle, or a status.
@@ -147,7 +151,7 @@ napi_value move(napi_env env, napi_callback_info info) {
   uint8_t* out = nullptr;
   arguments.read(&space).read(&keyId).read(&packed).read(&at).readPlace(&out);
   if (!arguments.good()) return number(env, kRefused);
-  return number(env, moveRecord(space, keyId.view(), packed, at.view(), out));
+  return number(env, moveRecord(arguments.thread(), space, keyId.view(), packed, at.view(), out));
 }
 
 // (space, one, other)

@@ -300,7 +300,10 @@ export const MAX_SEALED_PLACES = Math.floor(MAX_STORED_VALUE_BYTES / 100);
 export const MAX_MESSAGE_BODY_BYTES = 8 * MIB;
 /** Of one that names threads: as many of the longest ids as one may name. */
 export const MAX_THREAD_LIST_BODY_BYTES = 512 * KIB;
-/** How often backups are looked for that are over their time. */
+/** Ended jobs that stay to be looked up: the newest of each thread, and all for a month, in which somebody asks what became of one. */
+export const KEPT_JOBS_PER_THREAD = 5;
+export const KEPT_JOBS_MS = 30 * 24 * 3_600_000;
+/** How often backups are looked for that are over their time, and what else is left to be ended. */
 export const BACKUP_SWEEP_MS = 3_600_000;
 export const THREAD_ID_PATTERN = /^[A-Za-z0-9._:@/-]{1,256}$/;
 

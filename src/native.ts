@@ -82,6 +82,8 @@ export interface InheritedAcceptor extends TcpAcceptor {
 /** A listening Unix socket that this process keeps for others to accept from; it goes with the thread that made it. */
 export interface HeldSocket {
   readonly fd: number;
+  /** The descriptor is whose who calls, to be closed by him; `close` goes on removing the file. −1 if there is none any more. */
+  handOver(): number;
   /** Removes the socket file if it is still ours. May be called again. */
   close(): void;
 }

@@ -14,6 +14,7 @@
 #include "core/arena.h"
 #include "core/audit_groups.h"
 #include "core/registers.h"
+#include "core/slot_list.h"
 #include "core/thread_state.h"
 #include "core/use_rests.h"
 
@@ -99,7 +100,7 @@ class KeyTable {
   static constexpr uint32_t bit(Kind kind) { return 1u << static_cast<uint32_t>(kind); }
   bool spaceOf(Handle key, SpaceId* space);
 
-  // DEKs by id.
+  // DEKs by id. `dek` is a loose key of the space.
   Failure publish(SpaceId space, Handle dek, std::string_view id, uint32_t kekVersion, uint64_t uses, Handle* serving);
   // The same for a key that `fill` writes straight into the arena: nothing of it is left if either fails. No uses come with it.
   template <typename Fill>
@@ -191,7 +192,9 @@ class KeyTable {
   struct Space {
     uint32_t cachedKeys = 0;
     uint32_t cached = 0;
-    uint32_t hand = 0;
+    size_t hand = 0;
+    // Live ones: loose keys, cached ones, and what stands for keys that are disabled or destroyed.
+    SlotList slots;
     UseRests rests;
   };
 
@@ -212,7 +215,7 @@ class KeyTable {
   bool takeCell(SpaceId space, Arena::Cell* cell);
   Failure publishCell(SpaceId space, Arena::Cell cell, std::string_view id, uint32_t kekVersion, Handle* serving);
   bool serves(SpaceId space, std::string_view id, uint64_t uses, Handle* serving);
-  void begin(Entry& entry, Kind kind, Arena::Cell cell, SpaceId space);
+  void begin(uint32_t slot, Kind kind, Arena::Cell cell, SpaceId space);
   Handle serve(uint32_t slot, Space& space, SpaceId id, std::string_view name, uint32_t kekVersion, uint64_t uses);
   uint32_t takeSlot();
   void freeSlot(uint32_t slot);
@@ -220,7 +223,7 @@ class KeyTable {
   void renew(uint32_t slot);
   Handle findLocked(SpaceId space, std::string_view id) const;
   bool covers(uint32_t policy, Handle key);
-  void name(uint32_t slot, SpaceId space, std::string_view id);
+  void name(uint32_t slot, Space& space, SpaceId spaceId, std::string_view id);
   void retireLocked(uint32_t slot, Retire how);
   uint64_t wipeContexts(Handle key);
   bool evictOne(SpaceId space);
@@ -235,6 +238,7 @@ class KeyTable {
   uint32_t capacity_ = 0;
   uint32_t fresh_ = 0;
   std::vector<uint32_t> freeSlots_;
+  std::vector<uint32_t> places_;
   std::unordered_map<IdKey, uint32_t, IdHash> ids_{0, IdHash{0}};
   std::unordered_map<SpaceId, Space> spaces_;
   SpaceId nextSpace_ = 1;

@@ -74,11 +74,11 @@ Status unwrapOf(Cipher& cipher, const uint8_t* kek, const PackedRecord& record, 
 }
 
 // The record with `key` under the KEK that it names: its length in `out`. `record.wrapped` is not read.
-HotResult seal(Cipher& cipher, const uint8_t* macKey, const uint8_t* kek, const uint8_t* key, PackedRecord record, uint8_t* out) {
+HotResult seal(ThreadState& thread, Cipher& cipher, const uint8_t* macKey, const uint8_t* kek, const uint8_t* key, PackedRecord record,
+               uint8_t* out) {
   uint8_t wrapped[kWrappedBytes], aad[kMaxDekAadBytes];
-  NonceBatch& nonces = thisThread().nonces();
-  nonces.expire();
-  if (!nonces.next(wrapped)) return hotFailure(Status::Internal);
+  thread.nonces().expire();
+  if (!thread.nonces().next(wrapped)) return hotFailure(Status::Internal);
   const Status status = wrapIn(cipher, kek, key, dekAadOf(record, aad), wrapped);
   if (status != Status::Ok) return hotFailure(status);
   record.wrapped = Bytes{wrapped, sizeof wrapped};
@@ -105,7 +105,7 @@ HotResult leaveState(SpaceId space, const RecordRing& ring, const PackedRecord& 
 
 }  // namespace
 
-HotResult makeRecord(SpaceId space, const NewRecord& made, Handle dek, uint8_t* out) {
+HotResult makeRecord(ThreadState& thread, SpaceId space, const NewRecord& made, Handle dek, uint8_t* out) {
   if (!isSound(made)) return hotFailure(Status::InvalidArgument);
   const StackGuard stack;
   return RecordRings::instance().with(space, [&](const RecordRing& ring) {
@@ -124,7 +124,7 @@ HotResult makeRecord(SpaceId space, const NewRecord& made, Handle dek, uint8_t* 
     const KeyTable::Asked asked[] = {{ring.recordMac, kMac}, {ring.active().key, kKek}, {dek, kDek}};
     const Status status = KeyTable::instance().withAll(asked, [&](ThreeKeys keys) {
       Cipher cipher;
-      result = seal(cipher, keys[0], keys[1], keys[2], record, out);
+      result = seal(thread, cipher, keys[0], keys[1], keys[2], record, out);
       return Status::Ok;
     });
     return status == Status::Ok ? result : hotFailure(status);
@@ -154,7 +154,7 @@ HotResult loadRecord(SpaceId space, std::string_view keyId, Bytes packed, Handle
   });
 }
 
-HotResult moveRecord(SpaceId space, std::string_view keyId, Bytes packed, std::string_view at, uint8_t* out) {
+HotResult moveRecord(ThreadState& thread, SpaceId space, std::string_view keyId, Bytes packed, std::string_view at, uint8_t* out) {
   if (!isTime(at)) return hotFailure(Status::InvalidArgument);
   const StackGuard stack;
   return RecordRings::instance().with(space, [&](const RecordRing& ring) -> HotResult {
@@ -182,7 +182,7 @@ HotResult moveRecord(SpaceId space, std::string_view keyId, Bytes packed, std::s
       moved.kekId = to.id;
       moved.kekVersion = to.version;
       moved.updatedAt = at;
-      result = seal(cipher, keys[0], keys[2], key.bytes(), moved, out);
+      result = seal(thread, cipher, keys[0], keys[2], key.bytes(), moved, out);
       return Status::Ok;
     });
     return status == Status::Ok ? result : hotFailure(status);

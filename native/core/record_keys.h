@@ -24,7 +24,7 @@ struct NewRecord {
 };
 
 // The first record of a key, its `dek` under the active KEK: its length in `out`, which takes kMaxPackedBytes.
-HotResult makeRecord(SpaceId space, const NewRecord& made, Handle dek, uint8_t* out);
+HotResult makeRecord(ThreadState& thread, SpaceId space, const NewRecord& made, Handle dek, uint8_t* out);
 
 // Puts the key of a record into the table, without uses, or its state where that is not active. 0, or a status: KeyExhausted for one
 // that is due for a successor, which somebody has to be told.
@@ -32,7 +32,7 @@ HotResult loadRecord(SpaceId space, std::string_view keyId, Bytes packed, Handle
 
 // The record with its key under the active KEK, one version on: its length in `out`, which takes kMaxPackedBytes. 0 for a record that
 // needs no move: its key stands under the active KEK, or is destroyed.
-HotResult moveRecord(SpaceId space, std::string_view keyId, Bytes packed, std::string_view at, uint8_t* out);
+HotResult moveRecord(ThreadState& thread, SpaceId space, std::string_view keyId, Bytes packed, std::string_view at, uint8_t* out);
 
 // 1 if two records of one key id hold the same key, 0 if they hold two.
 HotResult holdSameKey(SpaceId space, Bytes one, Bytes other);

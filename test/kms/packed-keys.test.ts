@@ -131,6 +131,7 @@ test('what the MAC holds for is refused where it is not sound: another store, an
   const kekId = `kek_${'0'.repeat(32)}`;
   const faulty: Array<[what: string, meta: KeyMeta]> = [
     ['another store', { ...meta, storeId: '0'.repeat(32) }],
+    ['another store, to which its key is bound', record(vault.generate('dek'), { keyId: meta.keyId, storeId: '0'.repeat(32) })],
     ['a KEK that nobody holds', { ...meta, kekId }],
     ['a wrapped key of another record', { ...meta, wrapped: other.wrapped }],
     ['another thread than the key was made for', { ...meta, threadId: 'somebody/else' }],

@@ -81,7 +81,7 @@ for (const kind of ['rotate', 'encrypt-existing'] as const) {
         t.deepEqual(await bodiesOf(reader, threadId), bodies, threadId);
 
         const next = await openThreads({ kms, store });
-        const jobs = await next.jobs();
+        const { jobs } = await next.jobs();
         if (jobs.length === 0) await next.waitForJob((await begin(next, kind, threadId)).jobId);
         for (const { jobId } of jobs) t.is((await next.waitForJob(jobId)).state, 'done', threadId);
         t.deepEqual(await bodiesOf(next, threadId), bodies, threadId);
@@ -135,7 +135,7 @@ test('a job that dies between the versions of a message is gone on with among th
     for (const [key, text] of await entriesOf(store))
       if (key.startsWith('job:entry:')) cursors.add(JSON.parse(text).cursor.replaceAll(threadId, ''));
     const next = await openThreads({ kms, store, wait });
-    for (const { jobId } of await next.jobs()) t.is((await next.waitForJob(jobId)).state, 'done');
+    for (const { jobId } of (await next.jobs()).jobs) t.is((await next.waitForJob(jobId)).state, 'done');
     const bodies = async () => [...(await allVersions(next, threadId, messageId)), await next.read(threadId, messageId)];
     t.deepEqual(
       (await bodies()).map((message) => message?.error ?? message?.body),

@@ -73,7 +73,7 @@ test('an order is not kept waiting by the pace of a job', async (t) => {
   // A second of it is many of these; in the first the order comes.
   const wait = async () => {
     slices += 1;
-    const [job] = await threads.jobs();
+    const [job] = (await threads.jobs()).jobs;
     order ??= threads.pauseJob(job?.jobId as string);
     await given;
     await new Promise(setImmediate);
@@ -193,7 +193,7 @@ test('jobs are listed, found, and refused where they are none', async (t) => {
   await filled(threads, 2);
   const first = await rotated(threads, 't');
   const second = await encrypted(threads, 't');
-  t.deepEqual((await threads.jobs()).map(({ jobId }) => jobId).sort(), [first.jobId, second.jobId].sort());
+  t.deepEqual((await threads.jobs()).jobs.map(({ jobId }) => jobId).sort(), [first.jobId, second.jobId].sort());
   t.is((await threads.job(first.jobId)).kind, 'rotate');
   t.is((await threads.job(first.jobId)).total, 2);
   await t.throwsAsync(threads.job('job_1'), { code: 'INVALID_ARGUMENT' });
