@@ -29,8 +29,8 @@ function serverUser(): User | undefined {
 }
 
 export interface ServerOptions {
-  /** Serves 127.0.0.1 with TLS alone, by this certificate, to whoever knows the password. */
-  tls?: { port: number; certificate: string; key: string; password: string };
+  /** Serves 127.0.0.1 with TLS alone, by this certificate, to whoever knows a role's password. */
+  tls?: { port: number; certificate: string; key: string };
   /** Whether a commit reaches the disk: what is lost with a crash of the server alone is in the system's memory either way. */
   fsync?: boolean;
 }
