@@ -195,14 +195,10 @@ export class KeyCache {
 
   async #fetchNow(keyId: string, fetch: Fetch): Promise<CachedKey> {
     try {
-      for (let isRefreshed = false; ; ) {
+      for (;;) {
         fetch.stale = false;
         const record = await this.#records.read(keyId);
-        if (fetch.stale) continue;
-        if (isRefreshed || record.state !== 'active' || this.#keyring.holds(record.kekId)) return this.#brought(record, fetch);
-        // Another daemon has moved it to a KEK that is not known here yet, or had it moved since it was read.
-        await this.#keyring.refresh();
-        isRefreshed = true;
+        if (!fetch.stale) return this.#brought(record, fetch);
       }
     } finally {
       this.#fetches.delete(keyId);

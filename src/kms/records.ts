@@ -69,6 +69,14 @@ export class Records {
 
   /** The record, verified. KEY_NOT_FOUND, or STORE_UNAVAILABLE for one that is set aside. */
   async read(keyId: string): Promise<KeyMeta> {
+    const record = await this.#read(keyId);
+    if (this.#store.shared === undefined || record.state === 'destroyed' || this.#keyring.holds(record.kekId)) return record;
+    // Another daemon has moved it to a KEK that is not known here yet, or had it moved since it was read.
+    await this.#keyring.refresh();
+    return this.#read(keyId);
+  }
+
+  async #read(keyId: string): Promise<KeyMeta> {
     let record: KeyMeta | undefined;
     try {
       record = await this.#store.readRecord(keyId);

@@ -1,5 +1,11 @@
+import { join } from 'node:path';
 import test from 'ava';
+import { restoreBackup } from '../../dist/backup/restore.js';
+import { auditOf, createEmbeddedKms } from '../../dist/create.js';
 import { KmsError } from '../../dist/errors.js';
+import type { Keyring } from '../../dist/kms/keyring.js';
+import type { Vault } from '../../dist/vault.js';
+import { backupOf } from '../backup/ground.js';
 import { PostgresServer } from '../postgres-server.js';
 import { Fleet, until } from './fleet.js';
 
@@ -134,6 +140,28 @@ if (typeof server === 'string') {
     await b!.close();
     const again = await all.open('b');
     t.is(await code(() => again.encryptWithDek(keyId, text)), 'ok');
+  });
+
+  test('a backup of it opens as files with every key, and one across a rotation that ended elsewhere is refused', async (t) => {
+    const all = fleet();
+    const [a, b] = [await all.open('a'), await all.open('b')];
+    const keys = await Promise.all(Array.from({ length: 40 }, () => a.createDek()));
+    const { ciphertext } = await a.encryptWithDek(keys[0]!.keyId, text);
+    const path = join(all.directory, 'fleet.backup');
+    await backupOf(a, path);
+    const dataDir = join(all.directory, 'restored');
+    const master = { kind: 'file', path: all.masterKeyFile, mayBeGroupReadable: false } as const;
+    const openAudit = (place: string, vault: Vault, keyring: Keyring) => auditOf(place, {})({ vault, keyring });
+    t.is((await restoreBackup({ path, dataDir, master, actor: 'uid:0', openAudit })).records, 40);
+    const restored = await createEmbeddedKms({ dataDir, masterKeyFile: all.masterKeyFile });
+    t.deepEqual(Buffer.from(await restored.decryptWithDek(keys[0]!.keyId, ciphertext)), text);
+    await restored.close();
+    const snapshot = a.snapshot();
+    for await (const record of snapshot.records()) t.is(record.kekVersion, 1);
+    await b.rotateKek({ wait: true });
+    await until(async () => (await a.createDek()).kekVersion === '2');
+    t.is(await code(() => snapshot.keyring('progressdb-kms/backup-mac/v1')), 'CONFLICT');
+    snapshot.release();
   });
 
   test('a master key that came with a rotation succeeds the others by command, once no daemon was opened with them', async (t) => {

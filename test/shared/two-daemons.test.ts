@@ -39,7 +39,7 @@ if (typeof server === 'string') {
     async (t) => {
       const daemons = two(t);
       await daemons.begin(KEYS);
-      for (let round = 0; round < 3; round += 1) await daemons.kill();
+      for (let round = 0; round < 2; round += 1) await daemons.kill();
       t.log(JSON.stringify(daemons.figures));
       t.true(daemons.figures.rotations > 0 && daemons.figures.answered > 0);
     },
@@ -48,9 +48,9 @@ if (typeof server === 'string') {
   test.serial('the database is killed under two daemons, which lose nothing and go on when it is back', async (t) => {
     const daemons = two(t);
     await daemons.begin(KEYS);
-    for (let round = 0; round < 2; round += 1) await daemons.restart();
+    await daemons.restart();
     t.log(JSON.stringify(daemons.figures));
-    t.is(daemons.figures.restarts, 2);
+    t.is(daemons.figures.restarts, 1);
   });
 
   test.serial('a daemon that was stopped while another one disabled a key does not use it when it goes on', async (t) => {
