@@ -278,7 +278,7 @@ export interface KeyringPlace {
 
 async function keyringOf(settings: PostgresSettings): Promise<KeyringDocument> {
   checkPostgresSettings(settings);
-  const store = await openPostgres(settings, 'd_none');
+  const store = await openPostgres(settings, 'd_none', true);
   try {
     const document = await readKeyring(store);
     if (document === undefined) throw new KmsError('STORE_UNAVAILABLE', 'the database holds no key store');

@@ -11,6 +11,7 @@ const NAME = 'rotation';
 export class Leadership {
   readonly #sharing: Sharing | undefined;
   #lease: Lease | undefined;
+  #telling: Promise<unknown> = Promise.resolve();
 
   constructor(sharing: Sharing | undefined) {
     this.#sharing = sharing;
@@ -42,11 +43,14 @@ export class Leadership {
     await this.#sharing?.everyoneHas(generation, signal);
   }
 
-  /** Lets the other daemons know. */
+  /** Lets the other daemons know, of one status after the other. */
   async tell(status: RotationStatus): Promise<void> {
     const { rotationId } = status;
-    if (this.#sharing === undefined || rotationId === null) return;
-    await this.#sharing.store.writeRotation({ rotationId, status: JSON.stringify(status) });
+    const store = this.#sharing?.store;
+    if (store === undefined || rotationId === null) return;
+    const telling = this.#telling.then(() => store.writeRotation({ rotationId, status: JSON.stringify(status) }));
+    this.#telling = telling.catch(() => undefined);
+    await telling;
   }
 
   /** What the leader of this rotation said last; undefined if none has. */

@@ -108,10 +108,18 @@ export class Rotation {
   /** The same, whichever daemon leads. */
   async statusNow(): Promise<RotationStatus> {
     const own = this.status();
-    if (!this.#leadership.isShared || this.#running !== undefined) return own;
+    if (!this.#leadership.isShared || this.#state === 'running') return own;
     const { isRotating } = this.#opened.keyring;
-    const told = await this.#leadership.told(this.#rewrapping.rotationId);
+    // It was this one that completed it.
+    if (!isRotating && own.state === 'idle' && own.rotationId === this.#rewrapping.rotationId) return own;
     const { kekId, kekVersion, due } = own;
+    let told: RotationStatus | undefined;
+    try {
+      told = await this.#leadership.told(this.#rewrapping.rotationId);
+    } catch (error) {
+      // What is known without the database, and that it is no more than that.
+      return { ...own, state: isRotating ? 'running' : own.state, error: asKmsError(error).message };
+    }
     // One that has died is succeeded; who succeeds it has not spoken yet.
     if (told === undefined) return isRotating ? { ...own, state: 'running', error: null } : own;
     if (isRotating || told.state === 'idle') return { ...told, kekId, kekVersion, due };
@@ -141,8 +149,12 @@ export class Rotation {
     if (!keyring.isRotating || this.#running !== undefined || this.#isBeginning) return;
     this.#isBeginning = true;
     try {
-      const told = evenBlocked ? undefined : await this.#leadership.told(this.#rewrapping.rotationId);
-      if ((told !== undefined && told.state !== 'running') || !(await this.#leadership.take())) return;
+      const isLeft = async () => {
+        const told = await this.#leadership.told(this.#rewrapping.rotationId);
+        return evenBlocked || told === undefined || told.state === 'running';
+      };
+      // Asked once more as its leader: the one before may just have said how it ended.
+      if (!(await isLeft()) || !(await this.#leadership.take()) || !(await isLeft())) return;
       await keyring.refresh();
       if (keyring.isRotating && !this.#stopping.signal.aborted) this.#start(actor, this.#settings.keysPerSecond);
     } catch {
@@ -171,6 +183,8 @@ export class Rotation {
     if (this.#isBeginning) throw new KmsError('CONFLICT', 'a rotation is under way');
     this.#isBeginning = true;
     try {
+      // One that has ended and is still saying so.
+      if (this.#state !== 'running') await this.#running;
       this.#audit.refuseIfFailed();
       const isLeaving = order.abandon.length > 0;
       const leads = await this.#leadership.take();
@@ -324,6 +338,7 @@ export class Rotation {
     const turn = async () => {
       const wait = pace.wait(performance.now());
       if (wait > 0) await sleep(wait, undefined, { signal: this.#stopping.signal });
+      this.#refuseIfLost();
     };
     const move = async (keyId: string) => (await this.#rewrapping.move(keyId, turn)).state !== 'destroyed';
     // A pace is kept key by key.
@@ -357,10 +372,16 @@ export class Rotation {
     });
   }
 
+  #refuseIfLost(): void {
+    if (this.#leadership.isLost) throw new KmsError('STORE_UNAVAILABLE', 'another daemon may lead the rotation by now');
+  }
+
   async #visit(keyId: string, visit: Visit, isCounted: boolean): Promise<void> {
     if (this.#stopping.signal.aborted) throw new KmsError('SEALED');
-    if (this.#leadership.isLost) throw new KmsError('STORE_UNAVAILABLE', 'the lead of the rotation was lost');
+    this.#refuseIfLost();
     const outcome = await this.#outcomeOf(keyId, () => visit(keyId));
+    // Another daemon may have ended the rotation by now, and what was read before is unsound by that.
+    this.#refuseIfLost();
     this.#progress?.step();
     if (typeof outcome === 'string') this.#blockers.set(keyId, outcome);
     else if (isCounted) this.#count(outcome);

@@ -125,15 +125,17 @@ async function refuseUnfit(database: Database): Promise<void> {
 
 /**
  * Brings the schema to what this version knows. One daemon at a time, each migration in the transaction that records it, so that
- * a crash leaves the schema of one version or of the next. UNSUPPORTED for one that a newer version has made.
+ * a crash leaves the schema of one version or of the next. UNSUPPORTED for one that a newer version has made, STORE_UNAVAILABLE for
+ * one that would have to change and may not.
  */
-export async function migrate(database: Database): Promise<void> {
+export async function migrate(database: Database, mayChange = true): Promise<void> {
   await refuseUnfit(database);
   const { schema } = database;
   await database.transaction(async (client) => {
     await client.query('select pg_advisory_xact_lock(hashtext($1), hashtext($2))', ['progressdb-kms', schema]);
     const { rows: found } = await client.query('select to_regclass($1) as found', [`${schema}.migrations`]);
     if (found[0].found === null) {
+      if (!mayChange) throw new KmsError('STORE_UNAVAILABLE', `the schema ${schema} holds no key store`);
       const { rows: made } = await client.query('select to_regnamespace($1) as found', [schema]);
       // One that was made for us may be all that this role is allowed.
       if (made[0].found === null) await client.query(`create schema ${schema}`);
@@ -148,6 +150,9 @@ export async function migrate(database: Database): Promise<void> {
         'UNSUPPORTED',
         `the schema ${schema} has version ${version}; this progressdb-kms knows ${MIGRATIONS.length}`,
       );
+    }
+    if (!mayChange && version < MIGRATIONS.length) {
+      throw new KmsError('STORE_UNAVAILABLE', `the schema ${schema} is of an older version; a start brings it up to date`);
     }
     for (const [index, text] of MIGRATIONS.entries()) {
       if (index < version) continue;

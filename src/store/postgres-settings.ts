@@ -62,6 +62,7 @@ export function checkPostgresSettings(settings: PostgresSettings): void {
 export async function openPostgres(
   { kind: _kind, url, urlFile, caFile, ...settings }: PostgresSettings,
   daemonId: string,
+  inspect = false,
 ): Promise<KeyStore> {
   const checked = { isSecret: false, maxBytes: MAX_TLS_FILE_BYTES };
   const authorities = caFile === undefined ? undefined : readChecked('the CA file of the database', caFile, checked);
@@ -69,6 +70,7 @@ export async function openPostgres(
     ...settings,
     url: url ?? urlIn(urlFile as string),
     daemonId,
+    inspect,
     ...(authorities === undefined ? {} : { authorities }),
   });
 }

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Client } from 'pg';
 import { KmsError } from '../errors.js';
-import { BEATS_PER_STALE_AFTER, DATABASE_RETRY_MS, FORGOTTEN_DAEMON_DAYS } from '../limits.js';
+import { BEATS_PER_STALE_AFTER, DATABASE_RETRY_MS, FORGOTTEN_DAEMON_DAYS, KEY_ID_PATTERN } from '../limits.js';
 import { binding } from '../native.js';
 import { type Database, databaseError, reasonOf } from './postgres-database.js';
 import { channelOf } from './postgres-schema.js';
@@ -89,7 +89,11 @@ export class PostgresWatch implements Watch {
     const stop = () => void setTimeout(end, LAST_WORD_MS).unref();
     signal.addEventListener('abort', stop);
     try {
-      client.on('notification', ({ payload = '' }) => (payload === '' ? this.#news.keyring() : this.#news.key(payload)));
+      client.on('notification', ({ payload = '' }) => {
+        if (payload === '') this.#news.keyring();
+        // Anybody who may connect can say anything.
+        else if (KEY_ID_PATTERN.test(payload)) this.#news.key(payload);
+      });
       // Lost in a crash of the server, a sign of life is only missed.
       await client.query('set synchronous_commit = off');
       await client.query(`listen ${channelOf(this.#database.schema)}`);

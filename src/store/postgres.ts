@@ -38,6 +38,8 @@ export interface PostgresStoreOptions {
   staleAfterMs?: number;
   /** Tells this daemon from the others of the store, always in the same way. */
   daemonId: string;
+  /** Only to look: the schema stays as it is. */
+  inspect?: boolean;
 }
 
 /**
@@ -54,7 +56,7 @@ export async function openPostgresStore(options: PostgresStoreOptions): Promise<
     statementMs: options.statementMs ?? DEFAULT_STATEMENT_MS,
   });
   try {
-    await migrate(database);
+    await migrate(database, options.inspect !== true);
     return new PostgresStore(database, options.daemonId, options.staleAfterMs ?? DEFAULT_STALE_AFTER_MS);
   } catch (error) {
     await database.close();

@@ -69,6 +69,8 @@ if (typeof server === 'string') {
       t.regex((await b.health()).storeFault ?? '', /^PostgreSQL: /);
       t.is(await code(() => b.encryptWithDek(keyId, text)), 'STORE_UNAVAILABLE');
       t.is(await code(() => a.createDek()), 'STORE_UNAVAILABLE');
+      t.like(await a.rotationStatus(), { state: 'idle', kekVersion: '1' });
+      t.regex((await a.rotationStatus()).error ?? '', /PostgreSQL/);
       t.is(await code(() => a.disableKey(keyId)), 'STORE_UNAVAILABLE');
       t.is(await code(() => createEmbeddedKms(all.options('c'))), 'STORE_UNAVAILABLE');
     } finally {
@@ -92,6 +94,15 @@ if (typeof server === 'string') {
     await a.disableKey(keyId);
     await until(async () => (await code(() => b.encryptWithDek(keyId, text))) === 'KEY_DISABLED');
     t.pass();
+  });
+
+  test.serial('what anybody may say on the channel of the news ends no daemon', async (t) => {
+    const all = fleet();
+    const a = await all.open('a');
+    const { keyId } = await a.createDek();
+    for (const payload of ['', '*', 'k_', '\u00e4'.repeat(900), keyId])
+      await all.asked('select pg_notify($1, $2)', [`kms_${all.schema}`, payload]);
+    t.is(await code(() => a.encryptWithDek(keyId, text)), 'ok');
   });
 
   test.serial('a writer that wrapped a key under a KEK that was retired meanwhile wraps it again', async (t) => {

@@ -124,17 +124,25 @@ export class TwoDaemons {
     return createEmbeddedKms({ dataDir, masterKeyFile: keyFile, store });
   }
 
-  async #members(): Promise<Member[]> {
+  /** None of them outlives what fails. */
+  async #withMembers(round: (members: Member[]) => Promise<void>): Promise<void> {
     const members = NAMES.map((name) => {
       return new Member(this.ground(name), this.flags, new Load(this.#ledgers.get(name)!, this.#random, OF_OTHERS));
     });
-    for (const member of members) await member.work();
-    return members;
+    try {
+      for (const member of members) await member.work();
+      await round(members);
+    } finally {
+      for (const member of members) await member.kill();
+    }
   }
 
   /** One of the two is killed while both work and rotate; the other one finishes what it has begun, serving all the while. */
-  async kill(): Promise<void> {
-    const members = await this.#members();
+  kill(): Promise<void> {
+    return this.#withMembers((members) => this.#kill(members));
+  }
+
+  async #kill(members: Member[]): Promise<void> {
     await delay(this.#random() * LONGEST_LIFE_MS);
     const [victim, survivor] = this.#random() < 0.5 ? members : [...members].reverse();
     await victim!.kill();
@@ -148,8 +156,11 @@ export class TwoDaemons {
   }
 
   /** The database is stopped as by a crash under both, and comes back. */
-  async restart(): Promise<void> {
-    const members = await this.#members();
+  restart(): Promise<void> {
+    return this.#withMembers((members) => this.#restart(members));
+  }
+
+  async #restart(members: Member[]): Promise<void> {
     await delay(this.#random() * LONGEST_LIFE_MS);
     this.#server.end('immediate');
     await delay(this.#random() * LONGEST_OUTAGE_MS);

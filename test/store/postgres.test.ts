@@ -60,6 +60,14 @@ if (typeof server === 'string') {
     t.regex(error?.message ?? '', /newer has version 2; this progressdb-kms knows 1/);
   });
 
+  test('who only looks makes no schema', async (t) => {
+    const look = () => openPostgresStore({ url, schema: 'unmade', daemonId: 'd1', inspect: true });
+    t.is((await t.throwsAsync(look(), { instanceOf: KmsError }))?.code, 'STORE_UNAVAILABLE');
+    t.deepEqual(await asked("select to_regnamespace('unmade') as found"), [{ found: null }]);
+    await openIn('unmade');
+    await t.notThrowsAsync(look().then((store) => store.close()));
+  });
+
   test('of two keyrings for one place one is written, and the other is told', async (t) => {
     const [a, b] = [await openIn('cas', 'a'), await openIn('cas', 'b')];
     await a!.writeKeyring(newKeyring(1), { before: 0 });
