@@ -334,6 +334,32 @@ export const MIN_BENCH_REQUESTS = 100;
 /** Those of a server that cannot keep up are counted one by one at the end, which takes seconds for so many. */
 export const MAX_BENCH_REQUESTS = 50_000_000;
 
+/** How old the last sign of life of a shared store may be: the longest that another daemon goes on with a key that was disabled. */
+export const DEFAULT_STALE_AFTER_MS = 1_000;
+/** Less is not kept up over a network; more than an hour is no revocation. */
+export const MIN_STALE_AFTER_MS = 100;
+export const MAX_STALE_AFTER_MS = 3_600_000;
+/** Signs of life in that time: three may be late. */
+export const BEATS_PER_STALE_AFTER = 4;
+/** How soon a lost connection to a database is tried again: less than the shortest time in which everything becomes stale. */
+export const DATABASE_RETRY_MS = 100;
+/** How soon it is noticed that a rotation has nobody to lead it. */
+export const LEADERLESS_LOOK_MS = 500;
+/** Connections of one daemon, beside the two that listen and lead: half of them keep a disk busy, and 100 is what a server has. */
+export const DEFAULT_DATABASE_CONNECTIONS = 10;
+export const MAX_DATABASE_CONNECTIONS = 90;
+/** How long a database may take for one statement: all of them touch a few rows. */
+export const DEFAULT_STATEMENT_MS = 10_000;
+export const MIN_STATEMENT_MS = 100;
+/** Where the tables are made, unless told. */
+export const DEFAULT_SCHEMA = 'progressdb_kms';
+/** A URL with the longest names, and what stands around it in a file. */
+export const MAX_URL_FILE_BYTES = 4 * KIB;
+/** How old a daemon of the same store may be that is not heard of any more, before it is forgotten. */
+export const FORGOTTEN_DAEMON_DAYS = 30;
+/** Names a schema; with the prefix of our channel it stays below the 63 bytes of a name in PostgreSQL. */
+export const SCHEMA_PATTERN = /^[a-z_][a-z0-9_]{0,47}$/;
+
 /** Throws if two bounds contradict each other; run by the tests. */
 export function assertLimits(): void {
   const holds: Array<[boolean, string]> = [

@@ -254,7 +254,7 @@ export class EmbeddedKms implements Provider, SlotKeeper {
   }
 
   async rotationStatus(options?: CallOptions): Promise<RotationStatus> {
-    return within(options, async () => this.#use().administration.rotation.status());
+    return within(options, async () => this.#use().administration.rotation.statusNow());
   }
 
   async slots(options?: CallOptions): Promise<SlotDescription[]> {
@@ -266,6 +266,16 @@ export class EmbeddedKms implements Provider, SlotKeeper {
     const actor = actorOf(options);
     const expires = options?.expires ?? kind === 'master';
     return within(options, async () => this.#use().administration.addSlot(master, kind, expires, actor));
+  }
+
+  async confirmSlot(options?: ActorOptions): Promise<SlotDescription[]> {
+    const actor = actorOf(options);
+    return within(options, async () => {
+      const { administration, audit } = this.#use();
+      audit.refuseIfFailed();
+      await administration.confirmSlots(actor);
+      return administration.slots;
+    });
   }
 
   async removeSlot(slotId: string, options?: ActorOptions): Promise<void> {

@@ -1,4 +1,6 @@
+import { KmsError } from '../errors.js';
 import type { KeyState } from '../provider.js';
+import type { SharedStore } from './shared-store.js';
 
 /** What keeps the records of a data directory. */
 export const STORE_KINDS = ['files', 'lmdb'] as const;
@@ -82,6 +84,24 @@ export interface KeyringDocument {
 /** Thrown (as the cause of a STORE_UNAVAILABLE) for a document that cannot be what the service wrote. */
 export class DamagedDocument extends Error {
   override name = 'DamagedDocument';
+}
+
+/**
+ * What a write rests upon is no longer so: another daemon of the same store has written the keyring since. Whoever gets this
+ * reads the keyring again and makes what it writes anew.
+ */
+export class Superseded extends KmsError {
+  constructor(detail: string) {
+    super('CONFLICT', detail);
+  }
+}
+
+/** What a keyring takes the place of, in a store that others write, too. */
+export interface KeyringChange {
+  /** The generation before; 0 for none. Superseded if it is another by now. */
+  before: number;
+  /** With another root key: what becomes of each key that signs the audit log of a daemon. */
+  auditKey?: (key: AuditKey) => AuditKey;
 }
 
 /**
@@ -172,20 +192,20 @@ export interface StoredEntries {
 
 /**
  * Where the keyring and the records live. Every promise that resolves means: durable. Ids have matched KEY_ID_PATTERN
- * before they come here. One process owns a store.
+ * before they come here. One process owns a store, unless it is `shared`.
  */
 export interface KeyStore {
   /** The keyring, undefined if there is none yet. Throws DamagedDocument. */
   readKeyring(): Promise<KeyringDocument | undefined>;
-  /** Replaces the keyring atomically. */
-  writeKeyring(document: KeyringDocument): Promise<void>;
+  /** Replaces the keyring atomically. A store that is not shared need not ask what it takes the place of. */
+  writeKeyring(document: KeyringDocument, change?: KeyringChange): Promise<void>;
   /** A record, undefined if there is none. Throws DamagedDocument. Its `mac` is not checked here. */
   readRecord(keyId: string): Promise<KeyMeta | undefined>;
   /** Adds a record; CONFLICT if the id is taken. */
   createRecord(record: KeyMeta): Promise<void>;
   /** Replaces the record whose version is `record.version - 1`; CONFLICT if it is another or destroyed. */
   replaceRecord(record: KeyMeta): Promise<void>;
-  /** The same, blocking: for synchronous callers that ran out of reserved uses. */
+  /** The same, blocking: for synchronous callers that ran out of reserved uses. UNSUPPORTED where that cannot be had. */
   replaceRecordSync(record: KeyMeta): void;
   readRecordSync(keyId: string): KeyMeta | undefined;
   /** Up to `limit` key ids after `after`, ascending by code unit. */
@@ -196,6 +216,8 @@ export interface KeyStore {
   readonly packed?: PackedRecords;
   /** Where the store can be moved to another one, or from it. */
   readonly entries?: StoredEntries;
+  /** Where other daemons use it at the same time. */
+  readonly shared?: SharedStore;
   /** Of client-sealed databases; closed with the store. */
   readonly sealed: SealedDocuments;
   /**

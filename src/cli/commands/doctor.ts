@@ -150,7 +150,8 @@ async function checkOffline(settings: Settings, findings: Finding[]): Promise<vo
     return;
   }
   if (!existsSync(dataDir)) return;
-  const look = async () => statSync(join(dataDir, 'keyring.json'), { throwIfNoEntry: false }) !== undefined;
+  const look = async () =>
+    settings.postgres !== undefined || statSync(join(dataDir, 'keyring.json'), { throwIfNoEntry: false }) !== undefined;
   const hasKeyring = await attempt('keyring', findings, look, asOwner(settings));
   if (hasKeyring === undefined) return;
   if (!hasKeyring) {
