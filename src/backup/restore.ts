@@ -4,11 +4,13 @@ import { KmsError } from '../errors.js';
 import { type Known, Shares } from '../kms/databases/shares.js';
 import { Keyring } from '../kms/keyring.js';
 import { Records } from '../kms/records.js';
-import { MAX_KEYRING_BYTES, MAX_USES, RESTORED_USES } from '../limits.js';
+import { MAX_KEYRING_BYTES, MAX_LIST_LIMIT, MAX_USES, RESTORED_USES } from '../limits.js';
 import { binding } from '../native.js';
+import { DATABASES_DIRECTORY } from '../store/file-documents.js';
 import { type FileSystem, nodeFileSystem, READ_FLAGS, readWhole } from '../store/file-system.js';
-import { openFileStore } from '../store/files.js';
-import type { KeyMeta, KeyringDocument, KeyStore } from '../store/key-store.js';
+import { RECORDS_DIRECTORY } from '../store/files.js';
+import type { KeyMeta, KeyringDocument, KeyStore, StoreKind } from '../store/key-store.js';
+import { openStore, storeKindIn } from '../store/kind.js';
 import { openMemoryStore } from '../store/memory.js';
 import { Turnstile } from '../store/turnstile.js';
 import type { Handle, MasterSource, Vault } from '../vault.js';
@@ -25,6 +27,8 @@ export interface RestoreOptions {
   path: string;
   dataDir: string;
   master: MasterSource;
+  /** What keeps the records of the directory that is made; `files` unless told. */
+  store?: StoreKind;
   /** Set a directory that is not empty aside. */
   force?: boolean;
   /** Go back although the directory has gone on since the backup. */
@@ -163,7 +167,7 @@ async function build(
   before: Replaced,
   options: RestoreOptions,
 ): Promise<Pick<Restored, 'generation' | 'exhausted' | 'beginsAuditLog'>> {
-  const store = await openFileStore({ dataDir: target.staging, fileSystem: system });
+  const store = await openStore(options.store ?? 'files', target.staging, system);
   try {
     const { keyring, exhausted } = await fill(store, backup, before, system, options.onRecord);
     if (backup.tokens !== undefined) await target.put('tokens.json', backup.tokens);
@@ -283,21 +287,56 @@ class Writes {
 /** Keys that only the old directory has. */
 async function missingKeys(system: FileSystem, target: Target): Promise<string[]> {
   if (!target.replaces) return [];
-  const restored = new Set(await namesIn(system, join(target.staging, 'kms-deks')));
-  const old = await namesIn(system, join(target.path, 'kms-deks'));
-  const keys = old.flatMap((name) => (restored.has(name) ? [] : (/^(k_[0-9a-z]{1,64})\.json$/.exec(name)?.[1] ?? [])));
-  return [...keys.sort(), ...(await missingDatabases(system, target))];
+  const restored = new Set(await keyIdsIn(system, target.staging));
+  const missing = (await keyIdsIn(system, target.path)).filter((keyId) => !restored.has(keyId)).sort();
+  return [...missing, ...(await missingDatabases(system, target))];
 }
 
 async function missingDatabases(system: FileSystem, target: Target): Promise<string[]> {
-  const restored = new Set(await namesIn(system, join(target.staging, 'kms-databases')));
-  const old = await namesIn(system, join(target.path, 'kms-databases'));
-  const missing = old.flatMap((name) => (restored.has(name) ? [] : (/^([0-9a-f]{32})\.database$/.exec(name)?.[1] ?? [])));
-  return missing.sort().map(nameOfDatabase);
+  const restored = new Set(await databasesIn(system, target.staging));
+  const old = await databasesIn(system, target.path);
+  return old
+    .filter((databaseId) => !restored.has(databaseId))
+    .sort()
+    .map(nameOfDatabase);
 }
 
-async function namesIn(system: FileSystem, path: string): Promise<string[]> {
-  return await system.readdir(path).catch(() => []);
+/** None where they cannot be listed: that may be why there is a restore. */
+async function keyIdsIn(system: FileSystem, dataDir: string): Promise<string[]> {
+  try {
+    if (storeKindIn(dataDir) !== 'lmdb') {
+      const names = await system.readdir(join(dataDir, RECORDS_DIRECTORY));
+      return names.flatMap((name) => /^(k_[0-9a-z]{1,64})\.json$/.exec(name)?.[1] ?? []);
+    }
+    return await allOf(dataDir, (store, after) => store.listKeyIds(after, MAX_LIST_LIMIT));
+  } catch {
+    return [];
+  }
+}
+
+async function databasesIn(system: FileSystem, dataDir: string): Promise<string[]> {
+  try {
+    if (storeKindIn(dataDir) !== 'lmdb') {
+      const names = await system.readdir(join(dataDir, DATABASES_DIRECTORY));
+      return names.flatMap((name) => /^([0-9a-f]{32})\.database$/.exec(name)?.[1] ?? []);
+    }
+    return await allOf(dataDir, (store, after) => store.sealed.list('', after, MAX_LIST_LIMIT));
+  } catch {
+    return [];
+  }
+}
+
+type ListPage = (store: KeyStore, after: string | undefined) => Promise<string[]>;
+
+async function allOf(dataDir: string, list: ListPage): Promise<string[]> {
+  const store = await openStore('lmdb', dataDir);
+  try {
+    const found: string[] = [];
+    for (let page = ['']; page.length > 0; found.push(...page)) page = await list(store, found.at(-1));
+    return found;
+  } finally {
+    await store.close();
+  }
 }
 
 function reportOf({ manifest, tokens }: Scanned, { auditLinesAfter }: Replaced) {

@@ -9,6 +9,7 @@ import { PartialFrame, type SharedBuffers } from './buffers.js';
 import { OTHER } from './counters.js';
 import { ANONYMOUS, type Identity, may } from './identity.js';
 import { errorFields } from './log.js';
+import { Misses } from './misses.js';
 import { type Caller, type DatabaseKms, type Doorway, keysOf, type Service } from './operations.js';
 import { Outlet } from './outlet.js';
 import { Pace } from './pace.js';
@@ -48,6 +49,7 @@ let opened = 0;
 
 /** One report for all connections of the thread: it is read before anything else can run. */
 const report = new Int32Array(REPORT_LENGTH);
+const misses = new Misses();
 
 /** One peer on the binary protocol. */
 export class Connection implements Caller {
@@ -271,7 +273,7 @@ export class Connection implements Caller {
       if ((bits & BIT.client) === 0 && report[REPORT.served]! > 0) this.denied(bits, report[REPORT.served]!);
       const next = report[REPORT.consumed]!;
       const deferred = report[REPORT.deferred]!;
-      if (deferred > 0) this.defer(input, deferred, owned);
+      if (deferred > 0) this.settle(input, bits, owned);
       // The native core wipes the plaintext it serves; what it turns away unread is still there.
       if (owned ? deferred === 0 : this.bits !== BIT.client) input.fill(0, at, next);
       if ((flags & FLAG.protocolError) !== 0) {
@@ -299,18 +301,42 @@ export class Connection implements Caller {
 
   /** One native call, for `room` requests; its findings are in `report`, of which the flags are returned. */
   private walk(input: Buffer, start: number, end: number, bits: number, room: number): number {
-    const { kms } = this.service;
     report[REPORT.units] = room;
     binding.serveChunk(keysOf(this.service, this).space, bits, this.actor, input, start, end, this.outlet.room(), report);
     const flags = report[REPORT.flags]!;
-    // While the log refuses them nothing was done, and that is what is answered.
-    this.outlet.advance(report[REPORT.written]!, (flags & FLAG.plaintextWritten) !== 0, !kms.refusesData);
-    if (doorbell[0] !== 0 || doorbell[1] !== 0) kms.answerDoorbell();
+    this.advance(flags);
     return flags;
   }
 
+  private advance(flags: number): void {
+    const { kms } = this.service;
+    // While the log refuses them nothing was done, and that is what is answered.
+    this.outlet.advance(report[REPORT.written]!, (flags & FLAG.plaintextWritten) !== 0, !kms.refusesData);
+    if (doorbell[0] !== 0 || doorbell[1] !== 0) kms.answerDoorbell();
+  }
+
+  /** What a walk has left: what needs a key that is at hand is served in this step, the rest waits. */
+  private settle(input: Buffer, bits: number, owned: boolean): void {
+    const { kms } = this.service;
+    // Whether a narrowed peer may use a key is asked before its record is looked at.
+    const missing = owned || bits >>> POLICY_SHIFT !== 0 || this.database !== undefined ? 0 : misses.take(kms, input, report);
+    this.defer(input, owned);
+    for (let from = 0; from < missing; ) {
+      // They were counted, and there was room for them, when they were left.
+      report[REPORT.units] = NO_LIMIT;
+      binding.serveListed(kms.space, bits, this.actor, input, from, missing, this.outlet.room(), report, misses.listed);
+      const [next, flags] = [report[REPORT.consumed]!, report[REPORT.flags]!];
+      this.advance(flags);
+      this.defer(input, owned);
+      if (next < missing && next === from) throw new Error('the native core makes no progress');
+      if ((flags & FLAG.outputFull) !== 0) this.outlet.flush();
+      from = next;
+    }
+  }
+
   /** Takes the frames that the report names out of the shared buffer, before anything else can read into it or report. */
-  private defer(input: Buffer, count: number, owned: boolean): void {
+  private defer(input: Buffer, owned: boolean): void {
+    const count = report[REPORT.deferred]!;
     const taken: Array<[frame: Buffer, why: number]> = [];
     for (let index = 0; index < count; index++) {
       const field = REPORT.first + index * DEFERRED_FIELDS;

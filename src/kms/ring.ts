@@ -14,9 +14,13 @@ export interface Ring {
   readonly defaultKeyId: string;
   /** The KEK that a record names; STORE_UNAVAILABLE if it is gone. */
   kek(kekId: string): Handle;
-  /** Runs `work` with the KEK that wraps, and one wrap counted for it. */
-  withKek<T>(work: (kek: ActiveKek) => Promise<T>): Promise<T>;
+  /** Runs `work` with the KEK that wraps, and `count` wraps (one) counted for it. */
+  withKek<T>(work: (kek: ActiveKek) => Promise<T>, count?: number): Promise<T>;
   /** KEKs are not retired until what is returned is called. */
   holdRetirement(): () => void;
   setDefaultKey(keyId: string): Promise<void>;
+  /** Whether it holds the KEK. */
+  holds(kekId: string): boolean;
+  /** Takes over what another process of the same store has changed; false if that is nothing. */
+  refresh(): Promise<boolean>;
 }

@@ -58,7 +58,7 @@ export class Bodies {
     this.#cipher = cipher;
   }
 
-  /** Under the thread's present key. The bodies given are changed. */
+  /** Under the thread's present key. CONFLICT for a thread without one, unless there is no key service. The bodies given are changed. */
   async seal(
     { threadId, keys }: ThreadRecord,
     policy: FieldPolicy,
@@ -66,6 +66,8 @@ export class Bodies {
     { stringify }: Notation = PLAIN,
   ): Promise<SealedBody[]> {
     if (keys === undefined) {
+      // Whoever has a key service believes that what is written is encrypted.
+      if (this.#cipher.hasService) throw new KmsError('CONFLICT', `thread ${threadId} has no key: encrypt-existing gives it one`);
       return bodies.map(({ body, isForeign = false }) => ({
         body: escaped(body, new Set()),
         sealing: { isForeign, at: [], policy: [] },

@@ -150,6 +150,16 @@ export async function allMessages(threads: Threads, threadId: string): Promise<M
   }
 }
 
+export async function allVersions(threads: Threads, threadId: string, messageId: string): Promise<Message[]> {
+  const versions: Message[] = [];
+  for (let cursor: string | undefined; ; ) {
+    const page = await threads.versions(threadId, messageId, cursor === undefined ? {} : { cursor });
+    versions.push(...page.versions);
+    if (page.next === null) return versions;
+    cursor = page.next;
+  }
+}
+
 /** The job at its end. */
 export async function rotated(threads: Threads, threadId: string, options: Partial<JobOptions> = {}): Promise<JobStatus> {
   const { jobId } = await threads.rotateThreadDek(threadId, options);

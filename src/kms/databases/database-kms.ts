@@ -243,6 +243,10 @@ export class DatabaseKms implements Provider, SlotKeeper {
     return within(options, async () => this.#outsideOf().addSlot(slot, options));
   }
 
+  async confirmSlot(options?: CallOptions): Promise<SlotDescription[]> {
+    return within(options, async () => this.#outsideOf().confirmSlot(options));
+  }
+
   async removeSlot(slotId: string, options?: CallOptions): Promise<void> {
     return within(options, async () => this.#outsideOf().removeSlot(slotId, options));
   }

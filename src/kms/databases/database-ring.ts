@@ -44,6 +44,10 @@ export class DatabaseRing implements Ring {
     return this.#kek.handle;
   }
 
+  holds(kekId: string): boolean {
+    return kekId === this.#kek.kekId;
+  }
+
   withKek<T>(work: (kek: ActiveKek) => Promise<T>): Promise<T> {
     return work(this.#kek);
   }
@@ -75,6 +79,12 @@ export class DatabaseRing implements Ring {
         throw error;
       });
     return this.#loading;
+  }
+
+  async refresh(): Promise<boolean> {
+    const before = this.#defaultKeyId;
+    if (this.#place !== undefined) this.#defaultKeyId = await this.#place.read();
+    return this.#defaultKeyId !== before;
   }
 
   async setDefaultKey(keyId: string): Promise<void> {

@@ -7,6 +7,7 @@ import type { KeyStore } from '../../store/key-store.js';
 import { type ArenaOptions, type Handle, Vault } from '../../vault.js';
 import { audited } from '../audited.js';
 import { ownCopy } from '../calls.js';
+import type { Alone } from '../default-key.js';
 import { newKekId } from '../keyring-document.js';
 import type { Opened } from '../opened.js';
 import { Unsound } from '../rewrapping.js';
@@ -182,8 +183,7 @@ export class Databases {
     secret.fill(0);
     const { half, databaseId } = vault.readDatabaseSecret(this.shares.storeId, own);
     try {
-      const bytes = await this.#store.sealed.read(databaseId);
-      const database = this.#enter(half, this.#candidate(databaseId, bytes));
+      const database = await this.#find(half, databaseId);
       this.#openings.note(actor, databaseId);
       return database;
     } catch (error) {
@@ -191,6 +191,19 @@ export class Databases {
     } finally {
       vault.release(half);
     }
+  }
+
+  async #find(half: Handle, databaseId: string): Promise<OpenDatabase> {
+    const read = () => this.#store.sealed.read(databaseId);
+    const bytes = await read();
+    try {
+      return this.#enter(half, this.#candidate(databaseId, bytes));
+    } catch (error) {
+      // It may be wrapped under a KEK that another daemon has brought.
+      if (!(error instanceof Unsound) || !(await this.#opened.keyring.refresh())) throw error;
+    }
+    const again = await read();
+    return this.#enter(half, this.#candidate(databaseId, again));
   }
 
   #candidate(databaseId: string, bytes: Uint8Array | undefined): Candidate {
@@ -240,6 +253,8 @@ export class Databases {
         audit: this.#audit,
         defaultKeySoftUses,
         keysPerDatabase,
+        alone: this.#alone(databaseId),
+        staleAfterMs: this.#store.shared?.staleAfterMs,
       };
       const database = new OpenDatabase(vault, ring, restores, settings, this.#rests.take(databaseId));
       const entry = { database, openers: 0 };
@@ -249,6 +264,11 @@ export class Databases {
       vault.close();
       throw error;
     }
+  }
+
+  #alone(databaseId: string): Alone {
+    const { shared } = this.#store;
+    return (work) => (shared === undefined ? work() : shared.exclusively(`default-key ${databaseId}`, work));
   }
 
   /** For work that outlasts its opener's stay. Left like one that was opened. */

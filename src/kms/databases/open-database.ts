@@ -1,12 +1,13 @@
 import type { OpenAuditLog } from '../../audit/audit-log.js';
 import { KmsError } from '../../errors.js';
+import { binding } from '../../native.js';
 import type { CreatedKey } from '../../provider.js';
 import type { SealedDocuments } from '../../store/key-store.js';
 import type { Vault } from '../../vault.js';
 import { audited } from '../audited.js';
 import { ownActor } from '../calls.js';
 import { DataEvents } from '../data-events.js';
-import { DefaultKey } from '../default-key.js';
+import { type Alone, DefaultKey } from '../default-key.js';
 import { KeyCache } from '../key-cache.js';
 import { Keys } from '../keys.js';
 import { Messages } from '../messages.js';
@@ -27,6 +28,9 @@ export interface OpenDatabaseSettings {
   defaultKeySoftUses: number;
   /** 0 for any number. */
   keysPerDatabase: number;
+  alone: Alone;
+  /** Where other daemons write the documents, too: after which nothing that was read before is relied upon. */
+  staleAfterMs: number | undefined;
 }
 
 /** Everything that stands on a database whose record key is known; its keys have a space of the vault to themselves. */
@@ -42,6 +46,7 @@ export class OpenDatabase {
   readonly #ring: DatabaseRing;
   readonly #store: SealedKeyStore;
   readonly #settings: OpenDatabaseSettings;
+  readonly #freshening: NodeJS.Timeout | undefined;
   #documents: Promise<number> | undefined;
   #made = 0;
 
@@ -60,9 +65,24 @@ export class OpenDatabase {
     this.events = new DataEvents(vault, () => audit.dataWritten());
     this.messages = new Messages(this.ground.cache, this.events);
     const create = async () => (await this.create('', ownActor())).keyId;
-    this.defaultKey = new DefaultKey(ring, this.messages, create, settings.defaultKeySoftUses);
+    this.defaultKey = new DefaultKey(ring, this.messages, create, settings.alone, settings.defaultKeySoftUses);
     audit.follow(vault, this.databaseId);
     for (const [keyId, uses] of rests) vault.grantUses(keyId, uses);
+    this.#freshening = this.#freshen(settings.staleAfterMs);
+  }
+
+  /**
+   * No store tells of what becomes of keys whose names it does not know: where others may change them, each is read anew before it
+   * is old. The native deadline holds where this thread is held up.
+   */
+  #freshen(staleAfterMs: number | undefined): NodeJS.Timeout | undefined {
+    if (staleAfterMs === undefined) return undefined;
+    const freshen = () => {
+      this.ground.cache.retireAll();
+      this.vault.keepFresh(binding.sinceBoot() + staleAfterMs);
+    };
+    freshen();
+    return setInterval(freshen, staleAfterMs / 2).unref();
   }
 
   /** What is to be waited for before the default key is used; undefined once it is known. */
@@ -115,6 +135,7 @@ export class OpenDatabase {
   /** Wipes all of its keys. What had been begun with one is done, and has its lines, before that. Returns the uses that are left. */
   close(): Rest[] {
     if (!this.isOpen) return [];
+    clearInterval(this.#freshening);
     this.ground.cache.close();
     this.vault.retireAll();
     this.#settings.audit.leave(this.vault);

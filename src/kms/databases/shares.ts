@@ -155,21 +155,33 @@ export class Shares {
 
   /**
    * Makes a database of a secret's half. Crash story: its document is durable before the secret is told; a crash before that
-   * leaves nothing, or a database whose secret nobody has.
+   * leaves nothing, or a database whose secret nobody has. A rotation that another daemon has begun meanwhile may have looked for
+   * documents before this one was there: it is written again under the KEK that is active by then.
    */
   async create(databaseId: string, half: Handle, createdBy: string): Promise<void> {
     const { vault, keyring } = this.#ground;
     const name = { storeId: this.storeId, databaseId };
     const share = vault.generate('half');
+    let bytes: Uint8Array | undefined;
     try {
       const recordKey = this.join(vault, name, half, share);
       const check = this.checkOf(name, recordKey);
       vault.release(recordKey);
-      await keyring.withKek(async (kek) => {
-        const wrapped = this.wrap(kek, name, share, { createdAt: new Date().toISOString(), createdBy });
-        const document = { ...name, version: 1, restores: 0, check, shares: [wrapped] };
-        await this.#sealed.write(databaseId, this.encoded(document), undefined);
-      });
+      const details = { createdAt: new Date().toISOString(), createdBy };
+      let kekId = '';
+      for (let version = 1; kekId !== keyring.active.kekId; version += 1) {
+        await keyring.withKek(async (kek) => {
+          const shares = [this.wrap(kek, name, share, details)];
+          const next = this.encoded({ ...name, version, restores: 0, check, shares });
+          await this.#sealed.write(databaseId, next, bytes);
+          bytes = next;
+          kekId = kek.kekId;
+        });
+        await keyring.refresh();
+      }
+    } catch (error) {
+      // The rotation was faster.
+      if (!(bytes !== undefined && error instanceof KmsError && error.code === 'CONFLICT')) throw error;
     } finally {
       vault.release(share);
     }

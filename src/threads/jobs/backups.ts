@@ -1,14 +1,13 @@
-import { KmsError } from '../../errors.js';
+import { asKmsError, KmsError } from '../../errors.js';
 import type { Provider } from '../../provider.js';
 import type { Path } from '../field-policy.js';
 import { destroyKey } from '../key-ends.js';
 import { BACKUPS, backupKey, EXPIRIES, expiryKey, rangeOf, threadKey } from '../names.js';
+import { pagesOf } from '../pages.js';
 import { changedThread, readThread } from '../thread-record.js';
 import type { Entry, Expectation, ThreadStore, Unit } from '../thread-store.js';
 import { busyKey } from './job-book.js';
 import { digestOf, type Moved } from './mover.js';
-
-const PAGE = 500;
 
 interface Backup {
   jobId: string;
@@ -35,6 +34,13 @@ export interface Restored {
   restored: number;
   /** Entries that were changed or deleted after it, and are left as they are. */
   changed: number;
+}
+
+export interface Swept {
+  /** Whose backups went. */
+  jobs: number;
+  /** Those whose keys could not be destroyed now: the next sweep tries again. */
+  left: Array<{ jobId: string; error: KmsError }>;
 }
 
 /** What a job left, in the order of the entries; the marks of when they go are read from the store each time. */
@@ -95,45 +101,59 @@ export class Backups {
     return { key: expiryKey(jobId), value: jsonBytes(expiry) };
   }
 
-  /** Removes what is over its time, and destroys the keys. How many jobs' backups went. */
-  async sweep(): Promise<number> {
+  /** Whether a job's keys are disabled for as long as its backups stay, and nobody is putting these back. */
+  async areKept(jobId: string): Promise<boolean> {
+    const [value] = await this.#store.get([expiryKey(jobId)]);
+    return value !== undefined && parsed<Expiry>(value).at !== null;
+  }
+
+  /** Removes what is over its time, and destroys the keys. One job's that cannot be destroyed hold up no other's. */
+  async sweep(): Promise<Swept> {
+    const swept: Swept = { jobs: 0, left: [] };
     const due = await this.#claimed();
-    if (due.size === 0) return 0;
+    if (due.size === 0) return swept;
     for await (const page of backupsBelow(this.#store, '')) {
       const over = page.filter(({ backup }) => due.has(backup.jobId));
       // Where another job puts its own meanwhile, that one stays.
       await this.#store.commit(over.map(({ key, value }) => ({ expect: [{ key, value }], put: [], remove: [key] })));
     }
     for (const expiry of due.values()) {
-      await this.#destroyKeys(expiry);
+      const error = await this.#destroyKeys(expiry.keyIds);
+      if (error !== undefined) {
+        swept.left.push({ jobId: expiry.jobId, error });
+        continue;
+      }
+      await this.#forgetKeys(expiry);
       await this.#store.commit([{ expect: [], put: [], remove: [expiryKey(expiry.jobId)] }]);
+      swept.jobs += 1;
     }
-    return due.size;
+    return swept;
   }
 
   /** Marks what is over its time as going, so that nobody begins to put it back. */
   async #claimed(): Promise<Map<string, Expiry>> {
     const due = new Map<string, Expiry>();
-    for (let { from, to } = EXPIRIES; ; ) {
-      const page = await this.#store.range({ from, to, limit: PAGE });
-      for (const { key, value } of page) {
-        const expiry = parsed<Expiry>(value);
-        if (expiry.at === null || expiry.at > this.#now()) continue;
-        // Without the key service the keys could not go, and nobody would know of them any more.
-        if (this.#kms === undefined && expiry.keyIds.length > 0) continue;
-        const put = [{ key, value: jsonBytes({ ...expiry, isGoing: true }) }];
-        const isClaimed = expiry.isGoing || (await this.#store.commit([{ expect: [{ key, value }], put, remove: [] }]))[0];
-        if (isClaimed) due.set(expiry.jobId, expiry);
-      }
-      const last = page.at(-1);
-      if (last === undefined || page.length < PAGE) return due;
-      from = `${last.key} `;
+    for await (const { key, value, expiry } of this.#expiries()) {
+      if (expiry.at === null || expiry.at > this.#now()) continue;
+      // Without the key service the keys could not go, and nobody would know of them any more.
+      if (this.#kms === undefined && expiry.keyIds.length > 0) continue;
+      const put = [{ key, value: jsonBytes({ ...expiry, isGoing: true }) }];
+      const isClaimed = expiry.isGoing || (await this.#store.commit([{ expect: [{ key, value }], put, remove: [] }]))[0];
+      if (isClaimed) due.set(expiry.jobId, expiry);
+    }
+    return due;
+  }
+
+  async *#expiries(): AsyncGenerator<Entry & { expiry: Expiry }> {
+    for await (const page of pagesOf(this.#store, EXPIRIES)) {
+      for (const entry of page) yield { ...entry, expiry: parsed<Expiry>(entry.value) };
     }
   }
 
   /**
-   * Puts back what a job has rewritten, where nobody has changed it since. The keys serve again. CONFLICT while the thread is busy
-   * with a job, which might retire what is put back; after that, or a crash, it may be done again.
+   * Puts back what a job has rewritten, where nobody has changed it since. The keys serve again that this is under. CONFLICT while
+   * the thread is busy with a job, which might retire what is put back, and where nothing of the job is left to be put back;
+   * after the former, or a crash, it may be done again.
    */
   async restore(jobId: string): Promise<Restored> {
     const mark = expiryKey(jobId);
@@ -141,12 +161,20 @@ export class Backups {
     if (value === undefined) throw new KmsError('NOT_FOUND', `backups of job ${jobId}`);
     const before = parsed<Expiry>(value);
     if (before.isGoing) throw new KmsError('CONFLICT', 'the backups are going this moment');
+    // One that was interrupted has put back some already, which are no backups any more.
+    if (before.at !== null) {
+      const { kept, usable } = await this.#count(jobId);
+      if (kept === 0)
+        throw new KmsError('CONFLICT', 'it has no backups any more: a later job has replaced them, or there were none');
+      // No key is enabled for nothing; what is kept goes in its time.
+      if (usable === 0) return { restored: 0, changed: kept };
+    }
     const isIdle = { key: busyKey(before.threadId), value: undefined };
     const held = jsonBytes({ ...before, at: null });
     const put = [{ key: mark, value: held }];
     const [isHeld] = await this.#store.commit([{ expect: [{ key: mark, value }, isIdle], put, remove: [] }]);
     if (!isHeld) throw new KmsError('CONFLICT', `thread ${before.threadId} is busy with a job, or the backups are going`);
-    for (const keyId of before.keyIds) await this.#kms?.enableKey(keyId);
+    for (const keyId of await this.#needed(before)) await this.#kms?.enableKey(keyId);
     const restored: Restored = { restored: 0, changed: 0 };
     for await (const page of backupsBelow(this.#store, '')) {
       await this.#putBack(
@@ -157,6 +185,32 @@ export class Backups {
     }
     await this.#store.commit([{ expect: [{ key: mark, value: held }], put: [], remove: [mark] }]);
     return restored;
+  }
+
+  /** The backups of a job, and how many of them are of entries that are still as it wrote them. */
+  async #count(jobId: string): Promise<{ kept: number; usable: number }> {
+    const count = { kept: 0, usable: 0 };
+    for await (const page of backupsBelow(this.#store, '')) {
+      const own = page.filter(({ backup }) => backup.jobId === jobId);
+      const present = await this.#store.get(own.map(({ key }) => key.slice(BACKUPS.prefix.length)));
+      count.kept += own.length;
+      count.usable += own.filter(({ backup }, i) => present[i] !== undefined && digestOf(present[i]) === backup.wrote).length;
+    }
+    return count;
+  }
+
+  /**
+   * Of a job's old keys, those that its backups may be under: not what has gone with the backups of a job before it, nor what still
+   * is to go with them, for that job has moved everything off it.
+   */
+  async #needed({ jobId, threadId, keyIds }: Expiry): Promise<string[]> {
+    const [value] = await this.#store.get([threadKey(threadId)]);
+    const all = value === undefined ? [] : (readThread(threadId, value).keys?.all ?? []);
+    const others = new Set<string>();
+    for await (const { expiry } of this.#expiries()) {
+      if (expiry.jobId !== jobId && expiry.threadId === threadId) for (const keyId of expiry.keyIds) others.add(keyId);
+    }
+    return keyIds.filter((keyId) => all.includes(keyId) && !others.has(keyId));
   }
 
   async #putBack(page: readonly Kept[], isIdle: Expectation, restored: Restored): Promise<void> {
@@ -182,10 +236,17 @@ export class Backups {
     await this.#putBack(lost, isIdle, restored);
   }
 
-  async #destroyKeys({ threadId, keyIds }: Expiry): Promise<void> {
-    for (const keyId of keyIds) {
-      if (this.#kms !== undefined) await destroyKey(this.#kms, keyId);
+  /** Why the key service did not, if it did not. */
+  async #destroyKeys(keyIds: readonly string[]): Promise<KmsError | undefined> {
+    try {
+      for (const keyId of keyIds) if (this.#kms !== undefined) await destroyKey(this.#kms, keyId);
+      return undefined;
+    } catch (error) {
+      return asKmsError(error);
     }
+  }
+
+  async #forgetKeys({ threadId, keyIds }: Expiry): Promise<void> {
     const key = threadKey(threadId);
     for (;;) {
       const [value] = await this.#store.get([key]);
@@ -200,12 +261,7 @@ export class Backups {
 
 /** The backups of entries whose keys begin with `prefix`, page by page. */
 export async function* backupsBelow(store: ThreadStore, prefix: string): AsyncGenerator<Kept[]> {
-  const { from, to } = rangeOf(backupKey(prefix));
-  for (let at = from; ; ) {
-    const page = await store.range({ from: at, to, limit: PAGE });
+  for await (const page of pagesOf(store, rangeOf(backupKey(prefix)))) {
     yield page.map((entry) => ({ ...entry, backup: parsed<Backup>(entry.value) }));
-    const last = page.at(-1);
-    if (last === undefined || page.length < PAGE) return;
-    at = `${last.key} `;
   }
 }

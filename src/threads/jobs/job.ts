@@ -18,6 +18,8 @@ export interface JobOptions {
   concurrency: number;
   /** How long the ciphertext of before stays restorable, and with it the old key: 7 days unless told; 0 keeps none. */
   keepBackupsMs: number;
+  /** What an `encrypt-existing` has replaced stays in the store's bytes until `Threads.compactStore`; of many jobs the last is enough. */
+  defersCompaction?: boolean;
 }
 
 export interface BlockedMessage {
@@ -66,6 +68,21 @@ export interface JobStatus extends Omit<Job, 'cursor' | 'runner' | 'leaseUntil'>
   perSecond: number;
   /** null while that cannot be said. */
   secondsLeft: number | null;
+}
+
+export interface JobQuery {
+  /** Jobs at most, 1 to 1,000; 100 unless told. */
+  limit?: number;
+  /** The newest first; the oldest first unless told. */
+  reverse?: boolean;
+  /** `next` of the page before. */
+  cursor?: string;
+}
+
+export interface JobPage {
+  jobs: JobStatus[];
+  /** null on the last page. */
+  next: string | null;
 }
 
 /** What a job would do. */
