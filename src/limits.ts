@@ -296,7 +296,10 @@ export const MAX_PAGE_BYTES = 8 * MIB;
 export const MAX_PAGE_ENTRIES = 500;
 /** Sealed values of one message: an envelope takes more than 100 bytes, so more would not fit into a value of the store. */
 export const MAX_SEALED_PLACES = Math.floor(MAX_STORED_VALUE_BYTES / 100);
-/** The body of a request that writes a message: sealed as a whole, in base64 and with its names, it is a value of the store. */
+/**
+ * The text of a message's body, and of a request that writes one: sealed as a whole, in base64 and with its names, it is a value
+ * of the store, whatever it was sealed as before.
+ */
 export const MAX_MESSAGE_BODY_BYTES = 8 * MIB;
 /** Of one that names threads: as many of the longest ids as one may name. */
 export const MAX_THREAD_LIST_BODY_BYTES = 512 * KIB;
