@@ -292,6 +292,8 @@ export const MAX_STORED_VALUE_BYTES = 12 * MIB;
  * of a page takes five times its bytes. 4,096 messages of a KiB, the most that a job takes at once, are 6 MiB.
  */
 export const MAX_PAGE_BYTES = 8 * MIB;
+/** Pages that jobs of one process work on at once, however many jobs there are: two for each of three that go as fast as they can. */
+export const MAX_JOB_PAGES = 6;
 /** Entries of a page whose reader keeps none of them. */
 export const MAX_PAGE_ENTRIES = 500;
 /** Sealed values of one message: an envelope takes more than 100 bytes, so more would not fit into a value of the store. */

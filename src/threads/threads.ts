@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { asKmsError } from '../errors.js';
+import { MAX_JOB_PAGES } from '../limits.js';
 import type { Provider } from '../provider.js';
 import { Bodies } from './bodies.js';
 import { BodyCipher } from './body-cipher.js';
@@ -12,6 +13,7 @@ import type { Forecast, JobKind, JobOptions, JobPage, JobQuery, JobStatus } from
 import { JobBook } from './jobs/job-book.js';
 import { Jobs } from './jobs/jobs.js';
 import { Mover } from './jobs/mover.js';
+import { Tables } from './jobs/tables.js';
 import { KeyProvision, type Orphans, type Unreaped } from './key-provision.js';
 import { MessageIndex } from './message-index.js';
 import { Messages } from './messages.js';
@@ -110,6 +112,7 @@ export class Threads {
       backups: this.#backups,
       book: this.#book,
       compaction: this.#compaction,
+      tables: new Tables(MAX_JOB_PAGES),
       wait,
     });
   }
