@@ -153,6 +153,10 @@ export class Backups {
     if (value === undefined) throw new KmsError('NOT_FOUND', `backups of job ${jobId}`);
     const before = parsed<Expiry>(value);
     if (before.isGoing) throw new KmsError('CONFLICT', 'the backups are going this moment');
+    // What is put back would be under keys that stay disabled, and nobody would know of them any more.
+    if (this.#kms === undefined && before.keyIds.length > 0) {
+      throw new KmsError('UNSUPPORTED', 'there is no key service to enable the keys that the backups are under');
+    }
     // One that was interrupted has put back some already, which are no backups any more.
     if (before.at !== null) {
       const { kept, usable } = await this.#count(jobId);
