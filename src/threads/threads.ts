@@ -77,6 +77,7 @@ export async function openThreads(options: ThreadsOptions): Promise<Threads> {
 export class Threads {
   /** What the last `recover` reported; undefined before one. */
   recovered: Recovered | undefined;
+  readonly #hasService: boolean;
   readonly #directory: ThreadDirectory;
   readonly #messages: Messages;
   readonly #purge: Purge;
@@ -89,6 +90,7 @@ export class Threads {
   readonly #jobs: Jobs;
 
   constructor({ kms, store, fields = ['body'], now = Date.now, wait = delay }: ThreadsOptions) {
+    this.#hasService = kms !== undefined;
     const clock = new Clock(now);
     this.#provision = new KeyProvision(kms, store, now);
     this.#directory = new ThreadDirectory(store, this.#provision, clock);
@@ -131,7 +133,8 @@ export class Threads {
       () => null,
       (error) => asKmsError(error).message,
     );
-    const jobs = await this.#jobs.adopt();
+    // Without its key service a job would fail, and wait for somebody to resume it.
+    const jobs = this.#hasService ? await this.#jobs.adopt() : [];
     const orphans = structuredClone(this.#provision.orphans);
     this.recovered = { purged, unpurged, unreaped, unswept, uncompacted, jobs, orphans };
     return this.recovered;
