@@ -163,10 +163,15 @@ export const MAX_KEYS_PER_SECOND = 1_000_000;
 /** PATH_MAX of Linux with its closing zero. */
 export const MAX_PATH_BYTES = 4_095;
 
-/** Keys that are counted for `/metrics` at most, how long that may take, and how often: each is a record read and verified. */
-export const MAX_CENSUS_KEYS = 10_000;
-export const CENSUS_TIME_MS = 1_000;
+/**
+ * How long keys are counted for `/metrics`, and how often: no longer than a scrape waits, and for no more than a hundredth of the
+ * time.
+ */
+export const CENSUS_TIME_MS = 4_000;
 export const CENSUS_INTERVAL_MS = 60_000;
+export const CENSUS_SHARE = 100;
+/** Keys counted in one step: what is read of each takes about a microsecond where records are at hand. */
+export const GLANCE_KEYS = 1_000;
 
 /** One line of the audit log with its line feed: whoever reads it may hold a line at a time. */
 export const MAX_AUDIT_LINE_BYTES = 8 * KIB;
@@ -328,6 +333,32 @@ export const MAX_BENCH_ROTATION_MS = 3_600_000;
 export const MIN_BENCH_REQUESTS = 100;
 /** Those of a server that cannot keep up are counted one by one at the end, which takes seconds for so many. */
 export const MAX_BENCH_REQUESTS = 50_000_000;
+
+/** How old the last sign of life of a shared store may be: the longest that another daemon goes on with a key that was disabled. */
+export const DEFAULT_STALE_AFTER_MS = 1_000;
+/** Less is not kept up over a network; more than an hour is no revocation. */
+export const MIN_STALE_AFTER_MS = 100;
+export const MAX_STALE_AFTER_MS = 3_600_000;
+/** Signs of life in that time: three may be late. */
+export const BEATS_PER_STALE_AFTER = 4;
+/** How soon a lost connection to a database is tried again: less than the shortest time in which everything becomes stale. */
+export const DATABASE_RETRY_MS = 100;
+/** How soon it is noticed that a rotation has nobody to lead it. */
+export const LEADERLESS_LOOK_MS = 500;
+/** Connections of one daemon, beside the two that listen and lead: half of them keep a disk busy, and 100 is what a server has. */
+export const DEFAULT_DATABASE_CONNECTIONS = 10;
+export const MAX_DATABASE_CONNECTIONS = 90;
+/** How long a database may take for one statement: all of them touch a few rows. */
+export const DEFAULT_STATEMENT_MS = 10_000;
+export const MIN_STATEMENT_MS = 100;
+/** Where the tables are made, unless told. */
+export const DEFAULT_SCHEMA = 'progressdb_kms';
+/** A URL with the longest names, and what stands around it in a file. */
+export const MAX_URL_FILE_BYTES = 4 * KIB;
+/** How old a daemon of the same store may be that is not heard of any more, before it is forgotten. */
+export const FORGOTTEN_DAEMON_DAYS = 30;
+/** Names a schema; with the prefix of our channel it stays below the 63 bytes of a name in PostgreSQL. */
+export const SCHEMA_PATTERN = /^[a-z_][a-z0-9_]{0,47}$/;
 
 /** Throws if two bounds contradict each other; run by the tests. */
 export function assertLimits(): void {

@@ -326,6 +326,13 @@ export interface Binding {
   setDataAudit(space: Space, mode: DataOperations, ownActor: number): void;
   /** While it is on, encryptions and decryptions answer AUDIT_UNAVAILABLE. */
   setDataRefusal(space: Space, on: boolean): void;
+  /**
+   * From `until` (whole milliseconds of `sinceBoot`) on, encryptions and decryptions answer STORE_UNAVAILABLE: nothing is known of what
+   * others have changed since. Moved on with each sign of life; a space that it was never called for has no such end.
+   */
+  keepFresh(space: Space, until: number): void;
+  /** Milliseconds on a clock that nobody sets and that counts while the machine sleeps. */
+  sinceBoot(): number;
   /** One message that came to `outcome` (its wire code) before it came to a key. 0, or a status: AUDIT_UNAVAILABLE, `NEEDS_AUDIT`. */
   tellData(space: Space, actor: number, encrypts: boolean, keyId: string, outcome: number, bytes: number): number;
   /** The same for a frame's body of ops 2 to 5. */

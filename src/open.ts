@@ -3,6 +3,7 @@ import { createEmbeddedKms } from './create.js';
 import { KmsError } from './errors.js';
 import type { Provider } from './provider.js';
 import type { StoreKind } from './store/key-store.js';
+import { postgresIn } from './store/postgres-environment.js';
 
 const DEFAULT_SOCKET = '/tmp/progressdb-kms.sock';
 const DEFAULT_DATA_DIR = './kms-data';
@@ -32,7 +33,7 @@ export async function openKms(env: NodeJS.ProcessEnv = process.env): Promise<Pro
       'embedded mode needs PROGRESSDB_KMS_MASTER_KEY_FILE (`progressdb-kms init` makes one)',
     );
   }
-  const store = env['PROGRESSDB_KMS_STORE'] as StoreKind | undefined;
+  const store = postgresIn(env) ?? (env['PROGRESSDB_KMS_STORE'] as StoreKind | undefined);
   const place = { dataDir: env['PROGRESSDB_KMS_DATA_DIR'] || DEFAULT_DATA_DIR, ...(store && { store }) };
   return createEmbeddedKms({ ...place, masterKeyFile });
 }

@@ -233,6 +233,11 @@ export class Vault {
     binding.setDataRefusal(this.#use(), on);
   }
 
+  /** From `until` (of `sinceBoot`) on, encryptions and decryptions answer STORE_UNAVAILABLE. */
+  keepFresh(until: number): void {
+    binding.keepFresh(this.#use(), Math.floor(until));
+  }
+
   /** A message that failed before it came to its key: for the audit log. 0, or what is wanted; throws AUDIT_UNAVAILABLE, SEALED. */
   tell(encrypts: boolean, keyId: string, code: ErrorCode, bytes: number, actor: Actor): 0 | Wanting {
     const status = binding.tellData(this.#use(), actor ?? OWN_ACTOR, encrypts, keyId, ERROR_TABLE[code].wire, bytes);

@@ -28,7 +28,7 @@ import { checkActor, checkBytes, checkKeyId, checkThreadId, ownActor, within } f
 import { Importing } from './importing.js';
 import { Key } from './key.js';
 import { answerDoorbell } from './key-cache.js';
-import type { Keys } from './keys.js';
+import type { Glance, Keys } from './keys.js';
 import { type EmbeddedSettings, Lifecycle } from './lifecycle.js';
 import { newMasterOf } from './new-master.js';
 import { addedSlotOf, rotationOrderOf } from './orders.js';
@@ -183,6 +183,11 @@ export class EmbeddedKms implements Provider, SlotKeeper {
     });
   }
 
+  /** Some of the keys after `cursor`, for who counts them all; null where that is the end. */
+  async glance(cursor: string | undefined): Promise<Glance> {
+    return this.#use().keys.glance(cursor);
+  }
+
   async describeKey(keyId: string, options?: CallOptions): Promise<KeyDescription> {
     checkKeyId(keyId);
     return within(options, async () => this.#use().keys.describe(keyId));
@@ -249,7 +254,7 @@ export class EmbeddedKms implements Provider, SlotKeeper {
   }
 
   async rotationStatus(options?: CallOptions): Promise<RotationStatus> {
-    return within(options, async () => this.#use().administration.rotation.status());
+    return within(options, async () => this.#use().administration.rotation.statusNow());
   }
 
   async slots(options?: CallOptions): Promise<SlotDescription[]> {
@@ -261,6 +266,16 @@ export class EmbeddedKms implements Provider, SlotKeeper {
     const actor = actorOf(options);
     const expires = options?.expires ?? kind === 'master';
     return within(options, async () => this.#use().administration.addSlot(master, kind, expires, actor));
+  }
+
+  async confirmSlot(options?: ActorOptions): Promise<SlotDescription[]> {
+    const actor = actorOf(options);
+    return within(options, async () => {
+      const { administration, audit } = this.#use();
+      audit.refuseIfFailed();
+      await administration.confirmSlots(actor);
+      return administration.slots;
+    });
   }
 
   async removeSlot(slotId: string, options?: ActorOptions): Promise<void> {

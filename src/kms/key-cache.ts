@@ -30,6 +30,8 @@ export function answerDoorbell(): void {
 interface Fetch {
   key: Promise<CachedKey>;
   stale: boolean;
+  /** Called in the step that brings the key. */
+  uses: Array<(key: CachedKey) => void>;
 }
 
 /** What this process has reserved for a key: up to which count, and how much the last time. */
@@ -124,6 +126,14 @@ export class KeyCache {
     this.#vault.retire(keyId, how);
   }
 
+  /** Wipes all of them: whatever was read before may have changed since. */
+  retireAll(): void {
+    for (const fetch of this.#fetches.values()) fetch.stale = true;
+    this.#last = undefined;
+    this.#remembered.clear();
+    this.#vault.retireAll();
+  }
+
   /** Puts the key of a verified record into the vault, or its state if that is not active. */
   #install(record: KeyMeta): CachedKey {
     const { keyId } = record;
@@ -163,26 +173,42 @@ export class KeyCache {
     }
   }
 
-  /** One read for all who want the key at the same time. */
-  async fetch(keyId: string): Promise<CachedKey> {
+  /** One read for all who want the key at the same time. `use` has it before anything can evict it again; it must not throw. */
+  async fetch(keyId: string, use?: (key: CachedKey) => void): Promise<CachedKey> {
     const loaded = this.load(keyId) ? this.known(keyId) : undefined;
-    return loaded ?? this.#fetch(keyId);
+    if (loaded === undefined) return this.#fetch(keyId, use);
+    use?.(loaded);
+    return loaded;
   }
 
-  #fetch(keyId: string): Promise<CachedKey> {
+  #fetch(keyId: string, use?: (key: CachedKey) => void): Promise<CachedKey> {
     const known = this.#fetches.get(keyId);
-    if (known !== undefined) return known.key;
-    const fetch: Fetch = { stale: false, key: Promise.resolve().then(() => this.#fetchNow(keyId, fetch)) };
+    if (known !== undefined) {
+      if (use !== undefined) known.uses.push(use);
+      return known.key;
+    }
+    const uses = use === undefined ? [] : [use];
+    const fetch: Fetch = { stale: false, uses, key: Promise.resolve().then(() => this.#fetchNow(keyId, fetch)) };
     this.#fetches.set(keyId, fetch);
-    return fetch.key.finally(() => this.#fetches.delete(keyId));
+    return fetch.key;
   }
 
   async #fetchNow(keyId: string, fetch: Fetch): Promise<CachedKey> {
-    for (;;) {
-      fetch.stale = false;
-      const record = await this.#records.read(keyId);
-      if (!fetch.stale) return this.#install(record);
+    try {
+      for (;;) {
+        fetch.stale = false;
+        const record = await this.#records.read(keyId);
+        if (!fetch.stale) return this.#brought(record, fetch);
+      }
+    } finally {
+      this.#fetches.delete(keyId);
     }
+  }
+
+  #brought(record: KeyMeta, { uses }: Fetch): CachedKey {
+    const key = this.#install(record);
+    for (const use of uses) use(key);
+    return key;
   }
 
   fetchSync(keyId: string): void {

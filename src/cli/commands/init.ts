@@ -1,6 +1,7 @@
 import { existsSync, realpathSync } from 'node:fs';
 import { basename, dirname, join, resolve, sep } from 'node:path';
 import type { StoreKind } from '../../store/key-store.js';
+import type { PostgresSettings } from '../../store/postgres-settings.js';
 import { Failure } from '../failure.js';
 import type { Output } from '../output.js';
 import { configText, draftFile } from './config-file.js';
@@ -8,7 +9,7 @@ import { configText, draftFile } from './config-file.js';
 /** Where it is made; `files` unless told. */
 export interface Place {
   dataDir: string;
-  store?: StoreKind | undefined;
+  store?: StoreKind | PostgresSettings | undefined;
 }
 
 export interface Initialised {
