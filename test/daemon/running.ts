@@ -23,11 +23,11 @@ export function scratch(t: ExecutionContext): string {
   return directory;
 }
 
-/** A configuration with its own socket, key file and data directory. */
+/** A configuration with its own socket, key file and data directory, whatever the machine's cores: with one thread unless told. */
 export function configIn(directory: string, flags: DaemonFlags = {}, changes: Partial<DaemonConfig> = {}): DaemonConfig {
   const socket = join(directory, 'kms.sock');
   const files = flags.dev ? {} : { dataDir: join(directory, 'data'), masterKeyFile: join(directory, 'master.key') };
-  return { ...resolveConfig({ socket, ...files, ...flags }, {}), ...changes };
+  return { ...resolveConfig({ socket, workers: 1, ...files, ...flags }, {}), ...changes };
 }
 
 export async function start(t: ExecutionContext, config: DaemonConfig, directory: string): Promise<Running> {

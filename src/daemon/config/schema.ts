@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
 import { z } from 'zod';
 import {
@@ -13,6 +14,7 @@ import {
   MAX_KEYS_PER_SECOND,
   MAX_SPIN_US,
   MAX_TIMER_MS,
+  MAX_WORKERS,
 } from '../../limits.js';
 import { DEFAULT_DATA_DIR, DEFAULT_SOCKET } from '../defaults.js';
 import { forwardTargets } from './audit-values.js';
@@ -64,6 +66,9 @@ export const SCHEMA = z.object({
   spinUs: count(0, MAX_SPIN_US)
     .default(0)
     .register(PLACES, { yaml: ['listen.spin_us'], flag: 'spin-us' }),
+  workers: count(1, MAX_WORKERS)
+    .default(() => Math.min(Math.max(1, availableParallelism() - 1), MAX_WORKERS))
+    .register(PLACES, { yaml: ['workers'], flag: 'workers', variables: ['PROGRESSDB_KMS_WORKERS'] }),
   dataDir: path
     .default(() => resolve(DEFAULT_DATA_DIR))
     .register(PLACES, { yaml: ['data_dir'], flag: 'data-dir', variables: ['PROGRESSDB_KMS_DATA_DIR'] }),
