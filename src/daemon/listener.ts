@@ -103,7 +103,7 @@ export class Listener {
   }
 
   /** Threads that serve, the main thread among them where there are no others; and how often one was replaced. */
-  get threads(): { workers: number; replaced: number } {
+  threads(): { workers: number; replaced: number } {
     return { workers: this.workers?.size ?? 1, replaced: this.workers?.replaced ?? 0 };
   }
 

@@ -25,7 +25,9 @@ export class OverRate extends KmsError {
  *
  * A peer is let run into debt, up to MAX_DEBT_MS, and is then not read from until it has paid. That holds back who asks too much
  * where it costs us nothing, in the peer's own socket, and refuses nothing of a client that sends many requests at once: it is
- * answered later, at its rate. BUSY is for what this cannot hold back: more in one chunk than the rate gives in that time.
+ * answered later, at its rate. BUSY is for what this cannot hold back: more in one chunk than the rate gives in that time. Threads
+ * that look at the same moment may each find the same room: what is too much of it is owed by all of them, and is paid before any
+ * reads on.
  */
 export class Bucket {
   /** Times are of `performance.now()`. */

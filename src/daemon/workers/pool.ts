@@ -112,7 +112,7 @@ export class Pool {
         this.ledger.forget(number);
         if (this.isStopping) return;
         onEnd(cause ?? new Error('it ended'));
-        this.service.log('error', 'worker_ended', { worker: number, ...errorFields(cause ?? new Error('it was ended')) });
+        this.service.log('error', 'worker_ended', { worker: number, ...(cause === undefined ? {} : errorFields(cause)) });
         this.replace(at, wasReady);
       },
       onTidings: (tidings) => this.hear(tidings),
