@@ -2,13 +2,14 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Worker } from 'node:worker_threads';
 import test from 'ava';
+import { Counterpart } from '../../../dist/daemon/workers/counterpart.js';
 import type { Thread } from '../../../dist/daemon/workers/thread.js';
 import { binding, COUNTS } from '../../../dist/native.js';
 import { OP } from '../../../dist/wire/frames.js';
-import { linesOf } from '../../audit/lines.js';
+import { type Event, linesOf } from '../../audit/lines.js';
 import { askHttp } from '../http-peer.js';
 import type { Peer } from '../peer.js';
-import { type Running, running } from '../running.js';
+import { configIn, type Running, running } from '../running.js';
 import { settled } from './settled.js';
 
 const X = Buffer.from('x');
@@ -29,6 +30,13 @@ async function greeted({ connect }: Running): Promise<Peer> {
   await peer.ask(OP.hello, 1, null);
   return peer;
 }
+
+/** Of the audit log, which is ended. */
+function eventsIn({ directory }: Running): Event[] {
+  return linesOf(readFileSync(join(directory, 'data/kms-audit.log'))).map(({ event }) => event);
+}
+
+const sumOf = (events: Event[]) => events.reduce((sum, { count }) => sum + Number(count), 0);
 
 test.serial(
   'connections are spread over the workers, and whoever comes after some have gone finds the emptier one',
@@ -202,6 +210,61 @@ test.serial('a narrowed peer is held to its keys on whichever thread it is', asy
   t.deepEqual(sizesOf(run), [1, 1]);
 });
 
+test.serial('who is somebody else by a new configuration has to come again, on a worker too', async (t) => {
+  const run = await running(t, {}, { workers: 2 });
+  const own = process.getuid?.() ?? 0;
+  const peers = await Promise.all([greeted(run), greeted(run)]);
+  const config = configIn(run.directory, { auditorUids: `${own}` });
+  run.daemon.prepare(config)();
+  for (const peer of peers) await peer.closed;
+  const again = await greeted(run);
+  t.is(await again.outcome(OP.createDek, null), 'PERMISSION_DENIED');
+});
+
+test.serial('what a worker refuses for want of a role is in the audit log, each time of it', async (t) => {
+  const run = await running(t, { auditorUids: `${process.getuid?.() ?? 0}` }, { workers: 2 });
+  const key = (await run.daemon.kms.createDek()).keyId;
+  const peers = await Promise.all([greeted(run), greeted(run)]);
+  for (let n = 0; n < 30; n++) for (const peer of peers) t.is(await peer.outcome(OP.encrypt, key, X, null), 'PERMISSION_DENIED');
+  await run.daemon.stop();
+  const denied = eventsIn(run).filter(({ type, operation }) => type === 'denied' && operation === 'encrypt or decrypt');
+  t.is(sumOf(denied), 60);
+});
+
+test.serial('a key that is used much on workers is supplied before it runs out', async (t) => {
+  const run = await running(t, { dev: true }, { workers: 2 });
+  const peers = await Promise.all([greeted(run), greeted(run)]);
+  const key = (await peers[0]!.ask(OP.createDek, null)).results[0];
+  for (let n = 0; n < 200; n++) {
+    const answers = peers.flatMap((peer) => Array.from({ length: 8 }, () => peer.outcome(OP.encrypt, key, X, null)));
+    t.deepEqual(new Set(await Promise.all(answers)), new Set(['OK']));
+  }
+  const waited = run.fields.filter(({ operation }, at) => run.events[at]?.event === 'request' && operation === 'encrypt');
+  t.deepEqual(waited, []);
+});
+
+test.serial('a stop ends every connection of a worker when it has its answers, and cuts none off', async (t) => {
+  const run = await running(t, {}, { workers: 2 });
+  const peers = await Promise.all([greeted(run), greeted(run), greeted(run)]);
+  let cut = 0;
+  const destroy = Reflect.get(Counterpart.prototype, 'destroy') as Counterpart['destroy'];
+  Counterpart.prototype.destroy = function (this: Counterpart) {
+    cut++;
+    destroy.call(this);
+  };
+  t.teardown(() => {
+    Counterpart.prototype.destroy = destroy;
+  });
+  const asked = peers.flatMap((peer) => Array.from({ length: 50 }, () => peer.outcome(OP.createDek, null)));
+  await settled(() => peers.every(({ answers }) => answers.length > 1));
+  const stopped = run.daemon.stop();
+  t.deepEqual(new Set(await Promise.all(asked)), new Set(['OK']));
+  for (const peer of peers) await peer.closed;
+  await stopped;
+  t.is(cut, 0);
+  t.deepEqual(threadsOf(run), [undefined, undefined]);
+});
+
 test.serial('what ended threads have counted stays counted', async (t) => {
   const run = await running(t, { dev: true }, { workers: 2 });
   const key = (await (await greeted(run)).ask(OP.createDek, null)).results[0];
@@ -232,10 +295,5 @@ test.serial('the audit log tells of what every thread has done, of those that ha
     await settled(() => allServe(run));
   }
   await run.daemon.stop();
-  const lines = linesOf(readFileSync(join(run.directory, 'data/kms-audit.log')));
-  const told = lines.filter(({ event }) => event['type'] === 'encrypt' && event['key_id'] === key);
-  t.is(
-    told.reduce((sum, { event }) => sum + Number(event['count']), 0),
-    60,
-  );
+  t.is(sumOf(eventsIn(run).filter(({ type, key_id }) => type === 'encrypt' && key_id === key)), 60);
 });
