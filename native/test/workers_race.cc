@@ -175,7 +175,9 @@ class Main {
     }
   }
 
-  int rotations = 0, seals = 0, destroyed = 0;
+  std::atomic<int> rotations{0}, seals{0}, destroyed{0};
+
+  bool hasDoneEnough() const { return rotations > 3 && seals > 1 && destroyed > 3; }
 
  private:
   static KeyTable& table() { return KeyTable::instance(); }
@@ -264,7 +266,7 @@ TEST("what workers seal opens for all of them through rotations, evictions and s
     std::thread mainThread([&] { main.run(); });
     std::this_thread::sleep_for(kRunning);
     // On a machine with other work it takes longer until enough has happened.
-    for (int i = 0; i < 300 && (openedCount <= 1000 || left <= 100 || refused <= 100); ++i) {
+    for (int i = 0; i < 300 && (openedCount <= 1000 || left <= 100 || !main.hasDoneEnough()); ++i) {
       std::this_thread::sleep_for(std::chrono::milliseconds(100));
     }
     stop = true;
@@ -273,9 +275,9 @@ TEST("what workers seal opens for all of them through rotations, evictions and s
     mainThread.join();
     printf("%llu sealed, %llu opened, %llu left, %llu refused; %d rotations, %d seals, %d destroyed\n",
            static_cast<unsigned long long>(sealedCount.load()), static_cast<unsigned long long>(openedCount.load()),
-           static_cast<unsigned long long>(left.load()), static_cast<unsigned long long>(refused.load()), main.rotations, main.seals,
-           main.destroyed);
-    CHECK(main.rotations > 3 && main.seals > 1 && main.destroyed > 3);
+           static_cast<unsigned long long>(left.load()), static_cast<unsigned long long>(refused.load()), main.rotations.load(),
+           main.seals.load(), main.destroyed.load());
+    CHECK(main.hasDoneEnough());
   }
   CHECK(sealedCount > 1000);
   CHECK(openedCount > 1000);
