@@ -6,12 +6,14 @@ import { daemonSection, latencySection } from './sections/daemon.js';
 import { auditSection, rotationSection } from './sections/durable.js';
 import { embeddedSection, keysSection } from './sections/embedded.js';
 import { nodesSection } from './sections/nodes.js';
+import { workersSection } from './sections/workers.js';
 
 const SECTIONS = [
   ['nodes', nodesSection],
   ['embedded', embeddedSection],
   ['keys', keysSection],
   ['daemon', daemonSection],
+  ['workers', workersSection],
   ['latency', latencySection],
   ['client', clientSection],
   ['audit', auditSection],
