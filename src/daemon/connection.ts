@@ -143,6 +143,12 @@ export class Connection {
     this.socket.destroy();
   }
 
+  /** Of what it has read and not served, and of answers that are not sent: for one that is gone, or whose thread ends. */
+  wipe(): void {
+    this.partial.clear();
+    this.outlet.discard();
+  }
+
   /** Called every SWEEP_INTERVAL_MS. */
   sweep(): void {
     if (this.partial.length === 0 || this.outlet.stalled || this.pace.isHeld) {
@@ -313,8 +319,7 @@ export class Connection {
     this.finishing = true;
     this.ended = true;
     this.isClosed = true;
-    this.partial.clear();
-    this.outlet.discard();
+    this.wipe();
     this.pace.stop();
     this.account.connections--;
     this.events.onClose(this);

@@ -91,7 +91,10 @@ function end(): void {
 const sweeper = setInterval(() => {
   for (const { connection, isClosed } of connections.values()) if (!isClosed) connection.sweep();
 }, SWEEP_INTERVAL_MS);
-// Whatever it ends of: what was read last may be somebody's plaintext.
-process.on('exit', () => buffers.wipe());
+// Whatever it ends of: what was read, and is to be sent, may be somebody's plaintext.
+process.on('exit', () => {
+  for (const { connection, isClosed } of connections.values()) if (!isClosed) connection.wipe();
+  buffers.wipe();
+});
 port.on('message', obey);
 say({ kind: 'ready' });
