@@ -12,6 +12,8 @@ export interface Results {
   embedded?: Embedded;
   keys?: Keys;
   daemon?: Daemon;
+  /** Daemons with one serving thread and with two, on all cores. */
+  workers?: { turns: number; shapes: Array<{ shape: string; one?: ServerRate; two?: ServerRate; twoOverOne?: Ratio }> };
   latency?: Latency;
   client?: Client;
   audit?: { turns: number; inFlight: string; modes: Array<{ name: string; ofOff: Ratio } & ServerRate> };

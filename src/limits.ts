@@ -86,6 +86,10 @@ export const FRAME_TIMEOUT_MS = 30_000;
 export const WRITE_STALL_TIMEOUT_MS = 30_000;
 /** How long a peer whose connection we end may go on sending, for nothing: closed on unread bytes, it might lose its last answers. */
 export const LINGER_MS = 500;
+/** Threads that serve connections: each has buffers and contexts of its own, and no machine that runs this has more cores to spare. */
+export const MAX_WORKERS = 64;
+/** How long a stop waits for a worker whose connections are closed. */
+export const WORKER_END_MS = 5_000;
 /** How long a graceful stop waits for requests under way. */
 export const STOP_GRACE_MS = 10_000;
 

@@ -167,6 +167,7 @@ function addAlone(program: Command, act: Act, output: Output): void {
     .option('--parent-fd <n>', 'stop when the other end of this pipe is closed, as by the end of the parent')
     .option('--group <group>', 'group that may connect to the socket')
     .option('--spin-us <us>', 'time after each request in which the daemon does not sleep, 0 is none')
+    .option('--workers <n>', 'threads that serve the binary protocol')
     .option('--cached-keys <n>', 'data keys kept unwrapped')
     .option('--key-idle-ms <ms>', 'time after which an unused one is wiped, 0 is never')
     .option('--kept-contexts <n>', 'keyed cipher contexts kept per thread, 0 is none')

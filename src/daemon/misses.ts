@@ -1,7 +1,7 @@
 import { binding, DEFERRED, DEFERRED_FIELDS, MAX_DEFERRED, REPORT } from '../native.js';
 
 /** Who brings keys, some of them in one step. */
-interface Keys {
+export interface Keys {
   readonly hasRecordsAtHand: boolean;
   loadKeys(keyIds: readonly string[]): void;
 }

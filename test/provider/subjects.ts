@@ -18,6 +18,7 @@ export interface Subject {
 
 export interface SubjectOptions {
   cachedKeys?: number;
+  workers?: number;
 }
 
 export type Open = (t: ExecutionContext, options?: SubjectOptions) => Promise<Subject>;
@@ -85,6 +86,9 @@ export const daemonAndClient: Open = async (t, options = {}) => {
   const { client } = await served(t, newPlace(t), options);
   return { provider: client, seal: () => client.seal() };
 };
+
+/** The same with threads beside the main one, which serve the client. */
+export const workersAndClient: Open = (t, options = {}) => daemonAndClient(t, { ...options, workers: 2 });
 
 /** A client of one daemon by another of its addresses. */
 function byAddress(addressOf: (at: { socket: string; port: number }) => string): Open {
