@@ -224,7 +224,10 @@ async function fileGround(options: EmbeddedOptions): Promise<Ground> {
   const master = masterOf(options);
   refuseOriginal(dataDir);
   await refuseInterrupted(nodeFileSystem, dataDir);
-  if (options.initialise === false && !existsSync(dataDir)) throw new KmsError('STORE_UNAVAILABLE', `there is no ${dataDir}`);
+  // Of a store in a database a directory holds what is one daemon's alone, and is made with the first.
+  const holdsKeys = typeof options.store !== 'object';
+  if (holdsKeys && options.initialise === false && !existsSync(dataDir))
+    throw new KmsError('STORE_UNAVAILABLE', `there is no ${dataDir}`);
   await prepareDirectory(nodeFileSystem, dataDir).catch((cause) => {
     if (cause instanceof KmsError) throw cause;
     throw new KmsError('STORE_UNAVAILABLE', `${dataDir} cannot be made or read: ${cause.code ?? 'failure'}`, { cause });
