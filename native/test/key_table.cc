@@ -215,7 +215,8 @@ TEST("spaces whose keys come and go among each other evict, empty and end with t
   CHECK_EQUAL(table.cachedKeys(large), 43u);
   CHECK_EQUAL(Arena::instance().used(), before + 3 + 34);
   const Handle loose = keys::loose(small);
-  CHECK_FAILURE(table.publish(large, loose, "k_other", 1, 0, nullptr), Status::InvalidArgument, "not a loose data key");
+  Handle serving;
+  CHECK_FAILURE(table.publish(large, loose, "k_other", 1, 0, &serving), Status::InvalidArgument, "not a loose data key");
   table.retireAll(small);
   CHECK_EQUAL(table.cachedKeys(small), 0u);
   CHECK_EQUAL(Arena::instance().used(), before + 1 + 34);

@@ -93,7 +93,7 @@ export async function startDaemon(given: DaemonConfig, log: Log, inherited: read
       issuer,
     ),
     accounts: new Accounts(config.rates, log, (requests) => counters.refused('rate', requests)),
-    quota: new KeyQuota(config.keysPerIdentity, (query) => kms.listKeys(query)),
+    quota: new KeyQuota(config.keysPerIdentity, (cursor) => kms.glance(cursor)),
     policy: new Policy((keyId) => kms.describeKey(keyId)),
     failures: new Burst(log, 'error', 'request_failed'),
     keyStates: new Burst(log, 'info', 'key_state'),

@@ -28,7 +28,7 @@ import { checkActor, checkBytes, checkKeyId, checkThreadId, ownActor, within } f
 import { Importing } from './importing.js';
 import { Key } from './key.js';
 import { answerDoorbell } from './key-cache.js';
-import type { Keys } from './keys.js';
+import type { Glance, Keys } from './keys.js';
 import { type EmbeddedSettings, Lifecycle } from './lifecycle.js';
 import { newMasterOf } from './new-master.js';
 import { addedSlotOf, rotationOrderOf } from './orders.js';
@@ -181,6 +181,11 @@ export class EmbeddedKms implements Provider, SlotKeeper {
       const { audit, keys } = this.#use();
       return audited(audit, { type: 'get_wrapped', actor, keyId }, () => keys.wrapped(keyId));
     });
+  }
+
+  /** Some of the keys after `cursor`, for who counts them all; null where that is the end. */
+  async glance(cursor: string | undefined): Promise<Glance> {
+    return this.#use().keys.glance(cursor);
   }
 
   async describeKey(keyId: string, options?: CallOptions): Promise<KeyDescription> {

@@ -5,6 +5,7 @@ import type { CreatedKey } from '../provider.js';
 import type { KeyStore } from '../store/key-store.js';
 import { Administration, type AdministrationSettings } from './administration.js';
 import { audited } from './audited.js';
+import { BatchedCreates } from './batched-creates.js';
 import { ownActor } from './calls.js';
 import { DataEvents } from './data-events.js';
 import { type Alone, DefaultKey } from './default-key.js';
@@ -27,6 +28,7 @@ export class Session {
   readonly keys: Keys;
   readonly defaultKey: DefaultKey;
   readonly administration: Administration;
+  readonly #batched: BatchedCreates | undefined;
 
   constructor(opened: Opened, settings: SessionSettings, audit: OpenAuditLog) {
     this.opened = opened;
@@ -35,6 +37,8 @@ export class Session {
     this.messages = new Messages(opened.cache, this.events);
     this.keys = new Keys(opened, settings.store);
     this.administration = new Administration(opened, settings.store, this.messages, audit, settings);
+    const { packed } = settings.store;
+    this.#batched = packed && new BatchedCreates(opened, packed, audit);
     const create = async () => (await this.create('', ownActor())).keyId;
     const { shared } = settings.store;
     const alone: Alone = (work) => (shared === undefined ? work() : shared.exclusively('default-key', work));
@@ -56,6 +60,7 @@ export class Session {
   }
 
   create(threadId: string, actor: string, dek?: Handle): Promise<CreatedKey> {
+    if (this.#batched !== undefined && dek === undefined) return this.#batched.create(threadId, actor);
     const make = () => this.keys.create(threadId, actor, dek);
     return audited(this.audit, { type: 'create_dek', actor, threadId }, make, ({ keyId }) => ({ keyId }));
   }

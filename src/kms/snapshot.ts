@@ -3,6 +3,7 @@ import { KmsError } from '../errors.js';
 import { dekAad } from '../store/canonical.js';
 import type { KeyMeta, KeyringDocument, KeyStore } from '../store/key-store.js';
 import type { Handle, Vault } from '../vault.js';
+import { countKeys } from './key-walk.js';
 import type { Keyring } from './keyring.js';
 import type { Records } from './records.js';
 
@@ -44,6 +45,11 @@ export class Snapshot {
 
   get storeId(): string {
     return this.#ground.keyring.storeId;
+  }
+
+  /** How many records there are now. */
+  count(): Promise<number> {
+    return countKeys(this.#store);
   }
 
   /**

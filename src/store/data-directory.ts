@@ -11,7 +11,7 @@ export const FILE_MODE = 0o600;
 /** What space is probed with on a full disk; only ever a temporary file. */
 export const PROBE_NAME = 'probe';
 /** The names of temporary files as this store makes them: another program's dot files are not its to remove. */
-const LEFTOVER = new RegExp(`^\\.(keyring\\.json|${PROBE_NAME}|k_[0-9a-z]{1,64}\\.json)\\.[0-9a-f]{16}\\.tmp$`);
+const LEFTOVER = new RegExp(`^\\.(keyring\\.json|store\\.json|${PROBE_NAME}|k_[0-9a-z]{1,64}\\.json)\\.[0-9a-f]{16}\\.tmp$`);
 
 export interface Owner {
   uid: number;

@@ -24,7 +24,7 @@ export interface DocumentStore {
   write(steps: () => Promise<void>): Promise<void>;
 }
 
-const DATABASES = 'kms-databases';
+export const DATABASES_DIRECTORY = 'kms-databases';
 const OF_DATABASES: Form = { pattern: /^([0-9a-f]{32})\.database$/, fileOf: (database) => `${database}.database` };
 const OF_DOCUMENTS: Form = { pattern: /^([0-9a-f]{32})$/, fileOf: (name) => name };
 const LEFTOVER = /^\.[0-9a-f]{32}(\.database)?\.[0-9a-f]{16}\.tmp$/;
@@ -93,7 +93,7 @@ export class FileDocuments implements SealedDocuments {
 
   constructor(store: DocumentStore) {
     this.#store = store;
-    this.#path = join(store.top.path, DATABASES);
+    this.#path = join(store.top.path, DATABASES_DIRECTORY);
   }
 
   async read(name: string): Promise<Uint8Array | undefined> {

@@ -1,13 +1,14 @@
 import { join, resolve } from 'node:path';
 import { KmsError } from '../errors.js';
-import { KEY_ID_PATTERN, MAX_RECORD_BYTES } from '../limits.js';
+import { MAX_RECORD_BYTES } from '../limits.js';
 import { binding } from '../native.js';
 import { type Owner, PROBE_NAME, prepareDirectory, removeLeftovers } from './data-directory.js';
 import { recordJson } from './document-json.js';
 import { readable, strictly } from './documents.js';
 import { DurableDirectory } from './durable-directory.js';
-import { FileBackups } from './file-backups.js';
+import { FileBackups, fileOf } from './file-backups.js';
 import { FileDocuments } from './file-documents.js';
+import { FileEntries } from './file-entries.js';
 import { errnoOf, type FileSystem, nodeFileSystem } from './file-system.js';
 import { DirectoryNames } from './key-names.js';
 import { DamagedDocument, type KeyMeta, type KeyringDocument, type KeyStore } from './key-store.js';
@@ -26,11 +27,6 @@ export const RECORDS_DIRECTORY = 'kms-deks';
 const OPEN_FILES = 64;
 /** As large as the largest record, so that space for the probe is space for the write that comes after it. */
 const PROBE = new Uint8Array(MAX_RECORD_BYTES);
-
-function fileOf(keyId: string): string {
-  if (!KEY_ID_PATTERN.test(keyId)) throw new KmsError('INVALID_ARGUMENT', 'not a key id');
-  return `${keyId}.json`;
-}
 
 function parsedRecord(keyId: string, bytes: Uint8Array): KeyMeta {
   const record = strictly(binding.parseRecord, bytes);
@@ -93,6 +89,7 @@ interface Parts {
 class FileStore implements KeyStore {
   readonly backups: FileBackups;
   readonly sealed: FileDocuments;
+  readonly entries: FileEntries;
   readonly #latch: WriteLatch;
   readonly #top: DurableDirectory;
   readonly #records: DurableDirectory;
@@ -117,6 +114,7 @@ class FileStore implements KeyStore {
     };
     this.backups = new FileBackups({ ...shared, parse: parsedRecord });
     this.sealed = new FileDocuments(shared);
+    this.entries = new FileEntries({ ...shared, names: this.#names, backups: this.backups, parse: parsedRecord });
   }
 
   async readKeyring(): Promise<KeyringDocument | undefined> {

@@ -144,8 +144,8 @@ export interface PackedRecords {
   readSync(keyId: string): Uint8Array | undefined;
   /** Up to `limit` records after `after`, ascending by key id, of one moment. */
   page(after: string | undefined, limit: number): PackedRecord[];
-  /** Adds a record; CONFLICT if the id is taken. */
-  create(record: PackedRecord): Promise<void>;
+  /** Adds, in one transaction, those records whose ids are free. Resolves, in their order, to whether each was. */
+  createMany(records: readonly PackedRecord[]): Promise<boolean[]>;
   /**
    * In one transaction: each record whose bytes are still `before` is replaced by `after`, and `before` is kept as its backup of the
    * rotation unless one is kept already. Resolves, in their order, to whether each was replaced.
@@ -175,6 +175,21 @@ export interface SealedDocuments {
   drop(database: string): Promise<void>;
 }
 
+/** Something of a store under a name of docs/FORMATS.md, "Entries": a record packed, or a keyring as its JSON. Without bytes, why. */
+export type StoredEntry = { name: string; bytes: Uint8Array } | { name: string; fault: string };
+
+/**
+ * All that a store holds beside its keyring and its sealed documents, as it is: for moving it to another store. Nobody writes to
+ * either meanwhile.
+ */
+export interface StoredEntries {
+  /** Up to `limit` entries after the one of that name, ascending. */
+  page(after: string | undefined, limit: number): Promise<StoredEntry[]>;
+  /** Puts each in the place of what is there. */
+  put(entries: ReadonlyArray<{ name: string; bytes: Uint8Array }>): Promise<void>;
+  remove(names: readonly string[]): Promise<void>;
+}
+
 /**
  * Where the keyring and the records live. Every promise that resolves means: durable. Ids have matched KEY_ID_PATTERN
  * before they come here. One process owns a store, unless it is `shared`.
@@ -199,6 +214,8 @@ export interface KeyStore {
   readonly backups: RecordBackups;
   /** Where the store can handle many records at once. */
   readonly packed?: PackedRecords;
+  /** Where the store can be moved to another one, or from it. */
+  readonly entries?: StoredEntries;
   /** Where other daemons use it at the same time. */
   readonly shared?: SharedStore;
   /** Of client-sealed databases; closed with the store. */

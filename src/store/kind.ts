@@ -1,21 +1,22 @@
-import { existsSync, lstatSync, opendirSync, readFileSync } from 'node:fs';
+import { existsSync, opendirSync } from 'node:fs';
 import { join } from 'node:path';
 import { KmsError } from '../errors.js';
+import { BACKUPS_DIRECTORY } from './file-backups.js';
+import { DATABASES_DIRECTORY } from './file-documents.js';
 import { errnoOf, type FileSystem } from './file-system.js';
 import { openFileStore, RECORDS_DIRECTORY } from './files.js';
 import { type KeyStore, STORE_KINDS, type StoreKind } from './key-store.js';
 import { KEYRING } from './keyring-file.js';
 import { KEYS_FILE, openLmdbStore } from './lmdb.js';
-
-/** Says which store of a data directory is the live one; only a migration writes it. */
-export const MARKER = 'store.json';
+import { LOCK_SUFFIX } from './lmdb-file.js';
+import { MARKER, markedKind } from './marker.js';
 
 /**
  * The kind of store that a data directory holds, undefined where it holds none. Throws STORE_UNAVAILABLE for one that holds two
  * without a word which of them is the live one: an older state of the records would be served as if it were the newest.
  */
 export function storeKindIn(dataDir: string): StoreKind | undefined {
-  const marked = markedKind(join(dataDir, MARKER));
+  const marked = markedKind(dataDir);
   if (marked !== undefined) return marked;
   const hasLmdb = existsSync(join(dataDir, KEYS_FILE));
   if (hasLmdb && hasRecordFiles(join(dataDir, RECORDS_DIRECTORY))) {
@@ -38,29 +39,23 @@ export function storeKindFor(dataDir: string, asked: StoreKind | undefined): Sto
   );
 }
 
+/** Files and directories of a data directory that only a store of this kind has. */
+function pathsOf(kind: StoreKind): readonly string[] {
+  return kind === 'lmdb' ? [KEYS_FILE, KEYS_FILE + LOCK_SUFFIX] : [RECORDS_DIRECTORY, BACKUPS_DIRECTORY, DATABASES_DIRECTORY];
+}
+
+/** What is there of the store that is live no more after a migration: files and directories. */
+export function leftOfMigration(dataDir: string): string[] {
+  const live = markedKind(dataDir);
+  if (live === undefined) return [];
+  const old = STORE_KINDS.filter((kind) => kind !== live).flatMap((kind) => pathsOf(kind));
+  return old.filter((name) => existsSync(join(dataDir, name)));
+}
+
 /** The caller holds the lock of the data directory. */
 export function openStore(kind: StoreKind, dataDir: string, fileSystem?: FileSystem): Promise<KeyStore> {
   if (kind === 'lmdb') return openLmdbStore({ dataDir });
   return openFileStore({ dataDir, ...(fileSystem === undefined ? {} : { fileSystem }) });
-}
-
-function markedKind(path: string): StoreKind | undefined {
-  let text: string;
-  try {
-    if (!lstatSync(path).isFile()) throw new KmsError('STORE_UNAVAILABLE', `${path} is not a regular file`);
-    text = readFileSync(path, 'utf8');
-  } catch (cause) {
-    if (errnoOf(cause) === 'ENOENT') return undefined;
-    if (cause instanceof KmsError) throw cause;
-    throw new KmsError('STORE_UNAVAILABLE', `${path} cannot be read: ${errnoOf(cause) || 'failure'}`, { cause });
-  }
-  const kind = STORE_KINDS.find((each) => text === markerText(each));
-  if (kind === undefined) throw new KmsError('STORE_UNAVAILABLE', `${path} names no kind of store that this version knows`);
-  return kind;
-}
-
-export function markerText(kind: StoreKind): string {
-  return `{"format":1,"store":"${kind}"}\n`;
 }
 
 function hasRecordFiles(path: string): boolean {

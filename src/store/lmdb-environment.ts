@@ -102,7 +102,11 @@ export class LmdbEnvironment {
   async write<T>(change: () => T): Promise<T> {
     try {
       // A child: of an outer transaction lmdb-js commits what there was before the callback threw.
-      return await this.#db.childTransaction(change);
+      return await this.#db.childTransaction(() => {
+        // Of a commit that fails it rejects a promise of its own, too, which nobody else hears of: it would end the process.
+        this.#db.committed.then(undefined, () => {});
+        return change();
+      });
     } catch (error) {
       throw this.#failure('write', await reasonOf(error));
     }

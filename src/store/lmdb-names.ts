@@ -61,6 +61,9 @@ export function asideOf(rotationId: string): Names {
 /** By rotation, and then whatever a rotation has. */
 export const BACKUP_KINDS = ['b/', 's/', 'k/'] as const;
 
+/** What is moved to another store as it is: backups, kept keyrings, records, and what was set aside. */
+export const ENTRY_KINDS = ['b/', 'k/', 'r/', 's/'] as const;
+
 /** What is in a database. */
 export function within(database: string): Names {
   const [known] = partsOf(database);

@@ -1,4 +1,3 @@
-import { KmsError } from '../errors.js';
 import type { PackedRecord, PackedRecords } from './key-store.js';
 import type { LmdbEnvironment } from './lmdb-environment.js';
 import { backupsOf, RECORDS } from './lmdb-names.js';
@@ -35,12 +34,12 @@ export class LmdbPacked implements PackedRecords {
     return entries.map(({ key, value }) => ({ keyId: RECORDS.idOf(key), bytes: value }));
   }
 
-  async create({ keyId, bytes }: PackedRecord): Promise<void> {
+  async createMany(records: readonly PackedRecord[]): Promise<boolean[]> {
     this.#store.refuseClosed();
-    const key = RECORDS.keyOf(keyId);
-    const apply = (environment: LmdbEnvironment) => environment.putNew(key, bytes);
-    const isMade = await this.#store.writer.write({ apply, bytes: bytes.length });
-    if (!isMade) throw new KmsError('CONFLICT', 'the key id is taken');
+    const entries = records.map(({ keyId, bytes }) => ({ key: RECORDS.keyOf(keyId), value: bytes }));
+    const bytes = entries.reduce((sum, { value }) => sum + value.length, 0);
+    const apply = (environment: LmdbEnvironment) => entries.map(({ key, value }) => environment.putNew(key, value));
+    return this.#store.writer.write({ apply, bytes });
   }
 
   async moveMany(rotationId: string, moves: readonly Move[]): Promise<boolean[]> {

@@ -22,8 +22,6 @@ class Refusal {
   }
 }
 
-const NOTHING: Change<void> = { apply: () => {}, bytes: 0 };
-
 export interface WriterParts {
   lmdb: Lmdb;
   directory: LmdbDirectory;
@@ -37,9 +35,10 @@ export interface WriterParts {
  * told every one.
  *
  * A commit that failed for want of space has left nothing: its pages are new ones, and what was committed before has been synced.
- * LMDB's memory is not built upon afterwards, so the file is opened again before the next write, which clears the latch if it
- * succeeds. LMDB calls a write that was cut short EIO, and that is how a disk first shows that it is full: so EIO is taken for that
- * where the disk has no room for a probe either. After any other failure of the disk nothing more is written, as WriteLatch says.
+ * LMDB's memory is not built upon afterwards, and after a failure at the page with the roots it lets nobody read, so the file is
+ * opened again. The next write clears the latch if it succeeds. LMDB calls a write that was cut short EIO, and that is how a disk first
+ * shows that it is full: so EIO is taken for that where the disk has no room for a probe either. After any other failure of the
+ * disk nothing more is written, as WriteLatch says: what is read is what was told, or a whole transaction that was being written.
  */
 export class LmdbWriter {
   readonly #lmdb: Lmdb;
@@ -61,13 +60,15 @@ export class LmdbWriter {
       write: (change) => this.#write(change),
       apply: (change) => this.#apply(change),
       bytesOf: ({ bytes }) => bytes,
+      compact: () => this.#mend(),
     });
   }
 
   /** What is to be read from at once. */
   get environment(): LmdbEnvironment {
-    if (this.#environment === undefined) throw new KmsError('STORE_UNAVAILABLE', 'the records are being opened again');
-    return this.#environment;
+    if (this.#environment !== undefined) return this.#environment;
+    this.#recover();
+    throw new KmsError('STORE_UNAVAILABLE', 'the records are being opened again');
   }
 
   async write<T>(change: Change<T>): Promise<T> {
@@ -94,6 +95,7 @@ export class LmdbWriter {
     let result: unknown;
     try {
       result = environment.writeSync(() => this.#apply(change));
+      this.#latch.foundSpace();
     } catch (error) {
       const failure = this.#failed(error);
       if (this.#isSuspect) this.#recover();
@@ -113,7 +115,7 @@ export class LmdbWriter {
 
   /** It takes a turn to find out what failed and to open the file again. Whoever asks afterwards finds it open, or is told why not. */
   #recover(): void {
-    this.#queue.commit([NOTHING]).catch(() => {});
+    this.#queue.compact().catch(() => {});
   }
 
   #apply(change: Change<unknown>): unknown {
@@ -126,18 +128,22 @@ export class LmdbWriter {
   }
 
   async #write<T>(change: () => T): Promise<T> {
-    await this.#clear();
+    await this.#mend();
     this.#latch.refuseIfLost();
-    if (this.#isSuspect || this.#environment === undefined) await this.#reopen();
     try {
       const result = await this.environment.write(change);
       this.#latch.foundSpace();
       return result;
     } catch (error) {
       const failure = this.#failed(error);
-      await this.#clear();
+      await this.#mend().catch(() => {});
       throw failure;
     }
+  }
+
+  async #mend(): Promise<void> {
+    await this.#clear();
+    if (this.#isSuspect || this.#environment === undefined) await this.#reopen();
   }
 
   /** Finds out what an EIO meant. */

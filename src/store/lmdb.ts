@@ -6,6 +6,7 @@ import { DamagedDocument, type KeyMeta, type KeyringDocument, type KeyStore } fr
 import { KeyringFile, prepareKeyringDirectory } from './keyring-file.js';
 import { LmdbBackups } from './lmdb-backups.js';
 import { LmdbDirectory } from './lmdb-directory.js';
+import { LmdbEntries } from './lmdb-entries.js';
 import { type Lmdb, LmdbEnvironment } from './lmdb-environment.js';
 import { FORMAT, FORMAT_KEY, RECORDS } from './lmdb-names.js';
 import { LmdbPacked } from './lmdb-packed.js';
@@ -103,6 +104,7 @@ class LmdbStore implements KeyStore {
   readonly backups: LmdbBackups;
   readonly packed: LmdbPacked;
   readonly sealed: LmdbSealed;
+  readonly entries: LmdbEntries;
   readonly #latch: WriteLatch;
   readonly #top: DurableDirectory;
   readonly #writer: LmdbWriter;
@@ -118,6 +120,7 @@ class LmdbStore implements KeyStore {
     this.backups = new LmdbBackups(parts);
     this.packed = new LmdbPacked(parts);
     this.sealed = new LmdbSealed(parts);
+    this.entries = new LmdbEntries(parts);
   }
 
   async readKeyring(): Promise<KeyringDocument | undefined> {
@@ -143,7 +146,8 @@ class LmdbStore implements KeyStore {
   }
 
   async createRecord(record: KeyMeta): Promise<void> {
-    await this.packed.create({ keyId: record.keyId, bytes: packed(record) });
+    const [isMade] = await this.packed.createMany([{ keyId: record.keyId, bytes: packed(record) }]);
+    if (!isMade) throw new KmsError('CONFLICT', 'the key id is taken');
   }
 
   async replaceRecord(record: KeyMeta): Promise<void> {

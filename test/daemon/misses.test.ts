@@ -80,3 +80,25 @@ test('among missing keys, one that is disabled, destroyed or unknown has its own
   );
   areOf(t, answers.slice(2, 20), own.messages.slice(2));
 });
+
+test('keys at hand are counted by a look at each', async (t) => {
+  const { daemon, messages } = await ground(t, 10, 3);
+  const { kms } = daemon;
+  await kms.disableKey(messages[0]!.keyId);
+  const { keys, next } = await kms.glance(undefined);
+  t.is(next, null);
+  t.deepEqual(keys.map(({ state }) => state).sort(), ['active', 'active', 'disabled']);
+  const listed = (await kms.listKeys()).keys.map(({ state, createdAt, createdBy }) => ({ state, createdAt, createdBy }));
+  t.deepEqual(keys, listed);
+  t.deepEqual(
+    (
+      await kms.glance(
+        messages
+          .map(({ keyId }) => keyId)
+          .sort()
+          .at(-1),
+      )
+    ).keys,
+    [],
+  );
+});

@@ -52,6 +52,22 @@ test('there is a folder of files for the formats of this release', (t) => {
   t.deepEqual(RELEASES, ['v1', 'v2']);
 });
 
+test('v2: an LMDB store of that release opens, and has its keys', async (t) => {
+  const { directory, dataDir, masterKeyFile, messages } = copyOf(t, 'v2');
+  rmSync(join(dataDir, 'kms-deks'), { recursive: true });
+  cpSync(join(directory, 'keys.lmdb'), join(dataDir, 'keys.lmdb'));
+  chmodSync(join(dataDir, 'keys.lmdb'), 0o600);
+  const kms = await createEmbeddedKms({ dataDir, masterKeyFile, initialise: false });
+  t.teardown(() => kms.close());
+  for (const { keyId, plaintext, aad, ciphertext } of messages) {
+    const bytes = Buffer.from(ciphertext, 'base64');
+    const bound = aad === null ? undefined : Buffer.from(aad);
+    const found = keyId === null ? await kms.decrypt(bytes, bound) : await kms.decryptWithDek(keyId, bytes, bound);
+    t.is(Buffer.from(found).toString(), plaintext);
+  }
+  t.is((await kms.listKeys()).keys.length, 2);
+});
+
 test('a keyring of format 1 becomes one of format 2 with its next change, and its records go on being believed', async (t) => {
   const { dataDir, masterKeyFile, messages } = copyOf(t, 'v1');
   const format = () => JSON.parse(readFileSync(join(dataDir, 'keyring.json'), 'utf8')).format;

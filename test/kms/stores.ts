@@ -66,7 +66,7 @@ export async function openOn(
 }
 
 const KEYRING_AND_RECORDS = ['writeKeyring', 'createRecord', 'replaceRecord', 'replaceRecordSync'];
-const PACKED = ['create', 'moveMany'];
+const PACKED = ['createMany', 'moveMany'];
 const BACKUPS = ['keep', 'keepKeyring', 'drop', 'dropKeyrings', 'forget', 'setAside'];
 
 type Method = (...args: unknown[]) => unknown;

@@ -15,7 +15,10 @@ export function packedContract(test: TestFn, open: (t: ExecutionContext) => Prom
   }
 
   const bytesOf = (record: KeyMeta) => new Uint8Array(packed(record));
-  const created = (records: PackedRecords, record: KeyMeta) => records.create({ keyId: record.keyId, bytes: bytesOf(record) });
+  const created = async (records: PackedRecords, record: KeyMeta) => {
+    const [isMade] = await records.createMany([{ keyId: record.keyId, bytes: bytesOf(record) }]);
+    if (!isMade) throw new KmsError('CONFLICT', 'the key id is taken');
+  };
 
   test('packed and plain records are the same ones', async (t) => {
     const { store, records } = await opened(t);
@@ -39,6 +42,18 @@ export function packedContract(test: TestFn, open: (t: ExecutionContext) => Prom
     t.is(won.length, 1);
     for (const result of results) if (result.status === 'rejected') t.is(result.reason.code, 'CONFLICT');
     t.is(unpacked(records.readSync('k_same') as Uint8Array).usesReserved, won[0] as number);
+  });
+
+  test('of many that are added at once those are whose ids are free, and each is told', async (t) => {
+    const { records } = await opened(t);
+    const [there, ...others] = Array.from({ length: 4 }, () => newRecord()) as [KeyMeta, ...KeyMeta[]];
+    await created(records, there);
+    const again = { ...there, usesReserved: 7 };
+    const all = [others[0]!, again, others[1]!, others[1]!, others[2]!];
+    const added = await records.createMany(all.map((record) => ({ keyId: record.keyId, bytes: bytesOf(record) })));
+    t.deepEqual(added, [true, false, true, false, true]);
+    for (const record of [there, ...others]) t.deepEqual(plain(unpacked(records.readSync(record.keyId)!)), record);
+    t.deepEqual(await records.createMany([]), []);
   });
 
   test('pages of packed records neither skip nor repeat, and stay as they are', async (t) => {
