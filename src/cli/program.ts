@@ -18,7 +18,7 @@ import { addMasterKeys, addRotation } from './program-rotation.js';
 import { addStorage } from './program-storage.js';
 import { addThreads } from './program-threads.js';
 import { type CommonFlags, type Settings, settingsOf } from './settings.js';
-import { storeOption } from './store-kind.js';
+import { anyStoreOption } from './store-kind.js';
 
 const MINUTE_MS = 60_000;
 const DAY_MS = 24 * 60 * MINUTE_MS;
@@ -110,7 +110,7 @@ function addAlone(program: Command, act: Act, output: Output): void {
     .command('init')
     .description('make a key store, and its master key file unless that exists')
     .addOption(
-      storeOption('what keeps the keys: files, one for each, lmdb, for millions, or postgres, for several daemons').env(
+      anyStoreOption('what keeps the keys: files, one for each, lmdb, for millions, or postgres, for several daemons').env(
         'PROGRESSDB_KMS_STORE',
       ),
     )

@@ -1,8 +1,13 @@
 import { InvalidArgumentError, Option } from 'commander';
 import { STORE_KINDS, type StoreKind } from '../store/key-store.js';
 
-/** `--store`, for a store that is to be made. */
+/** `--store`, for a data directory that is to be made. */
 export function storeOption(description: string): Option {
+  return new Option('--store <kind>', description).argParser(storeKind);
+}
+
+/** The same where it may be a database, too. */
+export function anyStoreOption(description: string): Option {
   return new Option('--store <kind>', description).argParser(anyKind);
 }
 
