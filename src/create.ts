@@ -212,7 +212,7 @@ function refuseOriginal(dataDir: string): void {
 async function storeOf(dataDir: string, asked: EmbeddedOptions['store']): Promise<KeyStore> {
   if (typeof asked !== 'object') return openStore(storeKindFor(dataDir, asked), dataDir);
   const held = storeKindIn(dataDir);
-  if (held !== undefined) {
+  if (held !== undefined && held !== 'postgres') {
     throw new KmsError('CONFLICT', `${dataDir} holds a store of kind ${held}; a store in PostgreSQL has another data directory`);
   }
   return openPostgres(asked, await daemonIdIn(nodeFileSystem, dataDir));

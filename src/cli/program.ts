@@ -4,7 +4,6 @@ import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import type { DaemonFlags } from '../daemon/config.js';
 import { MAX_TOKEN_DAYS } from '../limits.js';
 import type { StoreKind } from '../store/key-store.js';
-import type { PostgresSettings } from '../store/postgres-settings.js';
 import { ROLES, type Role } from '../wire/frames.js';
 import type { Act, Result } from './act.js';
 import { addAudit } from './audit-program.js';
@@ -17,7 +16,7 @@ import { addBench } from './program-bench.js';
 import { addMasterKeys, addRotation } from './program-rotation.js';
 import { addStorage } from './program-storage.js';
 import { addThreads } from './program-threads.js';
-import { type CommonFlags, type Settings, settingsOf } from './settings.js';
+import { type CommonFlags, databaseOf, type Settings, settingsOf } from './settings.js';
 import { anyStoreOption } from './store-kind.js';
 
 const MINUTE_MS = 60_000;
@@ -201,13 +200,6 @@ function addAlone(program: Command, act: Act, output: Output): void {
     const { configCommand } = await import('./commands/config.js');
     configCommand(flags, process.env, output);
   });
-}
-
-/** Named as for every command that works without a daemon. */
-function databaseOf(settings: Settings): PostgresSettings {
-  if (settings.postgres !== undefined) return settings.postgres;
-  const hint = 'name the database with PROGRESSDB_KMS_STORE=postgres and PROGRESSDB_KMS_POSTGRES_URL_FILE=FILE';
-  throw new Failure('USAGE', 'no database is given', hint);
 }
 
 function addService(program: Command, act: Act, output: Output): void {

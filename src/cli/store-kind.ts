@@ -11,12 +11,12 @@ export function anyStoreOption(description: string): Option {
   return new Option('--store <kind>', description).argParser(anyKind);
 }
 
-function anyKind(text: string): StoreKind | 'postgres' {
+export function anyKind(text: string): StoreKind | 'postgres' {
   return text === 'postgres' ? text : storeKind(text);
 }
 
 /** Of a data directory. */
-export function storeKind(text: string): StoreKind {
+function storeKind(text: string): StoreKind {
   const kind = STORE_KINDS.find((each) => each === text);
   if (kind === undefined) throw new InvalidArgumentError(`It must be ${STORE_KINDS.join(' or ')}.`);
   return kind;

@@ -5,17 +5,19 @@ import { unpacked } from './packed.js';
 import type { Database } from './postgres-database.js';
 
 interface Place {
-  kind: 'b' | 'k' | 'r' | 's';
+  kind: keyof typeof PUT;
   rotationId: string;
   keyId: string;
 }
 
-/** All of them under their names, in the order of these: backups, kept keyrings, records, what was set aside. */
-const ALL =
-  "select 'b/' || rotation_id || '/' || key_id as name, packed as bytes from backups where not is_aside union all " +
-  "select 'k/' || rotation_id, document from kept_keyrings union all " +
-  "select 'r/' || key_id, packed from records union all " +
-  "select 's/' || rotation_id || '/' || key_id, packed from backups where is_aside";
+const KINDS = ['b', 'k', 'r', 's'] as const;
+/** Of each kind, in the order of its names, which is that of its rows: no id of a rotation is the beginning of another. */
+const PAGE = {
+  b: "select 'b/' || rotation_id || '/' || key_id as name, packed as bytes from backups where not is_aside and (rotation_id, key_id) > ($1, $2) order by rotation_id, key_id limit $3",
+  k: "select 'k/' || rotation_id as name, document as bytes from kept_keyrings where rotation_id > $1 and $2 = '' order by rotation_id limit $3",
+  r: "select 'r/' || key_id as name, packed as bytes from records where $1 = '' and key_id > $2 order by key_id limit $3",
+  s: "select 's/' || rotation_id || '/' || key_id as name, packed as bytes from backups where is_aside and (rotation_id, key_id) > ($1, $2) order by rotation_id, key_id limit $3",
+} as const;
 
 const PUT = {
   b: 'insert into backups values ($1, $2, false, $3) on conflict (rotation_id, key_id, is_aside) do update set packed = excluded.packed',
@@ -55,9 +57,15 @@ export class PostgresEntries implements StoredEntries {
   }
 
   async page(after: string | undefined, limit: number): Promise<StoredEntry[]> {
-    const text = `select name, bytes from (${ALL}) as entries where name collate "C" > $1 order by name collate "C" limit $2`;
-    const { rows } = await this.#database.query<{ name: string; bytes: Buffer }>(text, [after ?? '', limit]);
-    return rows.map(({ name, bytes }) => checked(name, bytes));
+    const found: StoredEntry[] = [];
+    for (const kind of KINDS) {
+      if (found.length === limit || (after !== undefined && kind < (after[0] as string))) continue;
+      const { rotationId, keyId } = after?.[0] === kind ? placeOf(after) : { rotationId: '', keyId: '' };
+      const values = [rotationId, keyId, limit - found.length];
+      const { rows } = await this.#database.query<{ name: string; bytes: Buffer }>(PAGE[kind], values);
+      found.push(...rows.map(({ name, bytes }) => checked(name, bytes)));
+    }
+    return found;
   }
 
   async put(entries: ReadonlyArray<{ name: string; bytes: Uint8Array }>): Promise<void> {
