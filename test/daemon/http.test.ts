@@ -45,6 +45,7 @@ test('each route is for its role, and others are refused before their body is lo
     'POST /v1/backup': 'admin',
     'GET /v1/slots': 'admin',
     'POST /v1/slots': 'admin',
+    'POST /v1/confirm_slot': 'admin',
     'DELETE /v1/slots/{slot_id}': 'admin',
   };
   t.deepEqual(Object.keys(least).sort(), ROUTES.map(({ method, path }) => `${method} ${path}`).sort());
