@@ -11,6 +11,7 @@
         "native/hot_calls.cc",
         "native/listen_calls.cc",
         "native/pool_calls.cc",
+        "native/record_calls.cc",
         "<!@(node -p \"require('fs').readdirSync('native/core').filter((f) => f.endsWith('.cc')).map((f) => 'native/core/' + f).join(' ')\")"
       ],
       "include_dirs": ["native"],

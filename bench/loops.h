@@ -5,6 +5,7 @@
 #ifndef BENCH_LOOPS_H
 #define BENCH_LOOPS_H
 
+#include <signal.h>
 #include <stdint.h>
 
 #include "due.h"
@@ -17,6 +18,7 @@ static struct latencies latencies;
 static const char *latency_file;
 static uint64_t answers;
 static int measuring;
+static volatile sig_atomic_t stopped; /* by whoever started this: it ends with the figures until then */
 static double idle; /* seconds in which there was nothing to do, of a loop that does not sleep */
 
 static double late; /* seconds from when requests were due until the generator saw it, all together, and of how many */
@@ -44,7 +46,7 @@ static uint64_t take_due(size_t connection, uint64_t asked, uint64_t room, doubl
 }
 
 static void run_for(double seconds) {
-  for (double until = now() + seconds; now() < until;) {
+  for (double until = now() + seconds; now() < until && !stopped;) {
     if (serve((int)(PATIENCE * 1000)) == 0) wrong("none in five seconds");
   }
 }
@@ -52,7 +54,7 @@ static void run_for(double seconds) {
 /* Does not sleep, so that the generator's own waking is no part of a latency. With `drain` no longer than something is under way. */
 static void run_until(double until, int drain) {
   double last = now(), heard = last;
-  while (last < until && !(drain && underway() == 0)) {
+  while (last < until && !(drain && underway() == 0) && (drain || !stopped)) {
     size_t asked = ask_all(last);
     int served = serve(0);
     double at = now();

@@ -16,7 +16,8 @@ export const DRIVER_CORE = 1;
 /** Where the threads of one process are to have a core each. */
 export const ANYWHERE = -1;
 
-function pinned(core, command) {
+/** The command on that core alone, where cores can be chosen. */
+export function onCore(core, command) {
   return PINNED && core !== ANYWHERE ? ['taskset', '-c', String(core), ...command] : command;
 }
 
@@ -34,7 +35,7 @@ function spawnServer(file, args) {
 
 /** Starts a server and waits until its socket is there; its own output goes to the error stream of the run, or bench/build/servers.log. */
 export async function startServer(command, socket, core = SERVER_CORE) {
-  const [file, ...args] = pinned(core, command);
+  const [file, ...args] = onCore(core, command);
   const child = spawnServer(file, args);
   const failed = new Promise((_, reject) => child.once('error', reject));
   const ready = (async () => {
@@ -72,7 +73,7 @@ export function writeMasterKey(dir) {
 
 /** Runs a load generator to its end, on the core of drivers unless told, and gives back the line of JSON it prints. */
 export function runLoad(command, core = DRIVER_CORE) {
-  const [file, ...args] = pinned(core, command);
+  const [file, ...args] = onCore(core, command);
   return new Promise((resolve, reject) => {
     execFile(file, args.map(String), (error, stdout, stderr) => {
       if (error) reject(new Error(`${command[0]}: ${stderr.trim() || error.message}`));
@@ -84,7 +85,7 @@ export function runLoad(command, core = DRIVER_CORE) {
 /** A node child that answers each message it is sent with one message. `ask` rejects when it dies or answers `{error}`. */
 export async function startWorker(script, args, { core, execArgv = [], node = process.execPath } = {}) {
   const command = [node, ...execArgv, script, ...args];
-  const [file, ...rest] = core === undefined ? command : pinned(core, command);
+  const [file, ...rest] = core === undefined ? command : onCore(core, command);
   const child = spawn(file, rest, { stdio: ['ignore', 2, 2, 'ipc'] });
   const next = () =>
     new Promise((resolve, reject) => {

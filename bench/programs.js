@@ -1,4 +1,4 @@
-// Builds what the benchmark runs beside the product: the floor addon, the C echo server and the two load generators.
+// Builds what the benchmark runs beside the product: the floor addon, the C echo server and the load generators.
 import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, statSync } from 'node:fs';
 import { homedir } from 'node:os';
@@ -46,6 +46,7 @@ export function buildPrograms() {
     floor: buildFloor(),
     echo: compile('echo.c', 'echo', C),
     load: compile('load.c', 'load', C),
+    scatter: compile('scatter.c', 'scatter', C),
     httpLoad: compile('http_load.c', 'http_load', C),
   };
 }

@@ -7,6 +7,9 @@
 #include <stdlib.h>
 #include <time.h>
 
+/* Answers that were refusals, where a generator goes on after one. */
+static uint64_t failures;
+
 struct measurement {
   clockid_t server;
   uint64_t answers;
@@ -54,8 +57,8 @@ static inline void print_measurement(const struct measurement *m, double busy, d
   double count = (double)m->answers, seconds = m->at;
   printf("{\"answers\":%.0f,\"seconds\":%.6f,\"perSecond\":%.1f,\"serverCpuNs\":%.1f,", count, seconds, count / seconds,
          count > 0 ? m->server_cpu / count * 1e9 : 0);
-  printf("\"serverBusy\":%.3f,\"generatorBusy\":%.3f,\"generatorLateUs\":%.3f}\n", m->server_cpu / seconds, busy / seconds,
-         late * 1e6);
+  printf("\"serverBusy\":%.3f,\"generatorBusy\":%.3f,\"generatorLateUs\":%.3f,\"failures\":%.0f}\n", m->server_cpu / seconds,
+         busy / seconds, late * 1e6, (double)failures);
 }
 
 #endif

@@ -30,7 +30,7 @@ napi_value peerObject(napi_env env, const Peer& peer) {
 // The path goes first: until the socket is closed its inode's number is not given to another file.
 void closeListeningSocket(const ListeningSocket& socket) {
   if (!socket.path.empty()) unlinkIfOurs(socket.path.c_str(), socket.device, socket.inode);
-  close(socket.fd);
+  if (socket.fd >= 0) close(socket.fd);
 }
 
 namespace {

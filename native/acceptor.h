@@ -12,7 +12,7 @@ namespace kms {
 
 // A listening socket, and the file that goes with it if it is a Unix socket of our own making.
 struct ListeningSocket {
-  int fd = -1;
+  int fd = -1;  // −1 of one that was handed over: the file alone is left
   std::string path{};
   dev_t device = 0;
   ino_t inode = 0;

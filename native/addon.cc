@@ -13,11 +13,12 @@
 #include "core/audit_chain.h"
 #include "core/data_audit.h"
 #include "core/directory_lock.h"
-#include "core/documents.h"
+#include "core/document_rules.h"
 #include "core/kdf.h"
 #include "core/key_file.h"
 #include "core/key_table.h"
 #include "core/process.h"
+#include "core/record_ring.h"
 #include "environment.h"
 
 namespace kms {
@@ -37,6 +38,7 @@ void closeWhole(SpaceId space) {
   KeyTable::instance().closeSpace(space);
   AuditChains::instance().closeOf(space);
   DataAudits::instance().forget(space);
+  RecordRings::instance().forget(space);
 }
 
 }  // namespace
@@ -502,6 +504,7 @@ Napi::Object load(Napi::Env env, Napi::Object exports) {
   defineHotCalls(env, exports, environment);
   definePoolCalls(env, exports, environment);
   defineDocumentCalls(env, exports, environment);
+  defineRecordCalls(env, exports, environment);
   defineListenCalls(env, exports, environment);
   defineCertificateCalls(env, exports, environment);
   defineAuditCalls(env, exports, environment);

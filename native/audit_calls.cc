@@ -230,6 +230,23 @@ napi_value setDataRefusal(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
+// (space, until), in milliseconds of the clock of `sinceBoot`
+napi_value keepFresh(napi_env env, napi_callback_info info) {
+  Arguments arguments(env, info);
+  const SpaceId space = arguments.uint32();
+  const double until = arguments.number();
+  if (!arguments.good() || !(until >= 0 && until < 1e12)) return arguments.refuse();
+  if (!KeyTable::instance().hasSpace(space)) return arguments.fail(Failure(Status::Sealed));
+  DataAudits::instance().of(space)->keepFresh(static_cast<int64_t>(until * 1e6));
+  return nullptr;
+}
+
+napi_value sinceBootCall(napi_env env, napi_callback_info) {
+  napi_value value = nullptr;
+  napi_create_double(env, static_cast<double>(sinceBoot()) / 1e6, &value);
+  return value;
+}
+
 napi_value statusValue(napi_env env, HotResult result) {
   napi_value value = nullptr;
   napi_create_int32(env, static_cast<int32_t>(result), &value);
@@ -281,6 +298,8 @@ napi_status defineAuditCalls(napi_env env, napi_value exports, Environment* envi
       {"auditActor", nullptr, auditActor, nullptr, nullptr, nullptr, napi_enumerable, environment},
       {"setDataAudit", nullptr, setDataAudit, nullptr, nullptr, nullptr, napi_enumerable, environment},
       {"setDataRefusal", nullptr, setDataRefusal, nullptr, nullptr, nullptr, napi_enumerable, environment},
+      {"keepFresh", nullptr, keepFresh, nullptr, nullptr, nullptr, napi_enumerable, environment},
+      {"sinceBoot", nullptr, sinceBootCall, nullptr, nullptr, nullptr, napi_enumerable, environment},
       {"tellData", nullptr, tellDataCall, nullptr, nullptr, nullptr, napi_enumerable, environment},
       {"tellFrame", nullptr, tellFrameCall, nullptr, nullptr, nullptr, napi_enumerable, environment},
   };

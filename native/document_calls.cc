@@ -1,6 +1,7 @@
 #include <node_api.h>
 
 #include "core/documents.h"
+#include "core/packed_record.h"
 #include "environment.h"
 
 namespace kms {
@@ -108,7 +109,7 @@ napi_value valueOf(napi_env env, const Keyring& keyring) {
       .object();
 }
 
-// (json)
+// (bytes)
 template <typename Document, Failure (*kRead)(const uint8_t*, size_t, Document*)>
 napi_value parse(napi_env env, napi_callback_info info) {
   size_t argc = 1, length = 0;
@@ -129,6 +130,7 @@ napi_value parse(napi_env env, napi_callback_info info) {
 napi_status defineDocumentCalls(napi_env env, napi_value exports, Environment* environment) {
   const napi_property_descriptor calls[] = {
       {"parseRecord", nullptr, parse<Record, readRecord>, nullptr, nullptr, nullptr, napi_enumerable, environment},
+      {"unpackRecord", nullptr, parse<Record, readPackedRecord>, nullptr, nullptr, nullptr, napi_enumerable, environment},
       {"parseKeyring", nullptr, parse<Keyring, readKeyring>, nullptr, nullptr, nullptr, napi_enumerable, environment},
   };
   return napi_define_properties(env, exports, sizeof calls / sizeof *calls, calls);

@@ -34,8 +34,10 @@ bool bytesOf(napi_env env, napi_value value, uint8_t** data, size_t* length);
 napi_status defineHotCalls(napi_env env, napi_value exports, Environment* environment);
 // Large messages, on the thread pool.
 napi_status definePoolCalls(napi_env env, napi_value exports, Environment* environment);
-// parseRecord, parseKeyring: the strict readers of what is on disk.
+// parseRecord, unpackRecord, parseKeyring: the strict readers of what is on disk.
 napi_status defineDocumentCalls(napi_env env, napi_value exports, Environment* environment);
+// setRing, and what is done with it: makeRecord, loadRecord, moveRecord, holdSameKey, on packed records.
+napi_status defineRecordCalls(napi_env env, napi_value exports, Environment* environment);
 // openTrust, whyNotTrusted, holdsDelta, firstNextUpdate: a client's certificate against authorities and revocation lists,
 // whether those are lists, and how long they hold.
 napi_status defineCertificateCalls(napi_env env, napi_value exports, Environment* environment);

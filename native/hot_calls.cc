@@ -1,5 +1,6 @@
 #include <node_api.h>
 
+#include "core/documents.h"
 #include "core/message.h"
 #include "core/serve_chunk.h"
 #include "core/stream_socket.h"
@@ -29,6 +30,15 @@ bool elementsOf(napi_env env, napi_value value, uint8_t** data, size_t* length) 
 bool absent(napi_env env, napi_value value) {
   napi_valuetype type = napi_object;
   return napi_typeof(env, value, &type) == napi_ok && (type == napi_undefined || type == napi_null);
+}
+
+bool integersOf(napi_env env, napi_value value, size_t least, int32_t** integers) {
+  napi_typedarray_type type = napi_uint8_array;
+  size_t length = 0;
+  void* at = nullptr;
+  if (napi_get_typedarray_info(env, value, &type, &length, &at, nullptr, nullptr) != napi_ok || type != napi_int32_array) return false;
+  *integers = static_cast<int32_t*>(at);
+  return length >= least;
 }
 
 bool overlap(Bytes a, const uint8_t* b, size_t length) { return a.length != 0 && a.data < b + length && b < a.data + a.length; }
@@ -96,31 +106,90 @@ napi_value into(napi_env env, napi_callback_info info) {
   return number(env, decryptWith(*thread, arguments.key, arguments.input, arguments.aad, arguments.out, arguments.actor));
 }
 
-// (space, bits, actor, input, start, end, output, report)
+// What serveChunk and serveListed are given: (space, bits, actor, input, from, to, output, report, listed?).
+struct ServeArguments {
+  uint32_t space = 0, bits = 0, actor = 0, from = 0, to = 0;
+  uint8_t* input = nullptr;
+  uint8_t* output = nullptr;
+  size_t inputLength = 0, capacity = 0;
+  int32_t* report = nullptr;
+
+  bool read(napi_env env, const napi_value* argv) {
+    return napi_get_value_uint32(env, argv[0], &space) == napi_ok && napi_get_value_uint32(env, argv[1], &bits) == napi_ok &&
+           napi_get_value_uint32(env, argv[2], &actor) == napi_ok && bytesOf(env, argv[3], &input, &inputLength) &&
+           napi_get_value_uint32(env, argv[4], &from) == napi_ok && napi_get_value_uint32(env, argv[5], &to) == napi_ok &&
+           bytesOf(env, argv[6], &output, &capacity) && integersOf(env, argv[7], Report::kLength, &report) && from <= to &&
+           inputLength <= INT32_MAX && capacity <= INT32_MAX && !overlap(Bytes{input, inputLength}, output, capacity);
+  }
+};
+
+napi_value refuse(napi_env env, const Environment& environment, const char* call) {
+  throwFailure(env, environment, Failure(Status::InvalidArgument, call));
+  return nullptr;
+}
+
 napi_value serve(napi_env env, napi_callback_info info) {
   size_t argc = 8;
   napi_value argv[8];
   void* data = nullptr;
   napi_get_cb_info(env, info, &argc, argv, nullptr, &data);
-  const Environment* const environment = static_cast<Environment*>(data);
-  uint32_t space = 0, bits = 0, actor = 0, start = 0, end = 0;
-  uint8_t *input = nullptr, *output = nullptr;
-  size_t inputLength = 0, capacity = 0, reportLength = 0;
-  napi_typedarray_type type = napi_uint8_array;
-  void* report = nullptr;
-  const bool good = environment->thread != nullptr && napi_get_value_uint32(env, argv[0], &space) == napi_ok &&
-                    napi_get_value_uint32(env, argv[1], &bits) == napi_ok && napi_get_value_uint32(env, argv[2], &actor) == napi_ok &&
-                    bytesOf(env, argv[3], &input, &inputLength) && napi_get_value_uint32(env, argv[4], &start) == napi_ok &&
-                    napi_get_value_uint32(env, argv[5], &end) == napi_ok && bytesOf(env, argv[6], &output, &capacity) &&
-                    napi_get_typedarray_info(env, argv[7], &type, &reportLength, &report, nullptr, nullptr) == napi_ok &&
-                    type == napi_int32_array && reportLength >= Report::kLength && start <= end && end <= inputLength &&
-                    inputLength <= INT32_MAX && capacity <= INT32_MAX && !overlap(Bytes{input, inputLength}, output, capacity);
-  if (!good) {
-    throwFailure(env, *environment, Failure(Status::InvalidArgument, "serveChunk"));
-    return nullptr;
-  }
-  serveChunk(*environment->thread, space, bits, actor, input, start, end, output, capacity, static_cast<int32_t*>(report));
+  const Environment& environment = *static_cast<Environment*>(data);
+  ServeArguments given;
+  if (environment.thread == nullptr || !given.read(env, argv) || given.to > given.inputLength) return refuse(env, environment, "serveChunk");
+  serveChunk(*environment.thread, given.space, given.bits, given.actor, given.input, given.from, given.to, given.output,
+             given.capacity, given.report);
   return nullptr;
+}
+
+// Entries of a report's list that lie in an input of that length.
+bool areListed(const int32_t* listed, size_t count, size_t inputLength) {
+  for (size_t i = 0; i < count; ++i) {
+    const int32_t* const entry = listed + i * Report::kFields;
+    if (entry[0] < 0 || entry[1] < 0 || static_cast<size_t>(entry[0]) + static_cast<size_t>(entry[1]) > inputLength) return false;
+  }
+  return true;
+}
+
+napi_value serveAgain(napi_env env, napi_callback_info info) {
+  size_t argc = 9;
+  napi_value argv[9];
+  void* data = nullptr;
+  napi_get_cb_info(env, info, &argc, argv, nullptr, &data);
+  const Environment& environment = *static_cast<Environment*>(data);
+  ServeArguments given;
+  int32_t* listed = nullptr;
+  if (environment.thread == nullptr || !given.read(env, argv) || given.to > Report::kMaxDeferred ||
+      !integersOf(env, argv[8], size_t{given.to} * Report::kFields, &listed) || !areListed(listed, given.to, given.inputLength)) {
+    return refuse(env, environment, "serveListed");
+  }
+  serveListed(*environment.thread, given.space, given.bits, given.actor, given.input, listed, given.from, given.to, given.output,
+              given.capacity, given.report);
+  return nullptr;
+}
+
+// (input, listed, count): the key ids of the frames, '' where it is none.
+napi_value listedKeys(napi_env env, napi_callback_info info) {
+  size_t argc = 3, length = 0;
+  napi_value argv[3], ids = nullptr;
+  void* data = nullptr;
+  napi_get_cb_info(env, info, &argc, argv, nullptr, &data);
+  uint8_t* input = nullptr;
+  int32_t* listed = nullptr;
+  uint32_t count = 0;
+  if (!bytesOf(env, argv[0], &input, &length) || napi_get_value_uint32(env, argv[2], &count) != napi_ok || count > Report::kMaxDeferred ||
+      !integersOf(env, argv[1], size_t{count} * Report::kFields, &listed) || !areListed(listed, count, length) ||
+      napi_create_array_with_length(env, count, &ids) != napi_ok) {
+    return refuse(env, *static_cast<const Environment*>(data), "listedKeys");
+  }
+  for (uint32_t i = 0; i < count; ++i) {
+    const int32_t* const entry = listed + i * Report::kFields;
+    std::string_view id = keyIdOf(input + entry[0], static_cast<size_t>(entry[1]));
+    if (!isKeyId(id)) id = "";
+    napi_value text = nullptr;
+    napi_create_string_latin1(env, id.data(), id.size(), &text);
+    napi_set_element(env, ids, i, text);
+  }
+  return ids;
 }
 
 // (fd, bytes): how many of them the kernel took.
@@ -145,6 +214,8 @@ napi_status defineHotCalls(napi_env env, napi_value exports, Environment* enviro
       {"encryptInto", nullptr, into<true>, nullptr, nullptr, nullptr, napi_enumerable, environment},
       {"decryptInto", nullptr, into<false>, nullptr, nullptr, nullptr, napi_enumerable, environment},
       {"serveChunk", nullptr, serve, nullptr, nullptr, nullptr, napi_enumerable, environment},
+      {"serveListed", nullptr, serveAgain, nullptr, nullptr, nullptr, napi_enumerable, environment},
+      {"listedKeys", nullptr, listedKeys, nullptr, nullptr, nullptr, napi_enumerable, environment},
       {"sendNow", nullptr, sendNow, nullptr, nullptr, nullptr, napi_enumerable, environment},
   };
   return napi_define_properties(env, exports, sizeof calls / sizeof *calls, calls);

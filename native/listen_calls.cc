@@ -127,6 +127,19 @@ napi_value closeHeld(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
+// Whoever takes it closes it, and nobody else: its number may be another file's by then.
+napi_value handOverHeld(napi_env env, napi_callback_info info) {
+  napi_value self = nullptr;
+  void* data = nullptr;
+  napi_get_cb_info(env, info, nullptr, nullptr, &self, nullptr);
+  if (napi_unwrap(env, self, &data) != napi_ok) return nullptr;
+  auto& held = *static_cast<HeldSocket*>(data);
+  napi_value fd = nullptr;
+  napi_create_int32(env, held.closed ? -1 : held.socket.fd, &fd);
+  if (!held.closed) held.socket.fd = -1;
+  return fd;
+}
+
 // (path, mode)
 napi_value holdUnix(napi_env env, napi_callback_info info) {
   size_t argc = 2;
@@ -149,8 +162,11 @@ napi_value holdUnix(napi_env env, napi_callback_info info) {
   auto* const held = new HeldSocket{socket};
   napi_wrap(env, object, held, [](napi_env, void* wrapped, void*) { delete static_cast<HeldSocket*>(wrapped); }, nullptr, nullptr);
   setNumber(env, object, "fd", static_cast<uint32_t>(socket.fd));
-  const napi_property_descriptor close = {"close", nullptr, closeHeld, nullptr, nullptr, nullptr, napi_enumerable, nullptr};
-  napi_define_properties(env, object, 1, &close);
+  const napi_property_descriptor methods[] = {
+      {"close", nullptr, closeHeld, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
+      {"handOver", nullptr, handOverHeld, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
+  };
+  napi_define_properties(env, object, sizeof methods / sizeof *methods, methods);
   return object;
 }
 

@@ -1,8 +1,9 @@
 // Measures the product against floors and peers in one run. `npm run bench [-- --quick] [-- --only embedded|keys|daemon|workers|latency|client|audit|rotation|nodes]`.
 // A whole run writes BENCHMARKS.md and docs/benchmarks; a quick or partial one only prints what the first would have been.
-// `--report FILE.json` makes both from the results of a run, bench/build/results.json or a copy of it, and measures nothing.
+// `--report FILE.json` makes both from the results of a run, bench/build/results.json or a copy of it, and measures nothing. What
+// `npm run bench:scale` measured last is part of the documents.
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { cpus, release, tmpdir, totalmem, type } from 'node:os';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -13,12 +14,13 @@ import { measureDaemon } from '../bench/daemon.js';
 import { measureEmbedded } from '../bench/embedded.js';
 import { measureKeys } from '../bench/keys.js';
 import { measureLatency } from '../bench/latency.js';
+import { describeMachine } from '../bench/machine.js';
 import { measureNodes } from '../bench/nodes.js';
-import { PINNED } from '../bench/processes.js';
 import { BENCH, BUILD, buildPrograms, installPeers, ROOT } from '../bench/programs.js';
 import { progressOf } from '../bench/progress.js';
 import { reportText, writeReport } from '../bench/report.js';
 import { measureRotation } from '../bench/rotation.js';
+import { withScale } from '../bench/scale/documents.js';
 import { measureWorkers } from '../bench/workers.js';
 
 const PARTS = {
@@ -45,28 +47,6 @@ function parseFlags() {
   const { values } = parseArgs({ options });
   if (values.only !== undefined && !(values.only in PARTS)) throw new Error(`--only takes ${Object.keys(PARTS).join(', ')}`);
   return values;
-}
-
-const versionOf = (path) => JSON.parse(readFileSync(path, 'utf8')).version;
-
-function describeRun(quick) {
-  return {
-    at: new Date().toISOString(),
-    quick,
-    pinned: PINNED,
-    machine: {
-      cpu: cpus()[0]?.model ?? 'unknown processor',
-      cores: cpus().length,
-      memoryGiB: Math.round(totalmem() / 2 ** 30),
-      os: `${type()} ${release()}`,
-    },
-    versions: {
-      node: process.version,
-      openssl: process.versions.openssl,
-      product: versionOf(join(ROOT, 'package.json')),
-      ...Object.fromEntries(PEERS.map((name) => [name, versionOf(join(BENCH, 'node_modules', name, 'package.json'))])),
-    },
-  };
 }
 
 /** The built library; with `peersOnly` the floors and peers are measured without it. */
@@ -100,13 +80,13 @@ async function measure({ quick, only, peers }) {
   const scratch = mkdtempSync(join(tmpdir(), 'kms-bench-'));
   process.once('exit', () => rmSync(scratch, { recursive: true, force: true }));
   for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => process.exit(130));
-  const results = describeRun(quick);
+  const results = describeMachine(quick, Object.fromEntries(PEERS.map((name) => [name, join(BENCH, 'node_modules', name)])));
   const names = only === undefined ? Object.keys(PARTS) : [only];
   const failed = await measureParts(names, { quick, programs, scratch, product: productPath(peers) }, results);
   results.bars = judge(results);
   writeFileSync(join(BUILD, 'results.json'), `${JSON.stringify(results, null, 2)}\n`);
   const whole = !quick && !peers && only === undefined && failed.length === 0;
-  process.stdout.write(whole ? await writeReport(results, ROOT) : reportText(results));
+  process.stdout.write(whole ? await writeReport(withScale(results), ROOT) : reportText(results));
   if (failed.length > 0) throw new Error(`could not be measured: ${failed.join(', ')}`);
 }
 
@@ -121,7 +101,7 @@ async function main() {
   const flags = parseFlags();
   installPeers();
   if (flags.report === undefined) return measure(flags);
-  await writeReport(resultsIn(flags.report), ROOT);
+  await writeReport(withScale(resultsIn(flags.report)), ROOT);
 }
 
 main().catch((error) => {

@@ -10,6 +10,8 @@ import { RotationRounds } from '../dist-test/crash/rotation-rounds.js';
 import { CALLS, killedAt, withoutStrace } from '../dist-test/crash/strace.js';
 import { ThreadRounds } from '../dist-test/crash/thread-rounds.js';
 import { UseRounds } from '../dist-test/crash/use-rounds.js';
+import { PostgresServer } from '../dist-test/postgres-server.js';
+import { TwoDaemons } from '../dist-test/shared/two-daemons.js';
 
 const ROUNDS = Number(process.env.ROUNDS ?? 500);
 const KEYS = Number(process.env.KEYS ?? 500);
@@ -22,6 +24,8 @@ const ROTATION_ROUNDS = Math.ceil(ROUNDS * 0.6);
 const CALL_ROUNDS = Math.ceil(ROUNDS / 5);
 const IMAGE_CUTS = Math.ceil(ROUNDS / 5);
 const AUDIT_ROUNDS = ROUNDS * 2;
+const POSTGRES_ROUNDS = Math.ceil(ROUNDS / 5);
+const KEYS_SHARED = 50;
 const WHOLE_EVERY = 50;
 // A round verifies the keys and the log of all rounds before it on its data directory; a fresh one keeps rounds short.
 const ROUNDS_A_GROUND = 50;
@@ -145,6 +149,28 @@ async function applications(rounds, random) {
   await rounds.lastLife();
 }
 
+/** Two daemons on one database: one of them is killed, or the database, in turn. */
+async function postgres() {
+  const server = PostgresServer.start({ fsync: true });
+  if (typeof server === 'string') return console.log(`SKIPPED: two daemons on one PostgreSQL: ${server}`);
+  const told = { kills: 0, takenOver: 0, restarts: 0, answered: 0, rotations: 0 };
+  const random = randomFrom(seed);
+  const name = 'two daemons on one PostgreSQL';
+  for (let first = 1; first <= POSTGRES_ROUNDS; first += ROUNDS_A_GROUND) {
+    const daemons = new TwoDaemons(server, `rounds_${first}`, random);
+    await daemons.begin(KEYS_SHARED);
+    const round = (number) => (number % 3 === 0 ? daemons.restart() : daemons.kill());
+    await runRounds(name, POSTGRES_ROUNDS, round, first, Math.min(POSTGRES_ROUNDS, first + ROUNDS_A_GROUND - 1));
+    for (const figure of Object.keys(told)) told[figure] += daemons.figures[figure];
+    daemons.end();
+  }
+  server.stop();
+  console.log(
+    `${name}: ${told.kills} daemons killed (${told.takenOver} times a rotation was taken over), ${told.restarts} times the database, ` +
+      `${told.answered} operations answered and kept, ${told.rotations} rotations begun`,
+  );
+}
+
 /** The tests that take samples, without bounds. */
 function simulated() {
   const tests = [
@@ -176,6 +202,7 @@ const PARTS = {
   daemon: () => creates('daemon'),
   embedded: () => creates('embedded'),
   uses,
+  postgres,
   threads: async () => {
     await threads('application', applications);
     await threads('daemon', (rounds) => rounds.daemons(THREAD_ROUNDS, true));

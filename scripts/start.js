@@ -20,7 +20,7 @@ async function start() {
   if (elsewhere) return await run(['serve', ...args]);
   const output = new Output(given('--json'), given('--verbose'));
   try {
-    if (!existsSync(join(DATA_DIR, 'keyring.json'))) reportInitialised(await initialise(DATA_DIR, KEY_FILE), output);
+    if (!existsSync(join(DATA_DIR, 'keyring.json'))) reportInitialised(await initialise({ dataDir: DATA_DIR }, KEY_FILE), output);
   } catch (error) {
     const failure = failureOf(error);
     output.failure(failure);

@@ -6,8 +6,10 @@ import { refuseInterrupted } from './backup/target.js';
 import { KmsError } from './errors.js';
 import { ownActor } from './kms/calls.js';
 import { EmbeddedKms } from './kms/embedded.js';
+import { readKeyring } from './kms/keyring-document.js';
 import type { EmbeddedSettings } from './kms/lifecycle.js';
 import type { Opened } from './kms/opened.js';
+import { SharedAuditKeys } from './kms/shared-audit-keys.js';
 import {
   DEFAULT_ARENA_BYTES,
   DEFAULT_AUDIT_FILE_BYTES,
@@ -21,11 +23,14 @@ import {
   SOFT_USES,
 } from './limits.js';
 import { binding } from './native.js';
+import { daemonIdIn } from './store/daemon-id.js';
 import { prepareDirectory } from './store/data-directory.js';
 import { nodeFileSystem } from './store/file-system.js';
-import { openFileStore } from './store/files.js';
-import type { KeyringDocument, KeyStore } from './store/key-store.js';
+import { type KeyringDocument, type KeyStore, STORE_KINDS, type StoreKind } from './store/key-store.js';
+import { openStore, storeKindFor, storeKindIn } from './store/kind.js';
 import { openMemoryStore } from './store/memory.js';
+import { checkPostgresSettings, openPostgres, type PostgresSettings } from './store/postgres-settings.js';
+import type { SharedStore } from './store/shared-store.js';
 import type { DataOperations, MasterSource } from './vault.js';
 import { versionOfPackage } from './version.js';
 
@@ -50,6 +55,11 @@ export interface AuditOptions {
 export interface EmbeddedOptions {
   /** Where keyring and records live; made (0700) if absent. Required unless `memory`. */
   dataDir?: string;
+  /**
+   * What keeps the records: `files`, one for each, or `lmdb`, for millions of them; what the directory holds unless told, else `files`.
+   * Or a database that several processes share, each with a data directory of its own for its audit log.
+   */
+  store?: StoreKind | PostgresSettings;
   /** 32 bytes as 64 hex digits, base64, or raw; read natively. Required unless `memory` or another source of the key. */
   masterKeyFile?: string;
   /** An open descriptor to read the master key from, once; it cannot be unsealed again. */
@@ -122,6 +132,7 @@ function checkOptions(options: unknown): asserts options is EmbeddedOptions {
     if (typeof path !== 'string' || path === '' || path.includes('\0'))
       throw new KmsError('INVALID_ARGUMENT', `${name} must be a path`);
   }
+  checkStore(given.store);
   checkKeyBytes(given.masterKeyBytes);
   for (const name of NUMBERS) {
     const value: unknown = given[name];
@@ -129,6 +140,13 @@ function checkOptions(options: unknown): asserts options is EmbeddedOptions {
     if (!Number.isSafeInteger(value) || (value as number) < 0) {
       throw new KmsError('INVALID_ARGUMENT', `${name} must be a whole number, not negative`);
     }
+  }
+}
+
+function checkStore(store: EmbeddedOptions['store']): void {
+  if (typeof store === 'object' && store?.kind === 'postgres') checkPostgresSettings(store);
+  else if (store !== undefined && !STORE_KINDS.includes(store as StoreKind)) {
+    throw new KmsError('INVALID_ARGUMENT', `store must be ${STORE_KINDS.join(' or ')}, or settings of kind postgres`);
   }
 }
 
@@ -155,6 +173,7 @@ function masterOf(options: EmbeddedOptions): MasterSource {
 export function auditOf(
   dataDir: string,
   options: AuditOptions,
+  shared?: SharedStore,
 ): (opened: Pick<Opened, 'vault' | 'keyring'>) => Promise<OpenAuditLog> {
   const settings = {
     dataOperations: options.dataOperations ?? 'off',
@@ -166,7 +185,11 @@ export function auditOf(
     ...(options.auditorKey === undefined ? {} : { auditorKey: options.auditorKey }),
     ...(options.forwarding === undefined ? {} : { forwarding: options.forwarding }),
   };
-  return ({ vault, keyring }) => ChainedLog.open(nodeFileSystem, dataDir, vault, keyring, settings);
+  return async ({ vault, keyring }) => {
+    // Of a store that is shared each daemon has a log of its own, and keys that sign it.
+    const audited = shared === undefined ? keyring : await SharedAuditKeys.open(keyring, shared);
+    return ChainedLog.open(nodeFileSystem, dataDir, vault, audited, settings);
+  };
 }
 
 function memoryGround(): Ground {
@@ -186,6 +209,15 @@ function refuseOriginal(dataDir: string): void {
   );
 }
 
+async function storeOf(dataDir: string, asked: EmbeddedOptions['store']): Promise<KeyStore> {
+  if (typeof asked !== 'object') return openStore(storeKindFor(dataDir, asked), dataDir);
+  const held = storeKindIn(dataDir);
+  if (held !== undefined) {
+    throw new KmsError('CONFLICT', `${dataDir} holds a store of kind ${held}; a store in PostgreSQL has another data directory`);
+  }
+  return openPostgres(asked, await daemonIdIn(nodeFileSystem, dataDir));
+}
+
 async function fileGround(options: EmbeddedOptions): Promise<Ground> {
   if (options.dataDir === undefined) throw new KmsError('INVALID_ARGUMENT', 'give a data directory: dataDir');
   const dataDir = resolve(options.dataDir);
@@ -200,7 +232,7 @@ async function fileGround(options: EmbeddedOptions): Promise<Ground> {
   // Before the store touches anything: what looks like a crash's leftovers may be another process's write under way.
   const lock = binding.lockDirectory(dataDir);
   try {
-    const store = await openFileStore({ dataDir });
+    const store = await storeOf(dataDir, options.store);
     const release = async () => {
       try {
         await store.close();
@@ -208,7 +240,7 @@ async function fileGround(options: EmbeddedOptions): Promise<Ground> {
         binding.unlock(lock);
       }
     };
-    return { store, master, dataDir, openAudit: auditOf(dataDir, options.audit ?? {}), release };
+    return { store, master, dataDir, openAudit: auditOf(dataDir, options.audit ?? {}, store.shared), release };
   } catch (error) {
     binding.unlock(lock);
     throw error;
@@ -237,14 +269,33 @@ export async function createEmbeddedKms(options: EmbeddedOptions): Promise<Embed
   }
 }
 
+export interface KeyringPlace {
+  dataDir: string;
+  masterKeyFile: string;
+  /** Where the keyring is not in the data directory. */
+  store?: PostgresSettings;
+}
+
+async function keyringOf(settings: PostgresSettings): Promise<KeyringDocument> {
+  checkPostgresSettings(settings);
+  const store = await openPostgres(settings, 'd_none', true);
+  try {
+    const document = await readKeyring(store);
+    if (document === undefined) throw new KmsError('STORE_UNAVAILABLE', 'the database holds no key store');
+    return document;
+  } finally {
+    await store.close();
+  }
+}
+
 /**
  * Opens the keyring of a store to look at it, from a copy in memory: nothing in the directory is touched or locked, so that a
  * daemon may serve it meanwhile. A keyring is replaced as a whole, so that what is read is one or the next. No key but its own is
  * in the provider. Throws as `createEmbeddedKms`.
  */
-export async function openKeyring({ dataDir, masterKeyFile }: { dataDir: string; masterKeyFile: string }): Promise<EmbeddedKms> {
+export async function openKeyring({ dataDir, masterKeyFile, store: database }: KeyringPlace): Promise<EmbeddedKms> {
   const store = openMemoryStore();
-  await store.writeKeyring(keyringIn(dataDir));
+  await store.writeKeyring(database === undefined ? keyringIn(dataDir) : await keyringOf(database));
   const openAudit = async () => NO_AUDIT;
   const ground: Ground = { store, master: masterOf({ masterKeyFile }), dataDir: null, openAudit, release: () => store.close() };
   return openOn(ground, { inspect: true, initialise: false });

@@ -142,6 +142,12 @@ export const MAX_BLOCKERS = 100;
 export const DEFAULT_KEEP_BACKUPS = 1;
 
 export const MAX_RECORD_BYTES = 4 * KIB;
+/** The longest packed record: docs/FORMATS.md. */
+export const MAX_PACKED_BYTES = 731;
+/** A record of a database, padded and sealed, or what its secret is completed by: docs/FORMATS.md. */
+export const MAX_SEALED_DOCUMENT_BYTES = 4 * KIB;
+/** Directories of databases kept open, two descriptors each: far below the usual limit of 1,024. */
+export const MAX_OPEN_DIRECTORIES = 64;
 export const MAX_KEYRING_BYTES = MIB;
 export const MAX_KEY_FILE_BYTES = 4 * KIB;
 /** A configuration is a page of text; the parser needs many times its size. */
@@ -161,10 +167,15 @@ export const MAX_KEYS_PER_SECOND = 1_000_000;
 /** PATH_MAX of Linux with its closing zero. */
 export const MAX_PATH_BYTES = 4_095;
 
-/** Keys that are counted for `/metrics` at most, how long that may take, and how often: each is a record read and verified. */
-export const MAX_CENSUS_KEYS = 10_000;
-export const CENSUS_TIME_MS = 1_000;
+/**
+ * How long keys are counted for `/metrics`, and how often: no longer than a scrape waits, and for no more than a hundredth of the
+ * time.
+ */
+export const CENSUS_TIME_MS = 4_000;
 export const CENSUS_INTERVAL_MS = 60_000;
+export const CENSUS_SHARE = 100;
+/** Keys counted in one step: what is read of each takes about a microsecond where records are at hand. */
+export const GLANCE_KEYS = 1_000;
 
 /** One line of the audit log with its line feed: whoever reads it may hold a line at a time. */
 export const MAX_AUDIT_LINE_BYTES = 8 * KIB;
@@ -275,6 +286,9 @@ export const IMPORT_TIMEOUT_MS = 10_000;
 /** Names the backups of a rotation: the version of the KEK it brings, and the first digits of that one's id. */
 export const ROTATION_ID_PATTERN = /^r[1-9][0-9]{0,9}-[0-9a-f]{16}$/;
 export const SLOT_ID_PATTERN = /^s_[0-9a-f]{32}$/;
+/** A client-sealed database, as the store names it. */
+export const DATABASE_ID_PATTERN = /^[0-9a-f]{32}$/;
+export const SEALED_NAME_PATTERN = /^([0-9a-f]{32})(?:\/([0-9a-f]{32}))?$/;
 export const KEY_ID_PATTERN = /^k_[0-9a-z]{1,64}$/;
 export const ACTOR_PATTERN = /^[A-Za-z0-9._:@/-]{1,64}$/;
 /** The `sub` of a JWT: OpenID Connect Core, section 2, bounds it to 255 ASCII characters. */
@@ -282,13 +296,28 @@ export const MAX_SUBJECT_LENGTH = 255;
 export const SUBJECT_PATTERN = /^[\x20-\x7e]{1,255}$/;
 /** Of a thread store: lmdb-js copies values below 16 MiB, and gives out its own map of the file for larger ones. */
 export const MAX_STORED_VALUE_BYTES = 12 * MIB;
+/**
+ * Values of a thread store in one page of a walk, a listing or a job: it ends with the value that reaches so many, and what is made
+ * of a page takes five times its bytes. 4,096 messages of a KiB, the most that a job takes at once, are 6 MiB.
+ */
+export const MAX_PAGE_BYTES = 8 * MIB;
+/** Pages that jobs of one process work on at once, however many jobs there are: two for each of three that go as fast as they can. */
+export const MAX_JOB_PAGES = 6;
+/** Entries of a page whose reader keeps none of them. */
+export const MAX_PAGE_ENTRIES = 500;
 /** Sealed values of one message: an envelope takes more than 100 bytes, so more would not fit into a value of the store. */
 export const MAX_SEALED_PLACES = Math.floor(MAX_STORED_VALUE_BYTES / 100);
-/** The body of a request that writes a message: sealed as a whole, in base64 and with its names, it is a value of the store. */
+/**
+ * The text of a message's body, and of a request that writes one: sealed as a whole, in base64 and with its names, it is a value
+ * of the store, whatever it was sealed as before.
+ */
 export const MAX_MESSAGE_BODY_BYTES = 8 * MIB;
 /** Of one that names threads: as many of the longest ids as one may name. */
 export const MAX_THREAD_LIST_BODY_BYTES = 512 * KIB;
-/** How often backups are looked for that are over their time. */
+/** Ended jobs that stay to be looked up: the newest of each thread, and all for a month, in which somebody asks what became of one. */
+export const KEPT_JOBS_PER_THREAD = 5;
+export const KEPT_JOBS_MS = 30 * 24 * 3_600_000;
+/** How often backups are looked for that are over their time, and what else is left to be ended. */
 export const BACKUP_SWEEP_MS = 3_600_000;
 export const THREAD_ID_PATTERN = /^[A-Za-z0-9._:@/-]{1,256}$/;
 
@@ -313,6 +342,32 @@ export const MAX_BENCH_ROTATION_MS = 3_600_000;
 export const MIN_BENCH_REQUESTS = 100;
 /** Those of a server that cannot keep up are counted one by one at the end, which takes seconds for so many. */
 export const MAX_BENCH_REQUESTS = 50_000_000;
+
+/** How old the last sign of life of a shared store may be: the longest that another daemon goes on with a key that was disabled. */
+export const DEFAULT_STALE_AFTER_MS = 1_000;
+/** Less is not kept up over a network; more than an hour is no revocation. */
+export const MIN_STALE_AFTER_MS = 100;
+export const MAX_STALE_AFTER_MS = 3_600_000;
+/** Signs of life in that time: three may be late. */
+export const BEATS_PER_STALE_AFTER = 4;
+/** How soon a lost connection to a database is tried again: less than the shortest time in which everything becomes stale. */
+export const DATABASE_RETRY_MS = 100;
+/** How soon it is noticed that a rotation has nobody to lead it. */
+export const LEADERLESS_LOOK_MS = 500;
+/** Connections of one daemon, beside the two that listen and lead: half of them keep a disk busy, and 100 is what a server has. */
+export const DEFAULT_DATABASE_CONNECTIONS = 10;
+export const MAX_DATABASE_CONNECTIONS = 90;
+/** How long a database may take for one statement: all of them touch a few rows. */
+export const DEFAULT_STATEMENT_MS = 10_000;
+export const MIN_STATEMENT_MS = 100;
+/** Where the tables are made, unless told. */
+export const DEFAULT_SCHEMA = 'progressdb_kms';
+/** A URL with the longest names, and what stands around it in a file. */
+export const MAX_URL_FILE_BYTES = 4 * KIB;
+/** How old a daemon of the same store may be that is not heard of any more, before it is forgotten. */
+export const FORGOTTEN_DAEMON_DAYS = 30;
+/** Names a schema; with the prefix of our channel it stays below the 63 bytes of a name in PostgreSQL. */
+export const SCHEMA_PATTERN = /^[a-z_][a-z0-9_]{0,47}$/;
 
 /** Throws if two bounds contradict each other; run by the tests. */
 export function assertLimits(): void {

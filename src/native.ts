@@ -82,6 +82,8 @@ export interface InheritedAcceptor extends TcpAcceptor {
 /** A listening Unix socket that this process keeps for others to accept from; it goes with the thread that made it. */
 export interface HeldSocket {
   readonly fd: number;
+  /** The descriptor is whose who calls, to be closed by him; `close` goes on removing the file. −1 if there is none any more. */
+  handOver(): number;
   /** Removes the socket file if it is still ours. May be called again. */
   close(): void;
 }
@@ -270,6 +272,23 @@ export interface Binding {
     report: Int32Array,
   ): void;
   /**
+   * The same for frames that an earlier walk over `input` has deferred: `listed` holds entries as a report does, of which those from
+   * `from` to `to` are served. `report[consumed]` says which is the next; what is deferred again is in the new report.
+   */
+  serveListed(
+    space: Space,
+    bits: number,
+    actor: number,
+    input: Uint8Array,
+    from: number,
+    to: number,
+    output: Uint8Array,
+    report: Int32Array,
+    listed: Int32Array,
+  ): void;
+  /** The key ids of the first `count` frames that are listed in `input`, '' for what is no key id. */
+  listedKeys(input: Uint8Array, listed: Int32Array, count: number): string[];
+  /**
    * Hands bytes to the kernel without waiting; returns how many it took. 0 if it has no room, and if the socket is broken: who
    * then writes by way of Node is told.
    */
@@ -307,10 +326,50 @@ export interface Binding {
   setDataAudit(space: Space, mode: DataOperations, ownActor: number): void;
   /** While it is on, encryptions and decryptions answer AUDIT_UNAVAILABLE. */
   setDataRefusal(space: Space, on: boolean): void;
+  /**
+   * From `until` (whole milliseconds of `sinceBoot`) on, encryptions and decryptions answer STORE_UNAVAILABLE: nothing is known of what
+   * others have changed since. Moved on with each sign of life; a space that it was never called for has no such end.
+   */
+  keepFresh(space: Space, until: number): void;
+  /** Milliseconds on a clock that nobody sets and that counts while the machine sleeps. */
+  sinceBoot(): number;
   /** One message that came to `outcome` (its wire code) before it came to a key. 0, or a status: AUDIT_UNAVAILABLE, `NEEDS_AUDIT`. */
   tellData(space: Space, actor: number, encrypts: boolean, keyId: string, outcome: number, bytes: number): number;
   /** The same for a frame's body of ops 2 to 5. */
   tellFrame(space: Space, actor: number, body: Uint8Array, outcome: number): number;
+
+  // Packed records: a handful of microseconds each, so that a million keys are a matter of seconds
+  /**
+   * What the calls below work with, until the next one or the end of the space; all handles are of the space. The first KEK is the
+   * active one. INVALID_ARGUMENT, SEALED.
+   */
+  setRing(
+    space: Space,
+    storeId: string,
+    recordMac: Handle,
+    keks: ReadonlyArray<readonly [kekId: string, kekVersion: number, kek: Handle]>,
+  ): void;
+  /** The first record of a key to `out`, which has MAX_PACKED_BYTES at `offset`: its length, or a negative status. */
+  makeRecord(
+    space: Space,
+    dek: Handle,
+    keyId: string,
+    threadId: string,
+    createdBy: string,
+    at: string,
+    uses: number,
+    out: Uint8Array,
+    offset: number,
+  ): number;
+  /**
+   * Verifies a record and puts its key into the table, without uses, or its state if it is not active: the handle, or a negative
+   * status, that of a key that is due for a successor (KEY_EXHAUSTED) among them.
+   */
+  loadRecord(space: Space, keyId: string, packed: Uint8Array): number;
+  /** The record under the active KEK, one version on, as `makeRecord` writes it; 0 for one that needs no move. */
+  moveRecord(space: Space, keyId: string, packed: Uint8Array, at: string, out: Uint8Array, offset: number): number;
+  /** 1 if both, of one key id, hold the same key, 0 if they hold two, or a negative status. */
+  holdSameKey(space: Space, one: Uint8Array, other: Uint8Array): number;
 
   // Certificates
   /** Both are PEM. With revocation lists, every issuer of a chain must have one in force. INVALID_ARGUMENT if one cannot be read. */
@@ -325,6 +384,8 @@ export interface Binding {
 
   // Documents
   parseRecord(json: Uint8Array): KeyMeta;
+  /** As strict as `parseRecord`, of a packed record. */
+  unpackRecord(packed: Uint8Array): KeyMeta;
   parseKeyring(json: Uint8Array): KeyringDocument;
 }
 

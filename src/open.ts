@@ -2,13 +2,15 @@ import { callerFilesIn, connectAs } from './client/caller-files.js';
 import { createEmbeddedKms } from './create.js';
 import { KmsError } from './errors.js';
 import type { Provider } from './provider.js';
+import type { StoreKind } from './store/key-store.js';
+import { postgresIn } from './store/postgres-environment.js';
 
 const DEFAULT_SOCKET = '/tmp/progressdb-kms.sock';
 const DEFAULT_DATA_DIR = './kms-data';
 
 /**
  * Opens the provider that the environment names, so that one line serves development and production:
- * `PROGRESSDB_KMS_MODE` `embedded` (the default; with `PROGRESSDB_KMS_DATA_DIR` and `PROGRESSDB_KMS_MASTER_KEY_FILE`) or
+ * `PROGRESSDB_KMS_MODE` `embedded` (the default; with `PROGRESSDB_KMS_DATA_DIR`, `PROGRESSDB_KMS_STORE` and `PROGRESSDB_KMS_MASTER_KEY_FILE`) or
  * `external` (`PROGRESSDB_KMS_ENDPOINT`, else `PROGRESSDB_KMS_SOCKET`, else the default socket; each any address that
  * `connectKms` takes, a bare host:port meaning HTTP). There `PROGRESSDB_KMS_TOKEN_FILE` names a file with the token to call
  * with, `PROGRESSDB_KMS_CA_FILE` the authorities of the server's certificate, `PROGRESSDB_KMS_CERT_FILE` and
@@ -31,5 +33,7 @@ export async function openKms(env: NodeJS.ProcessEnv = process.env): Promise<Pro
       'embedded mode needs PROGRESSDB_KMS_MASTER_KEY_FILE (`progressdb-kms init` makes one)',
     );
   }
-  return createEmbeddedKms({ dataDir: env['PROGRESSDB_KMS_DATA_DIR'] || DEFAULT_DATA_DIR, masterKeyFile });
+  const store = postgresIn(env) ?? (env['PROGRESSDB_KMS_STORE'] as StoreKind | undefined);
+  const place = { dataDir: env['PROGRESSDB_KMS_DATA_DIR'] || DEFAULT_DATA_DIR, ...(store && { store }) };
+  return createEmbeddedKms({ ...place, masterKeyFile });
 }

@@ -152,6 +152,11 @@ export interface SlotKeeper {
   slots(options?: CallOptions): Promise<SlotDescription[]>;
   /** Durable when it resolves, and gone after seven days unless a start has used it. A key that has a slot gets no second one. */
   addSlot(slot: NewSlot, options?: CallOptions): Promise<SlotDescription>;
+  /**
+   * What a start does for a store that is its own, and takes this for one that several daemons share: the key that the store was opened
+   * with is there to stay, what it succeeds and what has expired goes. CONFLICT while a daemon runs that was opened with one of those.
+   */
+  confirmSlot(options?: CallOptions): Promise<SlotDescription[]>;
   /** Afterwards its key opens nothing of the store. CONFLICT for the one that it was opened with. */
   removeSlot(slotId: string, options?: CallOptions): Promise<void>;
 }

@@ -1,6 +1,5 @@
-import { markAsUntransferable } from 'node:worker_threads';
 import { ERROR_TABLE, type ErrorCode, errorCodeOfWire, KmsError } from './errors.js';
-import { CIPHERTEXT_OVERHEAD, INLINE_BYTES, KEY_BYTES } from './limits.js';
+import { CIPHERTEXT_OVERHEAD, INLINE_BYTES, KEY_BYTES, MAX_PACKED_BYTES } from './limits.js';
 import {
   type ArenaInfo,
   binding,
@@ -18,6 +17,7 @@ import {
   type Space,
   UNAUDITED,
 } from './native.js';
+import { LARGEST_FROM_SLAB, Slab } from './slab.js';
 
 export type { ArenaInfo, ChainHead, DataOperations, Handle, Kind, Space };
 
@@ -36,46 +36,11 @@ export function actorNumber(name: string): number {
   return binding.auditActor(name);
 }
 
-/** Below what malloc asks the kernel for anew: the page faults of larger ones cost more than they save (measured). */
-const SLAB_BYTES = 64 * 1024;
-/** Results above this get memory of their own: a slab would hold four of them and be pinned by any. */
-const LARGEST_FROM_SLAB = SLAB_BYTES / 4;
-const ALIGNMENT = 8;
-
-function newSlab(): ArrayBuffer {
-  // Zeroed, though it costs: through a view's `buffer` its holder sees the rest of the slab.
-  const buffer = new ArrayBuffer(SLAB_BYTES);
-  // Nor may the holder of one result give all of them away to another thread.
-  markAsUntransferable(buffer);
-  return buffer;
-}
-
-/** Fresh results as views of a slab: an allocation of its own costs several times the encryption (measured). */
-class Slab {
-  buffer = newSlab();
-  bytes = new Uint8Array(this.buffer);
-  at = 0;
-
-  /** Afterwards `length` bytes may be written to `bytes` at `at`. */
-  makeRoom(length: number): void {
-    // A slab has no length once a holder has moved it elsewhere (`ArrayBuffer.transfer`), which not every Node keeps them from.
-    if (this.at + length < this.bytes.length) return;
-    this.buffer = newSlab();
-    this.bytes = new Uint8Array(this.buffer);
-    this.at = 0;
-  }
-
-  /** The bytes just written, as the caller's. */
-  take(length: number): Uint8Array {
-    const view = new Uint8Array(this.buffer, this.at, length);
-    this.at = (this.at + length + ALIGNMENT - 1) & -ALIGNMENT;
-    return view;
-  }
-}
-
 // Two of them: who is given a ciphertext is not given a view of somebody's plaintext beside it.
 const ciphertexts = new Slab();
 const plaintexts = new Slab();
+/** Packed records, which are made by the million. */
+const packedRecords = new Slab();
 
 /**
  * Into the caller's buffer, with nothing between it and the native call: bytes written, or a negative status. Taken out of the
@@ -268,6 +233,11 @@ export class Vault {
     binding.setDataRefusal(this.#use(), on);
   }
 
+  /** From `until` (of `sinceBoot`) on, encryptions and decryptions answer STORE_UNAVAILABLE. */
+  keepFresh(until: number): void {
+    binding.keepFresh(this.#use(), Math.floor(until));
+  }
+
   /** A message that failed before it came to its key: for the audit log. 0, or what is wanted; throws AUDIT_UNAVAILABLE, SEALED. */
   tell(encrypts: boolean, keyId: string, code: ErrorCode, bytes: number, actor: Actor): 0 | Wanting {
     const status = binding.tellData(this.#use(), actor ?? OWN_ACTOR, encrypts, keyId, ERROR_TABLE[code].wire, bytes);
@@ -348,6 +318,42 @@ export class Vault {
 
   publish(dek: Handle, keyId: string, kekVersion: number, uses: number): Handle {
     return binding.publishKey(this.#use(), dek, keyId, kekVersion, uses);
+  }
+
+  /** What the four calls below work with: see `Binding.setRing`. To be set anew with every change of the keyring. */
+  setRing(storeId: string, recordMac: Handle, keks: ReadonlyArray<readonly [string, number, Handle]>): void {
+    binding.setRing(this.#use(), storeId, recordMac, keks);
+  }
+
+  /** The first packed record of a key: active, of version 1, under the active KEK. */
+  makeRecord(dek: Handle, keyId: string, threadId: string, createdBy: string, at: string, uses: number): Uint8Array {
+    packedRecords.makeRoom(MAX_PACKED_BYTES);
+    const out = packedRecords;
+    const written = binding.makeRecord(this.#use(), dek, keyId, threadId, createdBy, at, uses, out.bytes, out.at);
+    if (written < 0) throw errorOfStatus(written);
+    return out.take(written);
+  }
+
+  /**
+   * Verifies a packed record and puts its key into the vault, or its state: the handle. Negative for what is not sound, or due for a
+   * successor: the way by `unpacked` says what it is.
+   */
+  loadRecord(keyId: string, packed: Uint8Array): Handle {
+    return binding.loadRecord(this.#use(), keyId, packed);
+  }
+
+  /** The packed record under the active KEK; 0 for one that needs no move, negative for what is not sound. */
+  moveRecord(keyId: string, packed: Uint8Array, at: string): Uint8Array | number {
+    packedRecords.makeRoom(MAX_PACKED_BYTES);
+    const out = packedRecords;
+    const written = binding.moveRecord(this.#use(), keyId, packed, at, out.bytes, out.at);
+    return written <= 0 ? written : out.take(written);
+  }
+
+  /** Whether two packed records of one key hold the same key, in constant time; negative for what is not sound. */
+  holdSameKey(one: Uint8Array, other: Uint8Array): boolean | number {
+    const same = binding.holdSameKey(this.#use(), one, other);
+    return same < 0 ? same : same === 1;
   }
 
   /** 0 if the key is not in the vault. */

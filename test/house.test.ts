@@ -127,6 +127,18 @@ test('what verifies the tokens of an issuer is loaded when there is one', (t) =>
   t.deepEqual(constructed, ['src/daemon/oidc/issuer.ts']);
 });
 
+test('what talks to a database is loaded where there is one', (t) => {
+  const of = (path: string) => importsOf(textOf(path)).some((name) => name === 'pg');
+  const using = sources.filter(of);
+  const atOnce = /^import (?!type)[^;]*from 'pg'|^export [^;]*from 'pg'/m;
+  t.true(using.length > 0 && using.every((path) => path.startsWith('src/store/postgres-')), `${using}`);
+  t.deepEqual(
+    using.filter((path) => atOnce.test(textOf(path))),
+    [],
+  );
+  t.regex("import pg from 'pg';", atOnce, 'one would be found');
+});
+
 test('one C++ file includes napi.h', (t) => {
   const including = natives.filter((path) => /#\s*include\s*[<"]napi\.h/.test(textOf(path)));
   t.deepEqual(including, ['native/addon.cc']);

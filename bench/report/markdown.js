@@ -5,10 +5,10 @@ import { barTable, bound, commandOf, machineLines, sectionsOf, verdicts } from '
 
 const row = (cells) => `| ${cells.join(' | ')} |`;
 const table = ({ head, rows }) => [row(head), row(head.map(() => '---')), ...rows.map(row)].join('\n');
-const captioned = (one) => (one.caption ? `${one.caption}:\n\n${table(one)}` : table(one));
+export const captioned = (one) => (one.caption ? `${one.caption}:\n\n${table(one)}` : table(one));
 
 /** Breaks paragraphs where the house breaks them, so that a changed figure changes few lines. */
-function wrapped(text, width = 120) {
+export function wrapped(text, width = 120) {
   const lines = [''];
   for (const word of text.split(' ')) {
     if (lines.at(-1).length + word.length > width) lines.push(word);
@@ -17,7 +17,7 @@ function wrapped(text, width = 120) {
   return lines.join('\n');
 }
 
-const image = (folder, { name, title, reading }) => `![${title}](${folder}/${name}.png)\n\n${wrapped(reading)}`;
+export const image = (folder, { name, title, reading }) => `![${title}](${folder}/${name}.png)\n\n${wrapped(reading)}`;
 
 function sectionText({ title, part, text, tables }) {
   return [`## ${title}`, ...text.map((one) => wrapped(one)), ...tables.map(captioned), `\`${commandOf(part)}\``].join('\n\n');

@@ -3,7 +3,7 @@
 const fixed = (value) => (value >= 100 ? value.toFixed(0) : value.toFixed(value < 10 ? 2 : 1));
 
 export const count = (value) => Math.round(value).toLocaleString('en-US');
-export const short = (value) => (value >= 10_000 ? count(value) : fixed(value));
+export const short = (value) => (value === 0 || value >= 10_000 ? count(value) : fixed(value));
 export const amount = (value, unit) => (value === undefined ? '–' : `${short(value)}${unit}`);
 
 /** A median with its quartiles, where it has some. */

@@ -1,13 +1,15 @@
 // All plots, in the order of the page. One that lacks its part of the results is left out.
 import { daemonSizes } from './plots/daemon-sizes.js';
+import { fleet } from './plots/fleet.js';
 import { keys } from './plots/keys.js';
 import { latency } from './plots/latency.js';
 import { nodes } from './plots/nodes.js';
 import { ratios } from './plots/ratios.js';
+import { scaleCosts, scaleRates } from './plots/scale.js';
 import { sizes } from './plots/sizes.js';
 import { throughput } from './plots/throughput.js';
 
-const PLOTS = [ratios, throughput, latency, sizes, daemonSizes, keys, nodes];
+const PLOTS = [ratios, throughput, latency, sizes, daemonSizes, keys, nodes, scaleRates, scaleCosts, fleet];
 const WIDE = { width: 850, narrow: false };
 const NARROW = { width: 350, narrow: true };
 

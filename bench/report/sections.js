@@ -6,6 +6,7 @@ import { daemonSection, latencySection } from './sections/daemon.js';
 import { auditSection, rotationSection } from './sections/durable.js';
 import { embeddedSection, keysSection } from './sections/embedded.js';
 import { nodesSection } from './sections/nodes.js';
+import { scaleSection } from './sections/scale.js';
 import { workersSection } from './sections/workers.js';
 
 const SECTIONS = [
@@ -18,9 +19,11 @@ const SECTIONS = [
   ['client', clientSection],
   ['audit', auditSection],
   ['rotation', rotationSection],
+  ['scale', scaleSection],
 ];
 
-export const commandOf = (part) => `npm run bench -- --only ${part}`;
+/** One part is a command of its own: it takes as long as all others. */
+export const commandOf = (part) => (part === 'scale' ? 'npm run bench:scale' : `npm run bench -- --only ${part}`);
 
 /** `{title, part, text: [paragraph], tables: [{caption, head, rows}]}`; what was not measured is left out. */
 export function sectionsOf(results) {
@@ -45,14 +48,17 @@ export function verdicts(results) {
   return { met: of(true), missed: of(false), unmeasured: of(undefined) };
 }
 
-const peer = ([name, version]) => `${name} ${version}`;
+function comparedWith(peers) {
+  const named = Object.entries(peers).map(([name, version]) => `${name} ${version}`);
+  return named.length > 0 ? ` Compared with ${named.join(', ')}.` : '';
+}
 
 /** Where and with what it was measured. */
 export function machineLines({ machine, versions, at, quick, pinned }) {
   const { node, openssl, product, ...peers } = versions;
   return [
     `${at.slice(0, 10)}${quick ? ', a quick run: too short to judge by' : ''}. ${machine.cpu}, ${machine.cores} cores, ${machine.memoryGiB} GiB, ${machine.os}.`,
-    `Node ${node} (OpenSSL ${openssl}), progressdb-kms ${product}. Compared with ${Object.entries(peers).map(peer).join(', ')}.`,
+    `Node ${node} (OpenSSL ${openssl}), progressdb-kms ${product}.${comparedWith(peers)}`,
     pinned
       ? 'Servers ran on one core, what drove them on the other.'
       : 'Servers and what drove them were not pinned to cores: the machine has one, or no taskset.',

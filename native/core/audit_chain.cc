@@ -24,10 +24,6 @@ int64_t now() {
   return int64_t{time.tv_sec} * 1000 + time.tv_nsec / 1000000;
 }
 
-bool isLowerHex(std::string_view text, size_t length) {
-  return text.size() == length && text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
-}
-
 // What an Ed25519 signature of a line is over: docs/FORMATS.md. The label's own NUL is the one that follows it.
 std::string signedBytes(std::string_view storeId, Bytes event) {
   std::string text(kSignedLabel, sizeof kSignedLabel);

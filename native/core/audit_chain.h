@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/audit_line.h"
+#include "core/document_rules.h"
 #include "core/epoch_key.h"
 #include "core/key_table.h"
 #include "core/sha256.h"
@@ -14,7 +15,6 @@
 namespace kms {
 
 constexpr uint64_t kMaxSequence = (uint64_t{1} << 53) - 1;
-constexpr size_t kStoreIdBytes = 32;
 constexpr size_t kBootBytes = 16;
 
 // The last line of a chain: what the next one goes on from.

@@ -4,12 +4,12 @@
 #include <string_view>
 
 #include "core/cipher.h"
+#include "core/document_rules.h"
 
 namespace kms {
 
 // A line of the audit log with its line feed, docs/FORMATS.md.
 constexpr size_t kMaxLineBytes = 8192;
-constexpr size_t kTimeBytes = 24;
 
 // One line as it is being written. What does not fit is left out, and `overflowed` says so once at the end.
 class AuditLine {

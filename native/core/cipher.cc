@@ -63,28 +63,37 @@ bool Cipher::open(const uint8_t nonce[kNonceBytes], Bytes aad, Bytes in, uint8_t
   return good;
 }
 
+Status wrapIn(Cipher& cipher, const uint8_t under[kKeyBytes], const uint8_t key[kKeyBytes], Bytes aad, uint8_t wrapped[kWrappedBytes]) {
+  const bool good = cipher.setKey(under) && cipher.seal(wrapped, aad, Bytes{key, kKeyBytes}, wrapped + kNonceBytes);
+  return good ? Status::Ok : Status::Internal;
+}
+
+Status unwrapIn(Cipher& cipher, const uint8_t under[kKeyBytes], const uint8_t wrapped[kWrappedBytes], Bytes aad, uint8_t key[kKeyBytes]) {
+  if (!cipher.setKey(under)) return Status::Internal;
+  const Bytes sealed{wrapped + kNonceBytes, kKeyBytes + kTagBytes};
+  return cipher.open(wrapped, aad, sealed, key) ? Status::Ok : Status::AuthenticationFailed;
+}
+
 Status wrapKey(const uint8_t under[kKeyBytes], const uint8_t key[kKeyBytes], Bytes aad, uint8_t wrapped[kWrappedBytes]) {
-  bool good = false;
+  if (!fillRandom(wrapped, kNonceBytes)) return Status::Internal;
+  Status status = Status::Internal;
   {
     Cipher cipher;
-    good = fillRandom(wrapped, kNonceBytes) && cipher.setKey(under) &&
-           cipher.seal(wrapped, aad, Bytes{key, kKeyBytes}, wrapped + kNonceBytes);
+    status = wrapIn(cipher, under, key, aad, wrapped);
   }
   wipeStack();
-  return good ? Status::Ok : Status::Internal;
+  return status;
 }
 
 Status unwrapKey(const uint8_t under[kKeyBytes], Bytes wrapped, Bytes aad, uint8_t key[kKeyBytes]) {
   if (wrapped.length != kWrappedBytes) return Status::AuthenticationFailed;
-  bool good = false;
+  Status status = Status::Internal;
   {
     Cipher cipher;
-    const Bytes sealed{wrapped.data + kNonceBytes, kKeyBytes + kTagBytes};
-    if (!cipher.setKey(under)) return Status::Internal;
-    good = cipher.open(wrapped.data, aad, sealed, key);
+    status = unwrapIn(cipher, under, wrapped.data, aad, key);
   }
   wipeStack();
-  return good ? Status::Ok : Status::AuthenticationFailed;
+  return status;
 }
 
 namespace {

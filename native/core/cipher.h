@@ -50,6 +50,10 @@ class Cipher {
 // wrapped = nonce(12) ‖ ct(32) ‖ tag(16).
 Status wrapKey(const uint8_t under[kKeyBytes], const uint8_t key[kKeyBytes], Bytes aad, uint8_t wrapped[kWrappedBytes]);
 Status unwrapKey(const uint8_t under[kKeyBytes], Bytes wrapped, Bytes aad, uint8_t key[kKeyBytes]);
+// The same in a context that may serve another key before it is wiped, and without wiping the stack: once for all that a caller
+// does. The first twelve bytes of `wrapped` are the nonce, which the caller has drawn.
+Status wrapIn(Cipher& cipher, const uint8_t under[kKeyBytes], const uint8_t key[kKeyBytes], Bytes aad, uint8_t wrapped[kWrappedBytes]);
+Status unwrapIn(Cipher& cipher, const uint8_t under[kKeyBytes], const uint8_t wrapped[kWrappedBytes], Bytes aad, uint8_t key[kKeyBytes]);
 
 // Published AES-256-GCM test cases (McGrew and Viega, "The Galois/Counter Mode of Operation", cases 14 and 16), and
 // what the service relies on beyond them: that wrong tags, nonces and AAD are refused, that each nonce and key counts however often

@@ -94,11 +94,13 @@ AuditSeat* AuditSeats::find(SpaceId space) {
 
 DataUse::DataUse(ThreadState& thread, SpaceId space, uint32_t actor, uint32_t outcomes)
     : thread_(thread), seat_(thread.audits().find(space)), actor_(actor) {
-  if (seat_ == nullptr || actor == AuditActors::kUnaudited) {
+  if (seat_ == nullptr) return;
+  DataAudit& audit = *seat_->audit;
+  stale_ = audit.isStale();
+  if (actor == AuditActors::kUnaudited) {
     seat_ = nullptr;
     return;
   }
-  DataAudit& audit = *seat_->audit;
   if (audit.refuses()) {
     refusal_ = hotFailure(Status::AuditUnavailable);
     return;

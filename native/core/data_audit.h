@@ -11,6 +11,7 @@
 #include "core/audit_chain.h"
 #include "core/audit_events.h"
 #include "core/audit_groups.h"
+#include "core/boot_clock.h"
 
 namespace kms {
 
@@ -27,6 +28,13 @@ class DataAudit {
   bool refuses() const { return refuses_.load(std::memory_order_relaxed); }
   void set(DataMode mode, uint32_t ownActor);
   void refuse(bool on) { refuses_.store(on, std::memory_order_relaxed); }
+  // Past its deadline, on the clock of `sinceBoot`, nothing is done with the keys of a store that others change, too: what was
+  // changed is not known any more. It is asked by whoever uses a key, so that no thread that stands still can hold it up.
+  bool isStale() const {
+    const int64_t until = freshUntil_.load(std::memory_order_relaxed);
+    return until != kForever && sinceBoot() >= until;
+  }
+  void keepFresh(int64_t until) { freshUntil_.store(until, std::memory_order_relaxed); }
 
   EventQueue& events() { return events_; }
   // Always the same for one thread, as long as they hold anything: one that goes to and fro between spaces makes no more of them.
@@ -48,6 +56,8 @@ class DataAudit {
   std::atomic<DataMode> mode_{DataMode::Off};
   std::atomic<uint32_t> ownActor_{AuditActors::kNone};
   std::atomic<bool> refuses_{false};
+  static constexpr int64_t kForever = INT64_MAX;
+  std::atomic<int64_t> freshUntil_{kForever};
   EventQueue events_;
   std::mutex groupsMutex_;
   // By thread. After one that ended another may come in its place, and counts on.
@@ -107,6 +117,8 @@ class DataUse {
 
   // 0, or why it must not begin: AuditUnavailable, kNeedsAudit.
   HotResult refusal() const { return refusal_; }
+  // What must not be done for want of news is told, as everything that fails.
+  bool isStale() const { return stale_; }
   // Before the key is left, so that whoever has seen it retired has everything that was done with it.
   void tell(const AuditedKey& key, DataEvent event);
 
@@ -117,6 +129,7 @@ class DataUse {
   DataMode mode_ = DataMode::Off;
   int32_t reserved_ = 0;
   HotResult refusal_ = 0;
+  bool stale_ = false;
 };
 
 }  // namespace kms

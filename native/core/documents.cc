@@ -1,6 +1,7 @@
 #include "core/documents.h"
 
 #include "core/cipher.h"
+#include "core/document_rules.h"
 #include "core/encoding.h"
 #include "core/json.h"
 #include "core/kdf.h"
@@ -8,77 +9,14 @@
 namespace kms {
 namespace {
 
-constexpr uint64_t kRecordFormat = 1;
 constexpr uint64_t kKeyringFormat = 2;
 constexpr size_t kMaxRecordBytes = 4096;
 constexpr size_t kMaxKeyringBytes = 1 << 20;
 constexpr size_t kMaxSlots = 64;
-constexpr size_t kMaxKeks = 1024;
 constexpr size_t kMaxAuditKeys = 2;
 constexpr size_t kSaltBytes = 32;
 constexpr size_t kPublicKeyBytes = 32;
 constexpr size_t kShaBytes = 32;
-constexpr uint64_t kMaxInteger = (uint64_t{1} << 53) - 1;
-constexpr uint64_t kMaxVersion = (uint64_t{1} << 32) - 1;
-constexpr uint64_t kMaxUses = uint64_t{1} << 32;
-constexpr size_t kMaxActor = 64;
-
-bool isDigit(char c) { return c >= '0' && c <= '9'; }
-bool isLower(char c) { return c >= 'a' && c <= 'z'; }
-bool isHex(char c) { return isDigit(c) || (c >= 'a' && c <= 'f'); }
-bool isName(char c) {
-  return isDigit(c) || isLower(c) || (c >= 'A' && c <= 'Z') || c == '.' || c == '_' || c == ':' || c == '@' || c == '/' ||
-         c == '-';
-}
-
-bool all(std::string_view text, bool (*rule)(char), size_t least, size_t most) {
-  if (text.size() < least || text.size() > most) return false;
-  for (const char c : text) {
-    if (!rule(c)) return false;
-  }
-  return true;
-}
-
-bool prefixed(std::string_view text, std::string_view prefix, bool (*rule)(char), size_t least, size_t most) {
-  return text.substr(0, prefix.size()) == prefix && all(text.substr(prefix.size()), rule, least, most);
-}
-
-bool isStoreId(std::string_view text) { return all(text, isHex, 32, 32); }
-bool isKekId(std::string_view text) { return prefixed(text, "kek_", isHex, 32, 32); }
-bool isSlotId(std::string_view text) { return prefixed(text, "s_", isHex, 32, 32); }
-bool isActor(std::string_view text) { return all(text, isName, 1, kMaxActor); }
-bool isThreadIdOrEmpty(std::string_view text) { return text.empty() || isThreadId(text); }
-bool isKeyIdOrEmpty(std::string_view text) { return text.empty() || isKeyId(text); }
-bool isAlg(std::string_view text) { return text == "A256GCM"; }
-bool isKeyState(std::string_view text) { return text == "active" || text == "disabled" || text == "destroyed"; }
-bool isKekState(std::string_view text) { return text == "active" || text == "decrypt-only"; }
-bool isSlotKind(std::string_view text) { return text == "master" || text == "recovery"; }
-bool isSlotState(std::string_view text) { return text == "active" || text == "pending" || text == "successor"; }
-
-int decimal(std::string_view digits) {
-  int value = 0;
-  for (const char c : digits) value = value * 10 + (c - '0');
-  return value;
-}
-
-// `2026-01-31T12:00:00.000Z`, a day that exists; no leap seconds, which the service never writes.
-bool isTime(std::string_view text) {
-  constexpr std::string_view kShape = "0000-00-00T00:00:00.000Z";
-  if (text.size() != kShape.size()) return false;
-  for (size_t i = 0; i < kShape.size(); i++) {
-    if (kShape[i] == '0' ? !isDigit(text[i]) : text[i] != kShape[i]) return false;
-  }
-  const int year = decimal(text.substr(0, 4));
-  const int month = decimal(text.substr(5, 2));
-  const int day = decimal(text.substr(8, 2));
-  if (month < 1 || month > 12) return false;
-  const bool leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
-  const int days = month == 2 ? (leap ? 29 : 28) : (month == 4 || month == 6 || month == 9 || month == 11) ? 30 : 31;
-  return day >= 1 && day <= days && decimal(text.substr(11, 2)) < 24 && decimal(text.substr(14, 2)) < 60 &&
-         decimal(text.substr(17, 2)) < 60;
-}
-
-bool isTimeOrEmpty(std::string_view text) { return text.empty() || isTime(text); }
 
 // A document being read: where it is, and what is wrong with it once something is.
 struct Reading {
@@ -114,7 +52,7 @@ bool base64OrEmpty(Reading& in, std::vector<uint8_t>* value, size_t length) {
 
 bool lowerHex(Reading& in, std::vector<uint8_t>* value, size_t length) {
   std::string encoded;
-  if (!in.json.readString(&encoded) || !all(encoded, isHex, 2 * length, 2 * length)) return false;
+  if (!in.json.readString(&encoded) || !isLowerHex(encoded, 2 * length)) return false;
   value->resize(length);
   return decodeHex(bytesOf(encoded), encoded.size(), value->data(), length);
 }
@@ -187,7 +125,7 @@ const Member<Record> kRecordMembers[] = {
     {"version", [](Reading& in, Record& r) { return number(in, &r.version, 1, kMaxInteger); }},
     {"wrapped", [](Reading& in, Record& r) { return base64OrEmpty(in, &r.wrapped, kWrappedBytes); }},
     {"kek_id", [](Reading& in, Record& r) { return text(in, &r.kekId, isKekId); }},
-    {"kek_version", [](Reading& in, Record& r) { return number(in, &r.kekVersion, 1, kMaxVersion); }},
+    {"kek_version", [](Reading& in, Record& r) { return number(in, &r.kekVersion, 1, kMaxKekVersion); }},
     {"uses_reserved", [](Reading& in, Record& r) { return number(in, &r.usesReserved, 0, kMaxUses); }},
     {"created_at", [](Reading& in, Record& r) { return text(in, &r.createdAt, isTime); }},
     {"updated_at", [](Reading& in, Record& r) { return text(in, &r.updatedAt, isTime); }},
@@ -216,7 +154,7 @@ const Member<KeyringSlot> kSlotMembers[] = {
 
 const Member<KeyringKek> kKekMembers[] = {
     {"kek_id", [](Reading& in, KeyringKek& k) { return text(in, &k.kekId, isKekId); }},
-    {"kek_version", [](Reading& in, KeyringKek& k) { return number(in, &k.kekVersion, 1, kMaxVersion); }},
+    {"kek_version", [](Reading& in, KeyringKek& k) { return number(in, &k.kekVersion, 1, kMaxKekVersion); }},
     {"state", [](Reading& in, KeyringKek& k) { return text(in, &k.state, isKekState); }},
     {"wrapped", [](Reading& in, KeyringKek& k) { return base64(in, &k.wrapped, kWrappedBytes); }},
     {"wraps_reserved", [](Reading& in, KeyringKek& k) { return number(in, &k.wrapsReserved, 0, kMaxUses); }},
@@ -287,12 +225,6 @@ Failure readDocument(const char* what, const uint8_t* json, size_t length, size_
 }
 
 }  // namespace
-
-bool isKeyId(std::string_view id) {
-  return prefixed(id, "k_", [](char c) { return isDigit(c) || isLower(c); }, 1, 64);
-}
-
-bool isThreadId(std::string_view id) { return all(id, isName, 1, 256); }
 
 Failure readRecord(const uint8_t* json, size_t length, Record* out) {
   const Failure failure = readDocument("record", json, length, kMaxRecordBytes, kRecordFormat, kRecordMembers, out);

@@ -3,7 +3,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "core/status.h"
@@ -85,10 +84,5 @@ struct Keyring {
 // unless the answer is Ok.
 Failure readRecord(const uint8_t* json, size_t length, Record* out);
 Failure readKeyring(const uint8_t* json, size_t length, Keyring* out);
-
-// `^k_[0-9a-z]{1,64}$`
-bool isKeyId(std::string_view id);
-// `^[A-Za-z0-9._:@/-]{1,256}$`
-bool isThreadId(std::string_view id);
 
 }  // namespace kms

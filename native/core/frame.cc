@@ -5,7 +5,7 @@
 #include <string>
 
 #include "core/data_audit.h"
-#include "core/documents.h"
+#include "core/document_rules.h"
 
 namespace kms {
 
@@ -245,6 +245,7 @@ HotResult answer(ThreadState& thread, SpaceId space, Asker asker, const HotReque
   Context* context = nullptr;
   const uint32_t uses = request.encrypts() ? (request.batch ? request.items : 1) : 0;
   HotResult result = use.refusal();
+  if (result == 0 && use.isStale()) result = hotFailure(Status::StoreUnavailable);
   if (result == 0) result = table.enterById(thread, space, text(request.keyId), asker.policy, uses, &context);
   if (result == kNotCached || result == kNeedsUses || result == kNotCovered) return result;
   if (context != nullptr && result == 0) {

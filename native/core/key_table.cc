@@ -76,17 +76,22 @@ SpaceId KeyTable::openSpace(uint32_t cachedKeys) {
 
 void KeyTable::retireAll(SpaceId space) {
   const std::unique_lock<WritersFirst> hold(mutex_);
-  for (uint32_t slot = 0; slot < fresh_; ++slot) {
-    if (entries_[slot].published && entries_[slot].space == space) retireLocked(slot, Retire::Evicted);
+  const auto found = spaces_.find(space);
+  if (found == spaces_.end()) return;
+  // From the end, because the last one takes the place of each that goes.
+  const SlotList& slots = found->second.slots;
+  for (size_t at = slots.size(); at-- > 0;) {
+    if (entries_[slots[at]].published) retireLocked(slots[at], Retire::Evicted);
   }
 }
 
 void KeyTable::closeSpace(SpaceId space) {
   const std::unique_lock<WritersFirst> hold(mutex_);
-  for (uint32_t slot = 0; slot < fresh_; ++slot) {
-    if (isLive(entries_[slot].generation) && entries_[slot].space == space) retireLocked(slot, Retire::Evicted);
+  if (const auto found = spaces_.find(space); found != spaces_.end()) {
+    const SlotList& slots = found->second.slots;
+    while (slots.size() != 0) retireLocked(slots[slots.size() - 1], Retire::Evicted);
+    spaces_.erase(found);
   }
-  spaces_.erase(space);
   const std::lock_guard<std::mutex> own(useRequestMutex_);
   const auto isOfSpace = [&](const auto& one) { return one.first == space; };
   useRequests_.erase(std::remove_if(useRequests_.begin(), useRequests_.end(), isOfSpace), useRequests_.end());
@@ -119,11 +124,13 @@ uint32_t KeyTable::takeSlot() {
   }
   if (fresh_ == capacity_) return UINT32_MAX;
   new (&entries_[fresh_]) Entry();
+  places_.push_back(0);
   return fresh_++;
 }
 
 void KeyTable::freeSlot(uint32_t slot) {
   Entry& entry = entries_[slot];
+  spaces_.find(entry.space)->second.slots.remove(slot, places_);
   entry.published = false;
   entry.idLength = 0;
   entry.cell = Arena::kNone;
@@ -146,15 +153,30 @@ Failure KeyTable::adopt(SpaceId space, Kind kind, Arena::Cell cell, Handle* hand
   if (spaces_.count(space) == 0) return Failure(Status::Sealed);
   const uint32_t slot = takeSlot();
   if (slot == UINT32_MAX) return Failure(Status::Busy, "the key table is full");
+  begin(slot, kind, cell, space);
+  renew(slot);
+  *handle = handleOf(slot);
+  return Failure();
+}
+
+// Of a space that is there: nothing lives in the table but in one.
+void KeyTable::begin(uint32_t slot, Kind kind, Arena::Cell cell, SpaceId space) {
+  spaces_.find(space)->second.slots.add(slot, places_);
   Entry& entry = entries_[slot];
   entry.kind = kind;
   entry.cell = cell;
   entry.space = space;
   entry.state = KeyState::Active;
   entry.remaining = 0;
-  renew(slot);
-  *handle = handleOf(slot);
-  return Failure();
+}
+
+// Where the arena is full, a key of the space makes room.
+bool KeyTable::takeCell(SpaceId space, Arena::Cell* cell) {
+  while ((*cell = Arena::instance().allocate()) == Arena::kNone) {
+    const std::unique_lock<WritersFirst> hold(mutex_);
+    if (!evictOne(space)) return false;
+  }
+  return true;
 }
 
 void KeyTable::release(Handle key) {
@@ -169,15 +191,14 @@ bool KeyTable::spaceOf(Handle key, SpaceId* space) {
   return entry != nullptr;
 }
 
-void KeyTable::name(uint32_t slot, SpaceId space, std::string_view id) {
+void KeyTable::name(uint32_t slot, Space& space, SpaceId spaceId, std::string_view id) {
   Entry& entry = entries_[slot];
   memcpy(entry.id, id.data(), id.size());
   entry.idLength = static_cast<uint8_t>(id.size());
   entry.published = true;
-  entry.space = space;
   entry.lastUse = sweeps_.load();
-  ids_.emplace(IdKey{space, entry.name()}, slot);
-  ++spaces_[space].cached;
+  ids_.emplace(IdKey{spaceId, entry.name()}, slot);
+  ++space.cached;
 }
 
 // Room for one more cached key, by evicting one where the space is full.
@@ -193,30 +214,61 @@ Failure KeyTable::publish(SpaceId space, Handle dek, std::string_view id, uint32
   Entry* const entry = entryOf(dek);
   const auto found = spaces_.find(space);
   if (found == spaces_.end()) return Failure(Status::Sealed);
-  if (entry == nullptr || entry->kind != Kind::Dek || entry->published || id.empty() || id.size() > kKeyIdBytes) {
+  const bool isLoose = entry != nullptr && entry->kind == Kind::Dek && !entry->published && entry->space == space;
+  if (!isLoose || id.empty() || id.size() > kKeyIdBytes) {
     return Failure(Status::InvalidArgument, "not a loose data key");
   }
-  const Handle earlier = findLocked(space, id);
-  if (!earlier.none()) {
-    Entry& known = entries_[earlier.slot];
-    if (known.state == KeyState::Active) {
-      retireLocked(dek.slot, Retire::Evicted);
-      known.remaining += static_cast<int64_t>(uses);
-      *serving = earlier;
-      return Failure();
-    }
-    retireLocked(earlier.slot, Retire::Evicted);
+  if (serves(space, id, uses, serving)) {
+    retireLocked(dek.slot, Retire::Evicted);
+    return Failure();
   }
   if (!makeRoom(found->second, space)) return Failure(Status::Busy, "the key table is full");
-  name(dek.slot, space, id);
-  entry->kekVersion = kekVersion;
-  const auto remaining = static_cast<int64_t>(uses + found->second.rests.take(id));
-  entry->remaining = remaining;
-  entry->askBelow = remaining / 2;
-  entry->asked = false;
-  renew(dek.slot);
-  *serving = handleOf(dek.slot);
+  *serving = serve(dek.slot, found->second, space, id, kekVersion, uses);
   return Failure();
+}
+
+Failure KeyTable::publishCell(SpaceId space, Arena::Cell cell, std::string_view id, uint32_t kekVersion, Handle* serving) {
+  const std::unique_lock<WritersFirst> hold(mutex_);
+  const auto found = spaces_.find(space);
+  if (found == spaces_.end()) return Failure(Status::Sealed);
+  if (id.empty() || id.size() > kKeyIdBytes) return Failure(Status::InvalidArgument);
+  if (serves(space, id, 0, serving)) {
+    Arena::instance().release(cell);
+    return Failure();
+  }
+  if (!makeRoom(found->second, space)) return Failure(Status::Busy, "the key table is full");
+  const uint32_t slot = takeSlot();
+  if (slot == UINT32_MAX) return Failure(Status::Busy, "the key table is full");
+  begin(slot, Kind::Dek, cell, space);
+  *serving = serve(slot, found->second, space, id, kekVersion, 0);
+  return Failure();
+}
+
+// Whether an active key stands under the id already; it takes the uses. One that is not active goes.
+bool KeyTable::serves(SpaceId space, std::string_view id, uint64_t uses, Handle* serving) {
+  const Handle earlier = findLocked(space, id);
+  if (earlier.none()) return false;
+  Entry& known = entries_[earlier.slot];
+  if (known.state != KeyState::Active) {
+    retireLocked(earlier.slot, Retire::Evicted);
+    return false;
+  }
+  known.remaining += static_cast<int64_t>(uses);
+  *serving = earlier;
+  return true;
+}
+
+// From here on the key in the slot is found by its id.
+Handle KeyTable::serve(uint32_t slot, Space& space, SpaceId id, std::string_view named, uint32_t kekVersion, uint64_t uses) {
+  name(slot, space, id, named);
+  Entry& entry = entries_[slot];
+  entry.kekVersion = kekVersion;
+  const auto remaining = static_cast<int64_t>(uses + space.rests.take(named));
+  entry.remaining = remaining;
+  entry.askBelow = remaining / 2;
+  entry.asked = false;
+  renew(slot);
+  return handleOf(slot);
 }
 
 Handle KeyTable::findLocked(SpaceId space, std::string_view id) const {
@@ -243,12 +295,9 @@ void KeyTable::retire(SpaceId space, std::string_view id, Retire how) {
   if (how == Retire::Evicted || id.size() > kKeyIdBytes || !makeRoom(found->second, space)) return;
   const uint32_t slot = takeSlot();
   if (slot == UINT32_MAX) return;
-  Entry& entry = entries_[slot];
-  entry.kind = Kind::Dek;
-  entry.cell = Arena::kNone;
-  entry.remaining = 0;
-  entry.state = how == Retire::Disabled ? KeyState::Disabled : KeyState::Destroyed;
-  name(slot, space, id);
+  begin(slot, Kind::Dek, Arena::kNone, space);
+  entries_[slot].state = how == Retire::Disabled ? KeyState::Disabled : KeyState::Destroyed;
+  name(slot, found->second, space, id);
   renew(slot);
 }
 
@@ -291,14 +340,15 @@ bool KeyTable::evictOne(SpaceId id) {
   uint32_t victim = UINT32_MAX;
   uint32_t oldest = 0;
   int seen = 0;
-  for (uint32_t step = 0; step < fresh_ && seen < kEvictionSample; ++step) {
-    space.hand = space.hand + 1 < fresh_ ? space.hand + 1 : 0;
-    const Entry& entry = entries_[space.hand];
-    if (!entry.published || entry.space != id) continue;
+  for (size_t step = 0; step < space.slots.size() && seen < kEvictionSample; ++step) {
+    space.hand = space.hand + 1 < space.slots.size() ? space.hand + 1 : 0;
+    const uint32_t slot = space.slots[space.hand];
+    const Entry& entry = entries_[slot];
+    if (!entry.published) continue;
     ++seen;
     const uint32_t age = ageOf(entry.lastUse.load(std::memory_order_relaxed), now);
     if (victim == UINT32_MAX || age > oldest) {
-      victim = space.hand;
+      victim = slot;
       oldest = age;
     }
   }
@@ -306,44 +356,6 @@ bool KeyTable::evictOne(SpaceId id) {
   retireLocked(victim, Retire::Evicted);
   ++evictedForRoom_;
   return true;
-}
-
-void KeyTable::grantUses(SpaceId space, std::string_view id, uint64_t uses) {
-  const std::unique_lock<WritersFirst> hold(mutex_);
-  const auto found = spaces_.find(space);
-  if (found == spaces_.end()) return;
-  const Handle known = findLocked(space, id);
-  if (known.none() || entries_[known.slot].state != KeyState::Active) {
-    found->second.rests.add(id, uses);
-    return;
-  }
-  Entry& entry = entries_[known.slot];
-  const int64_t remaining = entry.remaining.fetch_add(static_cast<int64_t>(uses)) + static_cast<int64_t>(uses);
-  entry.askBelow = remaining / 2;
-  entry.asked = false;
-}
-
-std::vector<std::string> KeyTable::takeUseRequests(SpaceId space) {
-  const std::lock_guard<std::mutex> hold(useRequestMutex_);
-  std::vector<std::string> taken;
-  const auto mine = std::stable_partition(useRequests_.begin(), useRequests_.end(), [&](const auto& one) { return one.first != space; });
-  for (auto one = mine; one != useRequests_.end(); ++one) taken.push_back(std::move(one->second));
-  useRequests_.erase(mine, useRequests_.end());
-  useRequestCount_ = static_cast<uint32_t>(useRequests_.size());
-  return taken;
-}
-
-std::vector<std::pair<std::string, uint64_t>> KeyTable::takeUnusedUses(SpaceId space) {
-  const std::unique_lock<WritersFirst> hold(mutex_);
-  const auto found = spaces_.find(space);
-  if (found == spaces_.end()) return {};
-  for (uint32_t slot = 0; slot < fresh_; ++slot) {
-    Entry& entry = entries_[slot];
-    if (!entry.published || entry.space != space) continue;
-    const uint64_t rest = wipeContexts(handleOf(slot)) + static_cast<uint64_t>(std::max<int64_t>(0, entry.remaining.exchange(0)));
-    found->second.rests.add(entry.name(), rest);
-  }
-  return found->second.rests.takeAll();
 }
 
 uint32_t KeyTable::cachedKeys(SpaceId space) {

@@ -14,6 +14,7 @@
 #include "core/arena.h"
 #include "core/audit_groups.h"
 #include "core/registers.h"
+#include "core/slot_list.h"
 #include "core/thread_state.h"
 #include "core/use_rests.h"
 
@@ -85,6 +86,13 @@ class KeyTable {
   Status with(Handle key, uint32_t kinds, Use&& use);
   template <typename Use>
   Status withTwo(Handle a, uint32_t kindsA, Handle b, uint32_t kindsB, Use&& use);
+  // The same with several keys, in an array of their bytes.
+  struct Asked {
+    Handle key;
+    uint32_t kinds = 0;
+  };
+  template <size_t N, typename Use>
+  Status withAll(const Asked (&asked)[N], Use&& use);
   // Runs `use` with bytes it may change. For a kind that nobody else reads, by the one owner of the key, a call at a time: the
   // shared lock keeps it from being wiped meanwhile, and from nothing else.
   template <typename Use>
@@ -92,8 +100,11 @@ class KeyTable {
   static constexpr uint32_t bit(Kind kind) { return 1u << static_cast<uint32_t>(kind); }
   bool spaceOf(Handle key, SpaceId* space);
 
-  // DEKs by id.
+  // DEKs by id. `dek` is a loose key of the space.
   Failure publish(SpaceId space, Handle dek, std::string_view id, uint32_t kekVersion, uint64_t uses, Handle* serving);
+  // The same for a key that `fill` writes straight into the arena: nothing of it is left if either fails. No uses come with it.
+  template <typename Fill>
+  Failure load(SpaceId space, std::string_view id, uint32_t kekVersion, Fill&& fill, Handle* serving);
   // The handle of a cached id, none if it is not cached. A disabled or destroyed id has one too: its use says so.
   Handle find(SpaceId space, std::string_view id);
   void retire(SpaceId space, std::string_view id, Retire how);
@@ -181,7 +192,9 @@ class KeyTable {
   struct Space {
     uint32_t cachedKeys = 0;
     uint32_t cached = 0;
-    uint32_t hand = 0;
+    size_t hand = 0;
+    // Live ones: loose keys, cached ones, and what stands for keys that are disabled or destroyed.
+    SlotList slots;
     UseRests rests;
   };
 
@@ -199,13 +212,18 @@ class KeyTable {
 
   Entry* entryOf(Handle key);
   Failure adopt(SpaceId space, Kind kind, Arena::Cell cell, Handle* handle);
+  bool takeCell(SpaceId space, Arena::Cell* cell);
+  Failure publishCell(SpaceId space, Arena::Cell cell, std::string_view id, uint32_t kekVersion, Handle* serving);
+  bool serves(SpaceId space, std::string_view id, uint64_t uses, Handle* serving);
+  void begin(uint32_t slot, Kind kind, Arena::Cell cell, SpaceId space);
+  Handle serve(uint32_t slot, Space& space, SpaceId id, std::string_view name, uint32_t kekVersion, uint64_t uses);
   uint32_t takeSlot();
   void freeSlot(uint32_t slot);
   Handle handleOf(uint32_t slot) const;
   void renew(uint32_t slot);
   Handle findLocked(SpaceId space, std::string_view id) const;
   bool covers(uint32_t policy, Handle key);
-  void name(uint32_t slot, SpaceId space, std::string_view id);
+  void name(uint32_t slot, Space& space, SpaceId spaceId, std::string_view id);
   void retireLocked(uint32_t slot, Retire how);
   uint64_t wipeContexts(Handle key);
   bool evictOne(SpaceId space);
@@ -220,6 +238,7 @@ class KeyTable {
   uint32_t capacity_ = 0;
   uint32_t fresh_ = 0;
   std::vector<uint32_t> freeSlots_;
+  std::vector<uint32_t> places_;
   std::unordered_map<IdKey, uint32_t, IdHash> ids_{0, IdHash{0}};
   std::unordered_map<SpaceId, Space> spaces_;
   SpaceId nextSpace_ = 1;
@@ -242,39 +261,48 @@ Failure KeyTable::add(SpaceId space, Kind kind, Fill&& fill, Handle* handle) {
   const RegisterGuard registers;
   // Filled in a cell that nobody knows yet; the lock is not held while `fill` reads a file or draws random bytes.
   Arena& arena = Arena::instance();
-  Arena::Cell cell = arena.allocate();
-  while (cell == Arena::kNone) {
-    {
-      const std::unique_lock<WritersFirst> hold(mutex_);
-      if (!evictOne(space)) return Failure(Status::Busy, "the key arena is full");
-    }
-    cell = arena.allocate();
-  }
+  Arena::Cell cell = Arena::kNone;
+  if (!takeCell(space, &cell)) return Failure(Status::Busy, "the key arena is full");
   Failure failure = fill(arena.key(cell));
   if (failure.ok()) failure = adopt(space, kind, cell, handle);
   if (!failure.ok()) arena.release(cell);
   return failure;
 }
 
-template <typename Use>
-Status KeyTable::with(Handle key, uint32_t kinds, Use&& use) {
+template <typename Fill>
+Failure KeyTable::load(SpaceId space, std::string_view id, uint32_t kekVersion, Fill&& fill, Handle* serving) {
+  const RegisterGuard registers;
+  Arena::Cell cell = Arena::kNone;
+  if (!takeCell(space, &cell)) return Failure(Status::Busy, "the key arena is full");
+  Failure failure = fill(Arena::instance().key(cell));
+  if (failure.ok()) failure = publishCell(space, cell, id, kekVersion, serving);
+  if (!failure.ok()) Arena::instance().release(cell);
+  return failure;
+}
+
+template <size_t N, typename Use>
+Status KeyTable::withAll(const Asked (&asked)[N], Use&& use) {
   const RegisterGuard registers;
   const std::shared_lock<WritersFirst> hold(mutex_);
-  const Entry* const entry = entryOf(key);
-  if (entry == nullptr || entry->cell == Arena::kNone || (kinds & bit(entry->kind)) == 0) return Status::InvalidArgument;
-  return use(static_cast<const uint8_t*>(Arena::instance().key(entry->cell)));
+  const uint8_t* keys[N];
+  for (size_t i = 0; i < N; ++i) {
+    const Entry* const entry = entryOf(asked[i].key);
+    if (entry == nullptr || entry->cell == Arena::kNone || (asked[i].kinds & bit(entry->kind)) == 0) return Status::InvalidArgument;
+    keys[i] = Arena::instance().key(entry->cell);
+  }
+  return use(keys);
+}
+
+template <typename Use>
+Status KeyTable::with(Handle key, uint32_t kinds, Use&& use) {
+  const Asked asked[] = {{key, kinds}};
+  return withAll(asked, [&](const uint8_t* const (&keys)[1]) { return use(keys[0]); });
 }
 
 template <typename Use>
 Status KeyTable::withTwo(Handle a, uint32_t kindsA, Handle b, uint32_t kindsB, Use&& use) {
-  const RegisterGuard registers;
-  const std::shared_lock<WritersFirst> hold(mutex_);
-  const Entry* const first = entryOf(a);
-  const Entry* const second = entryOf(b);
-  if (first == nullptr || first->cell == Arena::kNone || (kindsA & bit(first->kind)) == 0) return Status::InvalidArgument;
-  if (second == nullptr || second->cell == Arena::kNone || (kindsB & bit(second->kind)) == 0) return Status::InvalidArgument;
-  Arena& arena = Arena::instance();
-  return use(static_cast<const uint8_t*>(arena.key(first->cell)), static_cast<const uint8_t*>(arena.key(second->cell)));
+  const Asked asked[] = {{a, kindsA}, {b, kindsB}};
+  return withAll(asked, [&](const uint8_t* const (&keys)[2]) { return use(keys[0], keys[1]); });
 }
 
 template <typename Use>

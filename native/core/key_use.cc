@@ -100,6 +100,46 @@ bool KeyTable::takeUses(ThreadState& thread, Entry& entry, Context& context, uin
   return true;
 }
 
+void KeyTable::grantUses(SpaceId space, std::string_view id, uint64_t uses) {
+  const std::unique_lock<WritersFirst> hold(mutex_);
+  const auto found = spaces_.find(space);
+  if (found == spaces_.end()) return;
+  const Handle known = findLocked(space, id);
+  if (known.none() || entries_[known.slot].state != KeyState::Active) {
+    found->second.rests.add(id, uses);
+    return;
+  }
+  Entry& entry = entries_[known.slot];
+  const int64_t remaining = entry.remaining.fetch_add(static_cast<int64_t>(uses)) + static_cast<int64_t>(uses);
+  entry.askBelow = remaining / 2;
+  entry.asked = false;
+}
+
+std::vector<std::string> KeyTable::takeUseRequests(SpaceId space) {
+  const std::lock_guard<std::mutex> hold(useRequestMutex_);
+  std::vector<std::string> taken;
+  const auto mine = std::stable_partition(useRequests_.begin(), useRequests_.end(), [&](const auto& one) { return one.first != space; });
+  for (auto one = mine; one != useRequests_.end(); ++one) taken.push_back(std::move(one->second));
+  useRequests_.erase(mine, useRequests_.end());
+  useRequestCount_ = static_cast<uint32_t>(useRequests_.size());
+  return taken;
+}
+
+std::vector<std::pair<std::string, uint64_t>> KeyTable::takeUnusedUses(SpaceId space) {
+  const std::unique_lock<WritersFirst> hold(mutex_);
+  const auto found = spaces_.find(space);
+  if (found == spaces_.end()) return {};
+  const SlotList& slots = found->second.slots;
+  for (size_t at = 0; at < slots.size(); ++at) {
+    const uint32_t slot = slots[at];
+    Entry& entry = entries_[slot];
+    if (!entry.published) continue;
+    const uint64_t rest = wipeContexts(handleOf(slot)) + static_cast<uint64_t>(std::max<int64_t>(0, entry.remaining.exchange(0)));
+    found->second.rests.add(entry.name(), rest);
+  }
+  return found->second.rests.takeAll();
+}
+
 // The slow way in: under the shared lock, which no retirement can be under, the thread's context is keyed anew.
 HotResult KeyTable::bind(ThreadState& thread, Handle dek, uint32_t uses, Context* context) {
   const std::shared_lock<WritersFirst> shared(mutex_);

@@ -35,9 +35,10 @@ HotResult refused(ThreadState& thread, Handle dek, HotResult entered, uint32_t a
   if (!table.describe(dek, &space, &id)) return entered;
   DataUse use(thread, space, actor, 1);
   if (use.refusal() != 0) return use.refusal();
-  event.outcome = statusOf(entered);
+  const HotResult result = use.isStale() ? hotFailure(Status::StoreUnavailable) : entered;
+  event.outcome = statusOf(result);
   use.tell(AuditedKey{Handle{}, id}, event);
-  return entered;
+  return result;
 }
 
 template <typename Work>
@@ -50,7 +51,8 @@ HotResult useOnce(ThreadState& thread, Handle dek, uint32_t uses, uint32_t actor
   DataUse use(thread, table.spaceOf(*context), actor, 1);
   HotResult result = use.refusal();
   if (result == 0) {
-    result = work(*context);
+    if (use.isStale()) table.giveBack(*context, uses);
+    result = use.isStale() ? hotFailure(Status::StoreUnavailable) : work(*context);
     event.outcome = statusOf(result);
     use.tell(table.keyOf(*context), event);
   } else {

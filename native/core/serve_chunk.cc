@@ -35,8 +35,8 @@ class Walk {
         report_(report),
         room_(report[Report::kUnits]) {}
 
-  // False when the walk ends before this frame.
-  bool frame(size_t bodyAt, size_t length) {
+  // False when the walk ends before this frame. Into both of its callers: as a call it costs 32 instructions more a frame (counted).
+  [[gnu::always_inline]] bool frame(size_t bodyAt, size_t length) {
     HotRequest request;
     switch (readRequest(input_ + bodyAt, length, &request)) {
       case Reading::Cold: return leave(request, bodyAt, length);
@@ -156,10 +156,10 @@ class Walk {
   int32_t busy_ = 0;
 };
 
-}  // namespace
-
-void serveChunk(ThreadState& thread, SpaceId space, uint32_t bits, uint32_t actor, uint8_t* input, size_t start, size_t end,
-                uint8_t* output, size_t capacity, int32_t* report) {
+// Walks with `frames`, which answers what has been consumed, and reports.
+template <typename Frames>
+void walkWith(ThreadState& thread, SpaceId space, uint32_t bits, uint32_t actor, uint8_t* input, uint8_t* output, size_t capacity,
+              int32_t* report, Frames&& frames) {
   // Once for all frames: no other code runs between them.
   const RegisterGuard registers;
   const auto begun = std::chrono::steady_clock::now();
@@ -167,6 +167,21 @@ void serveChunk(ThreadState& thread, SpaceId space, uint32_t bits, uint32_t acto
   // What an encryption outside of a chunk has left may be old.
   thread.nonces().expire();
   Walk walk(thread, space, bits, actor, input, output, capacity, report);
+  report[Report::kConsumed] = static_cast<int32_t>(frames(walk));
+  // Nonces live no longer than the chunk they were drawn for.
+  thread.nonces().discard();
+  report[Report::kWritten] = static_cast<int32_t>(walk.written());
+  report[Report::kDeferred] = walk.deferred();
+  report[Report::kServed] = walk.served();
+  report[Report::kUnits] = walk.used();
+  report[Report::kBusy] = walk.busy();
+  if (walk.served() == 0 || (bits & kUntimed) != 0) return;
+  const auto elapsed = std::chrono::steady_clock::now() - begun;
+  walk.took(static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(elapsed).count()));
+}
+
+// Where the first frame begins that was not walked over.
+size_t walkChunk(Walk& walk, const uint8_t* input, size_t start, size_t end, const int32_t* report) {
   size_t at = start;
   while (end - at >= kFrameHeaderBytes && (report[Report::kFlags] & Report::kProtocolError) == 0) {
     const uint32_t length = frameLength(input + at);
@@ -180,17 +195,33 @@ void serveChunk(ThreadState& thread, SpaceId space, uint32_t bits, uint32_t acto
     if (!walk.frame(at + kFrameHeaderBytes, length)) break;
     at += kFrameHeaderBytes + length;
   }
-  // Nonces live no longer than the chunk they were drawn for.
-  thread.nonces().discard();
-  report[Report::kConsumed] = static_cast<int32_t>(at);
-  report[Report::kWritten] = static_cast<int32_t>(walk.written());
-  report[Report::kDeferred] = walk.deferred();
-  report[Report::kServed] = walk.served();
-  report[Report::kUnits] = walk.used();
-  report[Report::kBusy] = walk.busy();
-  if (walk.served() == 0 || (bits & kUntimed) != 0) return;
-  const auto elapsed = std::chrono::steady_clock::now() - begun;
-  walk.took(static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(elapsed).count()));
+  return at;
+}
+
+}  // namespace
+
+void serveChunk(ThreadState& thread, SpaceId space, uint32_t bits, uint32_t actor, uint8_t* input, size_t start, size_t end,
+                uint8_t* output, size_t capacity, int32_t* report) {
+  walkWith(thread, space, bits, actor, input, output, capacity, report,
+           [&](Walk& walk) { return walkChunk(walk, input, start, end, report); });
+}
+
+void serveListed(ThreadState& thread, SpaceId space, uint32_t bits, uint32_t actor, uint8_t* input, const int32_t* listed, size_t from,
+                 size_t count, uint8_t* output, size_t capacity, int32_t* report) {
+  walkWith(thread, space, bits, actor, input, output, capacity, report, [&](Walk& walk) {
+    size_t next = from;
+    for (; next < count; ++next) {
+      const int32_t* const entry = listed + next * Report::kFields;
+      if (!walk.frame(static_cast<size_t>(entry[0]), static_cast<size_t>(entry[1]))) break;
+    }
+    return next;
+  });
+}
+
+std::string_view keyIdOf(const uint8_t* body, size_t length) {
+  HotRequest request;
+  if (readRequest(body, length, &request) != Reading::Hot) return {};
+  return {reinterpret_cast<const char*>(request.keyId.data), request.keyId.length};
 }
 
 HotResult serveLarge(ThreadState& thread, SpaceId space, uint32_t bits, uint32_t actor, uint8_t* body, size_t length, uint8_t** out) {

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <string_view>
+
 #include "core/frame.h"
 
 namespace kms {
@@ -32,6 +34,14 @@ struct Report {
 // `actor` is who asks, in the audit log.
 void serveChunk(ThreadState& thread, SpaceId space, uint32_t bits, uint32_t actor, uint8_t* input, size_t start, size_t end,
                 uint8_t* output, size_t capacity, int32_t* report);
+
+// The same for frames that an earlier walk has deferred: `count` entries of a report's list, from `from` on. kConsumed says which
+// entry is the next; entries that are left again are in the new report's list.
+void serveListed(ThreadState& thread, SpaceId space, uint32_t bits, uint32_t actor, uint8_t* input, const int32_t* listed, size_t from,
+                 size_t count, uint8_t* output, size_t capacity, int32_t* report);
+
+// The key id of a frame's body of ops 2 to 5, empty for any other.
+std::string_view keyIdOf(const uint8_t* body, size_t length);
 
 // One large frame's body. On success `*out` is the answer's frame (malloc; the caller wipes and frees it) and the result
 // its length; kNotCached, kNeedsUses, kNotCovered and kNeedsAudit come back as they are.

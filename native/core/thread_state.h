@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/cipher.h"
+#include "core/document_rules.h"
 #include "core/entropy.h"
 #include "core/tally.h"
 
@@ -27,8 +28,6 @@ struct Handle {
   double number() const { return static_cast<double>(uint64_t{generation} << kSlotBits | slot); }
   static Handle of(double number);
 };
-
-constexpr size_t kKeyIdBytes = 66;
 
 // A handle that may be read without holding what it stands in.
 class SharedHandle {

@@ -2,6 +2,7 @@
 #include <cstdint>
 #include <cstdlib>
 
+#include "core/document_rules.h"
 #include "core/documents.h"
 
 // Whatever is accepted follows the rules that others rely on: ids may become paths, blobs have their lengths.

@@ -323,6 +323,34 @@ TEST("while nothing can be written nothing is done, told or used up, and a plain
   CHECK_EQUAL(usesLeft(ground.space), uint64_t{99});
 }
 
+TEST("past the deadline of a shared store nothing is done or used up, and it is told") {
+  Ground ground(DataMode::Grouped);
+  const Handle key = keys::published(ground.space, "k_1", 100);
+  keys::published(ground.space, "k_2", 0);
+  KeyTable::instance().retire(ground.space, "k_2", Retire::Disabled);
+  std::vector<uint8_t> out(64);
+  const Message data = secret(7);
+  const Bytes view{data.data(), data.size()};
+  ground.audit->keepFresh(sinceBoot() + int64_t{3600} * 1'000'000'000);
+  const HotResult made = encryptWith(thisThread(), key, view, {}, out.data());
+  CHECK(made > 0);
+  ground.audit->keepFresh(sinceBoot());
+  CHECK_EQUAL(encryptWith(thisThread(), key, view, {}, out.data()), hotFailure(Status::StoreUnavailable));
+  CHECK_EQUAL(decryptWith(thisThread(), key, Bytes{out.data(), static_cast<size_t>(made)}, {}, out.data()), hotFailure(Status::StoreUnavailable));
+  CHECK_EQUAL(encryptWith(thisThread(), KeyTable::instance().find(ground.space, "k_2"), view, {}, out.data()),
+              hotFailure(Status::StoreUnavailable));
+  CHECK_EQUAL(encryptWith(thisThread(), key, view, {}, out.data(), AuditActors::kUnaudited), hotFailure(Status::StoreUnavailable));
+  Message after;
+  const Message answer = served(ground.space, actor("uid:0"), framed(body(4, "k_1", {secret(30), secret(31)})), nullptr, &after);
+  CHECK_EQUAL(codeOf(answer), static_cast<int>(Status::StoreUnavailable));
+  expectNoSecret(std::string(after.begin(), after.end()));
+  const std::string lines = ground.taken();
+  CHECK(lines.find("STORE_UNAVAILABLE") != std::string::npos);
+  ground.audit->keepFresh(sinceBoot() + int64_t{3600} * 1'000'000'000);
+  CHECK(encryptWith(thisThread(), key, view, {}, out.data()) > 0);
+  CHECK_EQUAL(usesLeft(ground.space), uint64_t{98});
+}
+
 TEST("who has no name gets nothing done where it would have to be written") {
   Ground ground(DataMode::Grouped);
   keys::published(ground.space, "k_1", 100);

@@ -1,3 +1,4 @@
+#include "core/document_rules.h"
 #include "core/documents.h"
 
 #include <string>

@@ -302,6 +302,45 @@ TEST("a body cut short anywhere is refused, and no byte behind it is read") {
   KeyTable::instance().closeSpace(space);
 }
 
+TEST("frames that waited for a key are served where they lie, as far as the output has room, and the others wait on") {
+  const SpaceId space = spaceWithKey();
+  KeyTable::instance().retire(space, "k_1", Retire::Evicted);
+  Message chunk;
+  for (uint32_t id = 0; id < 6; ++id) {
+    const Message frame = framed(single(id, 100));
+    chunk.insert(chunk.end(), frame.begin(), frame.end());
+  }
+  Message output(1 << 16);
+  int32_t first[Report::kLength], report[Report::kLength];
+  serve(space, kMayUseKeys, chunk, output, first);
+  CHECK_EQUAL(first[Report::kDeferred], 6);
+  for (int i = 0; i < 6; ++i) {
+    const int32_t* const entry = first + Report::kFirst + i * Report::kFields;
+    CHECK_EQUAL(entry[2], static_cast<int32_t>(Report::kNotCachedKey));
+    CHECK_EQUAL(keyIdOf(chunk.data() + entry[0], static_cast<size_t>(entry[1])), "k_1");
+  }
+  const auto again = [&](size_t from, size_t to, size_t capacity) {
+    report[Report::kUnits] = INT32_MAX;
+    serveListed(thisThread(), space, kMayUseKeys, AuditActors::kNone, chunk.data(), first + Report::kFirst, from, to, output.data(), capacity,
+                report);
+    return report[Report::kConsumed];
+  };
+  // Its key is still missing.
+  CHECK_EQUAL(again(0, 1, output.size()), 1);
+  CHECK_EQUAL(report[Report::kDeferred], 1);
+  keys::published(space, "k_1", 1u << 20);
+  CHECK_EQUAL(again(0, 6, 550), 2);
+  CHECK_EQUAL(report[Report::kServed], 2);
+  CHECK((report[Report::kFlags] & Report::kOutputFull) != 0);
+  CHECK_EQUAL(again(2, 6, output.size()), 6);
+  CHECK_EQUAL(report[Report::kServed], 4);
+  CHECK_EQUAL(report[Report::kDeferred], 0);
+  CHECK_EQUAL(std::count(chunk.begin(), chunk.end(), 0x5a), 0);
+  const Message cold = {0x93, 7, 10, 0xc0};
+  CHECK_EQUAL(keyIdOf(cold.data(), cold.size()), "");
+  KeyTable::instance().closeSpace(space);
+}
+
 TEST("a walk ends at the answer for which the output has no room left") {
   const SpaceId space = spaceWithKey();
   // Of each size: many answers that are smaller than the room asked for them, and few that fill it.

@@ -199,6 +199,35 @@ TEST("a full space evicts and a closed one gives every cell back") {
   CHECK_EQUAL(Arena::instance().used(), before);
 }
 
+TEST("spaces whose keys come and go among each other evict, empty and end with their own keys alone") {
+  KeyTable& table = KeyTable::instance();
+  const uint32_t before = Arena::instance().used();
+  const SpaceId small = table.openSpace(3), large = table.openSpace(100);
+  const auto idOf = [](int i) { return "k_" + std::to_string(i); };
+  for (int i = 0; i < 60; ++i) {
+    keys::published(large, idOf(i), 0);
+    keys::published(small, idOf(i), 0);
+    if (i % 3 == 0) table.retire(large, idOf(i), Retire::Evicted);
+    if (i % 7 == 0) table.retire(large, idOf(i), Retire::Destroyed);
+  }
+  CHECK_EQUAL(table.cachedKeys(small), 3u);
+  // 20 were evicted; 3 of them, and 6 others, stand as destroyed.
+  CHECK_EQUAL(table.cachedKeys(large), 43u);
+  CHECK_EQUAL(Arena::instance().used(), before + 3 + 34);
+  const Handle loose = keys::loose(small);
+  Handle serving;
+  CHECK_FAILURE(table.publish(large, loose, "k_other", 1, 0, &serving), Status::InvalidArgument, "not a loose data key");
+  table.retireAll(small);
+  CHECK_EQUAL(table.cachedKeys(small), 0u);
+  CHECK_EQUAL(Arena::instance().used(), before + 1 + 34);
+  CHECK(!table.find(large, idOf(59)).none());
+  table.closeSpace(small);
+  CHECK_EQUAL(Arena::instance().used(), before + 34);
+  CHECK(!table.find(large, idOf(59)).none());
+  table.closeSpace(large);
+  CHECK_EQUAL(Arena::instance().used(), before);
+}
+
 TEST("an idle sweep wipes what was not used") {
   const SpaceId space = table().openSpace(8);
   const Handle idle = keys::published(space, "k_idle", 10);

@@ -136,6 +136,8 @@ export class LogFile {
   /** Rounds, each with one write and one fsync, until nobody waits any more. Never rejects. */
   async #run(): Promise<void> {
     this.#isRunning = true;
+    // Lines of one turn come in a row: begun with the first of them, a round would have the others wait for the next one.
+    await new Promise<void>((resolve) => process.nextTick(resolve));
     while (this.#waiting.length > 0) {
       const [lines, waiting] = [this.#queue, this.#waiting];
       this.#queue = [];
@@ -166,10 +168,14 @@ export class LogFile {
       this.#queue.unshift(bytes.subarray(at), ...pieces.slice(index + 1));
       throw this.#refusal();
     }
+    const inPlace = this.#isInPlace();
     await this.#guard(() => this.#system.fsync(this.#file.fd));
     if (pieces.length === 0) return;
     for (const bytes of pieces) this.#onDurable(bytes);
-    await this.#refuseUnlessInPlace();
+    if (await inPlace) return;
+    const path = join(this.#place.directory, LOG_NAME);
+    this.#fault = { kind: 'lost', reason: `the audit log: ${path} was removed or replaced; put it back and start again` };
+    throw this.#refusal();
   }
 
   /** How far it came. */
@@ -193,13 +199,13 @@ export class LogFile {
    * What is written to a file that somebody has removed or renamed is in no log: the next start would not find it. Asked after the
    * lines are written, so that none is answered that went there.
    */
-  async #refuseUnlessInPlace(): Promise<void> {
-    const path = join(this.#place.directory, LOG_NAME);
-    this.#inode ??= (await this.#system.fstat(this.#file.fd)).ino;
-    const there = await this.#system.lstat(path).catch(() => undefined);
-    if (there?.ino === this.#inode) return;
-    this.#fault = { kind: 'lost', reason: `the audit log: ${path} was removed or replaced; put it back and start again` };
-    throw this.#refusal();
+  async #isInPlace(): Promise<boolean> {
+    try {
+      this.#inode ??= (await this.#system.fstat(this.#file.fd)).ino;
+      return (await this.#system.lstat(join(this.#place.directory, LOG_NAME))).ino === this.#inode;
+    } catch {
+      return false;
+    }
   }
 
   /** A step after whose failure nobody knows what the disk has. */

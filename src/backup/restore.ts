@@ -3,11 +3,12 @@ import type { OpenAuditLog } from '../audit/audit-log.js';
 import { KmsError } from '../errors.js';
 import { Keyring } from '../kms/keyring.js';
 import { Records } from '../kms/records.js';
-import { MAX_KEYRING_BYTES, MAX_USES, RESTORED_USES } from '../limits.js';
+import { MAX_KEYRING_BYTES, MAX_LIST_LIMIT, MAX_USES, RESTORED_USES } from '../limits.js';
 import { binding } from '../native.js';
 import { type FileSystem, nodeFileSystem, READ_FLAGS, readWhole } from '../store/file-system.js';
-import { openFileStore } from '../store/files.js';
-import type { KeyMeta, KeyringDocument, KeyStore } from '../store/key-store.js';
+import { RECORDS_DIRECTORY } from '../store/files.js';
+import type { KeyMeta, KeyringDocument, KeyStore, StoreKind } from '../store/key-store.js';
+import { openStore, storeKindIn } from '../store/kind.js';
 import { openMemoryStore } from '../store/memory.js';
 import { Turnstile } from '../store/turnstile.js';
 import type { Handle, MasterSource, Vault } from '../vault.js';
@@ -23,6 +24,8 @@ export interface RestoreOptions {
   path: string;
   dataDir: string;
   master: MasterSource;
+  /** What keeps the records of the directory that is made; `files` unless told. */
+  store?: StoreKind;
   /** Set a directory that is not empty aside. */
   force?: boolean;
   /** Go back although the directory has gone on since the backup. */
@@ -161,7 +164,7 @@ async function build(
   before: Replaced,
   options: RestoreOptions,
 ): Promise<Pick<Restored, 'generation' | 'exhausted' | 'beginsAuditLog'>> {
-  const store = await openFileStore({ dataDir: target.staging, fileSystem: system });
+  const store = await openStore(options.store ?? 'files', target.staging, system);
   try {
     const { keyring, exhausted } = await fill(store, backup, before, system, options.onRecord);
     if (backup.tokens !== undefined) await target.put('tokens.json', backup.tokens);
@@ -268,13 +271,28 @@ class Writes {
 /** Keys that only the old directory has. */
 async function missingKeys(system: FileSystem, target: Target): Promise<string[]> {
   if (!target.replaces) return [];
-  const restored = new Set(await namesIn(system, join(target.staging, 'kms-deks')));
-  const old = await namesIn(system, join(target.path, 'kms-deks'));
-  return old.flatMap((name) => (restored.has(name) ? [] : (/^(k_[0-9a-z]{1,64})\.json$/.exec(name)?.[1] ?? []))).sort();
+  const restored = new Set(await keyIdsIn(system, target.staging));
+  return (await keyIdsIn(system, target.path)).filter((keyId) => !restored.has(keyId)).sort();
 }
 
-async function namesIn(system: FileSystem, path: string): Promise<string[]> {
-  return await system.readdir(path).catch(() => []);
+/** None where they cannot be listed: that may be why there is a restore. */
+async function keyIdsIn(system: FileSystem, dataDir: string): Promise<string[]> {
+  try {
+    if (storeKindIn(dataDir) !== 'lmdb') {
+      const names = await system.readdir(join(dataDir, RECORDS_DIRECTORY));
+      return names.flatMap((name) => /^(k_[0-9a-z]{1,64})\.json$/.exec(name)?.[1] ?? []);
+    }
+    const store = await openStore('lmdb', dataDir);
+    try {
+      const found: string[] = [];
+      for (let page = ['']; page.length > 0; found.push(...page)) page = await store.listKeyIds(found.at(-1), MAX_LIST_LIMIT);
+      return found;
+    } finally {
+      await store.close();
+    }
+  } catch {
+    return [];
+  }
 }
 
 function reportOf({ manifest, tokens }: Scanned, { auditLinesAfter }: Replaced) {

@@ -1,3 +1,4 @@
+import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import { KmsError } from '../errors.js';
 import { advice, type Finding, fail, ok, quoted } from './checks.js';
@@ -48,8 +49,12 @@ export function checkStore(status: Status): Finding[] {
 }
 
 export function damagedRecord(keyId: string, reason: string, dataDir: string): Finding {
-  const folder = join(dataDir, 'kms-deks');
-  return fail('records', `${keyId}: ${reason}`, `cp BACKUP/kms-deks/${keyId}.json ${quoted(folder)}`);
+  // A file of one record can be put back by itself.
+  const isFile = statSync(join(dataDir, 'kms-deks', `${keyId}.json`), { throwIfNoEntry: false }) !== undefined;
+  const mend = isFile
+    ? `cp BACKUP/kms-deks/${keyId}.json ${quoted(join(dataDir, 'kms-deks'))}`
+    : `progressdb-kms restore FILE --data-dir ${quoted(dataDir)} --force`;
+  return fail('records', `${keyId}: ${reason}`, mend);
 }
 
 /** As much of a rotation as the status map has. */

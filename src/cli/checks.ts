@@ -3,6 +3,7 @@ import { dirname, join } from 'node:path';
 import { TOKEN_FILE, tokenFileOf } from '../daemon/token-file.js';
 import { systemClock, Tokens } from '../daemon/tokens.js';
 import { nodeFileSystem } from '../store/file-system.js';
+import { leftOfMigration } from '../store/kind.js';
 
 /** One thing `doctor` looked at. Only `fail` makes it exit with 1. */
 export interface Finding {
@@ -168,4 +169,12 @@ export function checkClock(now: number, newest: string | undefined): Finding {
     return fail('clock', `the clock says ${new Date(now).toISOString()}, the newest record ${newest}`, mend);
   }
   return ok('clock', 'not before the newest record');
+}
+
+/** Nothing is said where there is one store, or none. */
+export function checkStores(dataDir: string): Finding[] {
+  const [left, ...more] = leftOfMigration(dataDir);
+  if (left === undefined) return [];
+  const message = `${[left, ...more].join(', ')} of before a migration: older than the live store, and with the same keys`;
+  return [advice('store', message, `progressdb-kms store migrate --remove-source --data-dir ${quoted(dataDir)}`)];
 }

@@ -54,6 +54,16 @@ function addSlots(program: Command, act: Act, output: Output): void {
     const { addSlotCommand } = await import('./commands/slots.js');
     await addSlotCommand(newMasterKeyFile, settings, output);
   });
+  const confirm = slots
+    .command('confirm')
+    .description(
+      'of a store that daemons share: make the key that this one was started with one to stay, and end those it succeeds',
+    )
+    .option('--yes', 'that is meant');
+  act<{ yes?: boolean }>(confirm, async ({ yes }, settings) => {
+    const { confirmSlotCommand } = await import('./commands/slots.js');
+    await confirmSlotCommand(yes === true, settings, output);
+  });
   const remove = slots
     .command('remove <slot-id>')
     .description('let a key open the store no more')

@@ -1,9 +1,11 @@
-import { type Command, InvalidArgumentError } from 'commander';
+import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { Act } from './act.js';
 import type { ImportFlags } from './commands/import.js';
 import type { SplitFlags } from './commands/recovery.js';
 import type { RestoreFlags } from './commands/restore.js';
+import type { MigrateFlags } from './commands/store.js';
 import type { Output } from './output.js';
+import { storeKind, storeOption } from './store-kind.js';
 
 /** Backups, restore, recovery and import. `alone` is for those that call no daemon. */
 export function addStorage(program: Command, act: Act, alone: Act, output: Output): void {
@@ -28,6 +30,7 @@ export function addStorage(program: Command, act: Act, alone: Act, output: Outpu
     .description('make the data directory from a backup')
     .option('--force', 'set a directory that is not empty aside')
     .option('--accept-rollback', 'also one that has gone on since the backup')
+    .addOption(storeOption('what keeps the keys of the directory that is made: files, unless told, or lmdb'))
     .option('--with-shares', 'by shares of a recovery key, from standard input, instead of a master key');
   alone<RestoreFlags>(restore, async (flags, settings, [file]) => {
     if (flags.withShares === true) {
@@ -39,6 +42,7 @@ export function addStorage(program: Command, act: Act, alone: Act, output: Outpu
     return 0;
   });
   addRecovery(program, act, alone, output);
+  addStores(program, alone, output);
   const importing = program
     .command('import [path...]')
     .description('take keys over from the Go daemon or the first generation')
@@ -48,6 +52,19 @@ export function addStorage(program: Command, act: Act, alone: Act, output: Outpu
   alone<ImportFlags>(importing, async (flags, settings, paths) => {
     const { importCommand } = await import('./commands/import.js');
     await importCommand(paths, flags, settings, output);
+  });
+}
+
+function addStores(program: Command, alone: Act, output: Output): void {
+  const store = program.command('store').description('what keeps the keys');
+  const migrate = store
+    .command('migrate')
+    .description('copy all keys to a store of another kind, prove the copy, and use it from then on; the old one stays')
+    .addOption(new Option('--to <kind>', 'files or lmdb').argParser(storeKind))
+    .option('--remove-source', 'remove the old one, once another has taken its place');
+  alone<MigrateFlags>(migrate, async (flags, settings) => {
+    const { migrateCommand } = await import('./commands/store.js');
+    await migrateCommand(flags, settings, output);
   });
 }
 
@@ -79,7 +96,8 @@ function addRecovery(program: Command, act: Act, alone: Act, output: Output): vo
     .command('child <verb>', { hidden: true })
     .option('--backup <file>')
     .option('--force')
-    .option('--accept-rollback');
+    .option('--accept-rollback')
+    .addOption(storeOption('as of restore'));
   alone<RestoreFlags & { backup?: string }>(child, async (flags, settings, [verb]) => {
     const { recoveryChildCommand } = await import('./commands/recovery-child.js');
     await recoveryChildCommand(verb as string, flags, settings, output);

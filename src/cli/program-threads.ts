@@ -1,13 +1,15 @@
 import { type Command, InvalidArgumentError } from 'commander';
 import type { Act } from './act.js';
-import type { JobFlags } from './commands/threads-jobs.js';
+import type { JobListFlags } from './commands/threads.js';
 import type { Output } from './output.js';
 import type { Settings } from './settings.js';
+import type { JobFlags } from './threads/round.js';
 import { type ThreadFlags, type ThreadSettings, threadSettingsOf } from './threads/settings.js';
 
 const MAX_PARALLEL = 16;
 const MAX_RATE = 10_000_000;
 const MAX_DAYS = 3_650;
+const MAX_PAGE = 1_000;
 
 /** The commands about threads: they work on the store, or go through the server that has it. */
 export function addThreads(program: Command, act: Act, output: Output): void {
@@ -88,9 +90,13 @@ function jobOptions(command: Command): Command {
 }
 
 function addJobOrders(through: Through, settled: Settled, act: Act, output: Output): void {
-  act<ThreadFlags>(through('jobs [job]', 'list jobs, or show one'), async (flags, settings, [job]) => {
+  const jobs = through('jobs [job]', 'list jobs, the oldest first, or show one')
+    .option('--limit <n>', 'at most so many, 100 unless given', upTo(1, MAX_PAGE))
+    .option('--cursor <job>', 'go on after the job that a page before has named')
+    .option('--reverse', 'the newest first');
+  act<ThreadFlags & JobListFlags>(jobs, async (flags, settings, [job]) => {
     const { jobsCommand } = await import('./commands/threads.js');
-    await jobsCommand(job, settled(flags, settings), output);
+    await jobsCommand(job, flags, settled(flags, settings), output);
   });
   for (const [order, text] of [
     ['pause', 'stop a job where it is'],

@@ -3,6 +3,8 @@ import { resolve } from 'node:path';
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import type { DaemonFlags } from '../daemon/config.js';
 import { MAX_TOKEN_DAYS } from '../limits.js';
+import type { StoreKind } from '../store/key-store.js';
+import type { PostgresSettings } from '../store/postgres-settings.js';
 import { ROLES, type Role } from '../wire/frames.js';
 import type { Act, Result } from './act.js';
 import { addAudit } from './audit-program.js';
@@ -16,6 +18,7 @@ import { addMasterKeys, addRotation } from './program-rotation.js';
 import { addStorage } from './program-storage.js';
 import { addThreads } from './program-threads.js';
 import { type CommonFlags, type Settings, settingsOf } from './settings.js';
+import { storeOption } from './store-kind.js';
 
 const MINUTE_MS = 60_000;
 const DAY_MS = 24 * 60 * MINUTE_MS;
@@ -106,14 +109,20 @@ function addAlone(program: Command, act: Act, output: Output): void {
   const init = program
     .command('init')
     .description('make a key store, and its master key file unless that exists')
+    .addOption(
+      storeOption('what keeps the keys: files, one for each, lmdb, for millions, or postgres, for several daemons').env(
+        'PROGRESSDB_KMS_STORE',
+      ),
+    )
     .option('--config <file>', 'make a configuration file for `serve`, too');
-  act<{ config?: string; socket?: string }>(init, async ({ config, socket }, settings) => {
+  act<{ store?: StoreKind | 'postgres'; config?: string; socket?: string }>(init, async ({ store, config, socket }, settings) => {
     const { initialise, reportInitialised } = await import('./commands/init.js');
     if (settings.masterKeyFile === undefined) {
       throw new Failure('USAGE', 'no master key file is given', 'name the file to make or use with --master-key-file FILE');
     }
     const wanted = config === undefined ? undefined : { path: resolve(config), socket: await socketToServe(socket) };
-    reportInitialised(await initialise(settings.dataDir.value, settings.masterKeyFile, wanted), output);
+    const place = { dataDir: settings.dataDir.value, store: store === 'postgres' ? databaseOf(settings) : store };
+    reportInitialised(await initialise(place, settings.masterKeyFile, wanted), output);
   });
   const serve = program
     .command('serve', { isDefault: true })
@@ -122,6 +131,13 @@ function addAlone(program: Command, act: Act, output: Output): void {
     .option('--check-config', 'only check the configuration, and open nothing')
     .option('--dev', 'with an ephemeral master key and no data directory')
     .option('--no-init', 'refuse an empty data directory instead of making a store')
+    .option('--store <kind>', 'files, lmdb or postgres; what the data directory holds unless told')
+    .option('--postgres-url-file <file>', 'with postgres: holds the URL of the database')
+    .option('--postgres-ca-file <file>', 'authorities of its certificate, in PEM')
+    .option('--postgres-schema <name>', 'where its tables are')
+    .option('--postgres-connections <n>', 'to it at once')
+    .option('--postgres-statement-ms <ms>', 'that one statement may take')
+    .option('--postgres-stale-after-ms <ms>', 'after which keys are refused while nothing is heard from it')
     .option('--allowed-uids <uids>', 'users who may encrypt and decrypt, separated by commas')
     .option('--admin-uids <uids>', 'users who may do everything')
     .option('--auditor-uids <uids>', 'users who may read states and lists')
@@ -186,6 +202,13 @@ function addAlone(program: Command, act: Act, output: Output): void {
     const { configCommand } = await import('./commands/config.js');
     configCommand(flags, process.env, output);
   });
+}
+
+/** Named as for every command that works without a daemon. */
+function databaseOf(settings: Settings): PostgresSettings {
+  if (settings.postgres !== undefined) return settings.postgres;
+  const hint = 'name the database with PROGRESSDB_KMS_STORE=postgres and PROGRESSDB_KMS_POSTGRES_URL_FILE=FILE';
+  throw new Failure('USAGE', 'no database is given', hint);
 }
 
 function addService(program: Command, act: Act, output: Output): void {

@@ -87,7 +87,7 @@ export async function openDaemon(settings: Settings): Promise<DaemonAccess> {
 /** The data directory itself; never makes a new store. `inspect` changes nothing in it, and is no start that makes a slot good. */
 export async function openOffline(settings: Settings, { inspect = false } = {}): Promise<Access & { kind: 'offline' }> {
   const dataDir = settings.dataDir.value;
-  if (!existsSync(join(dataDir, KEYRING))) {
+  if (settings.postgres === undefined && !existsSync(join(dataDir, KEYRING))) {
     throw noStore(`no daemon answers and ${dataDir} holds no key store`);
   }
   if (settings.masterKeyFile === undefined) {
@@ -95,7 +95,8 @@ export async function openOffline(settings: Settings, { inspect = false } = {}):
   }
   const { createEmbeddedKms } = await import('../create.js');
   try {
-    const kms = await createEmbeddedKms({ dataDir, masterKeyFile: settings.masterKeyFile, initialise: false, inspect });
+    const place = { dataDir, ...(settings.postgres && { store: settings.postgres }) };
+    const kms = await createEmbeddedKms({ ...place, masterKeyFile: settings.masterKeyFile, initialise: false, inspect });
     return { kind: 'offline', kms, dataDir };
   } catch (error) {
     const failure = failureOf(error);

@@ -1,6 +1,8 @@
 import { resolve } from 'node:path';
 import { type CallerFile, type CallerFiles, callerFilesIn } from '../client/caller-files.js';
 import { DEFAULT_DATA_DIR, DEFAULT_SOCKET } from '../daemon/defaults.js';
+import { postgresIn } from '../store/postgres-environment.js';
+import type { PostgresSettings } from '../store/postgres-settings.js';
 import { CALLER_OPTIONS } from './caller-options.js';
 
 /** The options every command takes, before or after its name. */
@@ -25,6 +27,8 @@ export interface Settings {
   /** Absolute. */
   dataDir: Chosen;
   masterKeyFile: string | undefined;
+  /** The database that the environment names, where that is the store. */
+  postgres: PostgresSettings | undefined;
   /** Users a daemon may run as, beside our own and root. */
   serverUids: number[];
   /** What shows a daemon who calls. */
@@ -46,6 +50,7 @@ export function settingsOf(flags: CommonFlags, env: NodeJS.ProcessEnv): Settings
     address: choose(flags.socket, [env['PROGRESSDB_KMS_ENDPOINT'], env['PROGRESSDB_KMS_SOCKET']], DEFAULT_SOCKET),
     dataDir: { value: resolve(dataDir.value), from: dataDir.from },
     masterKeyFile: masterKeyFile === undefined ? undefined : resolve(masterKeyFile),
+    postgres: postgresIn(env),
     serverUids: flags.serverUids ?? [],
     caller: { ...callerFilesIn(env), ...Object.fromEntries(named) },
     callerFlags,

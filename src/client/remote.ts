@@ -147,6 +147,10 @@ export class RemoteKms implements KmsClient {
     return onlySlotOf((await this.cold(OP.slots, [{ ...mapOfNewSlot(slot), action: 'add' }], options))[0]);
   }
 
+  async confirmSlot(options?: CallOptions): Promise<SlotDescription[]> {
+    return slotsOfList((await this.cold(OP.slots, [{ action: 'confirm' }], options))[0]);
+  }
+
   async removeSlot(slotId: string, options?: CallOptions): Promise<void> {
     await this.cold(OP.slots, [{ action: 'remove', slot_id: slotId }], options);
   }

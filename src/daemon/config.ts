@@ -2,10 +2,13 @@ import type { ForwardTarget } from '../audit/forward/target.js';
 import { KmsError } from '../errors.js';
 import { FIRST_BYTE_TIMEOUT_MS, FRAME_TIMEOUT_MS, WRITE_STALL_TIMEOUT_MS } from '../limits.js';
 import type { DataOperations } from '../native.js';
+import type { StoreKind } from '../store/key-store.js';
+import type { PostgresSettings } from '../store/postgres-settings.js';
 import type { Role } from '../wire/frames.js';
 import { type Effective, effective, type Shown } from './config/effective.js';
 import type { HostPort } from './config/endpoint.js';
 import { type OidcConfig, oidcOf } from './config/oidc.js';
+import { postgresOf } from './config/postgres.js';
 import type { Warning } from './config/setting.js';
 import type { Access } from './identity.js';
 import type { Level } from './log.js';
@@ -21,6 +24,13 @@ export interface DaemonFlags {
   socket?: string | undefined;
   endpoint?: string | string[] | undefined;
   dataDir?: string | undefined;
+  store?: string | undefined;
+  postgresUrlFile?: string | undefined;
+  postgresCaFile?: string | undefined;
+  postgresSchema?: string | undefined;
+  postgresConnections?: string | number | undefined;
+  postgresStatementMs?: string | number | undefined;
+  postgresStaleAfterMs?: string | number | undefined;
   masterKeyFile?: string | undefined;
   masterKeyFd?: string | number | undefined;
   parentFd?: string | number | undefined;
@@ -116,6 +126,8 @@ export interface DaemonConfig {
   tls: TlsFiles | undefined;
   /** Absolute path; undefined with `dev`. */
   dataDir: string | undefined;
+  /** Undefined for what the data directory holds. */
+  store: StoreKind | PostgresSettings | undefined;
   /** At most one of the three is given, none with `dev`. */
   masterKeyFile: string | undefined;
   masterKeyFd: number | undefined;
@@ -204,6 +216,7 @@ export function resolveConfig(flags: DaemonFlags, env: NodeJS.ProcessEnv): Daemo
   const { clientCertificates, adminCertificates, auditorCertificates } = values;
   return {
     ...same,
+    store: values.store === 'postgres' ? postgresOf(values) : values.store,
     masterKeyFile: values.masterKeyFile,
     masterKeyFd: values.masterKeyFd,
     parentFd: values.parentFd,

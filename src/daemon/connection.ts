@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net';
 import { asKmsError, KmsError } from '../errors.js';
 import { ANONYMOUS_FRAME_BYTES, LINGER_MS, SWEEP_INTERVAL_MS } from '../limits.js';
-import { BIT, DEFERRED_FIELDS, FLAG, NO_LIMIT, REPORT } from '../native.js';
+import { BIT, DEFERRED_FIELDS, FLAG, NO_LIMIT, POLICY_SHIFT, REPORT } from '../native.js';
 import { FRAME_HEADER_BYTES, NO_REQUEST } from '../wire/frames.js';
 import { encodeError } from '../wire/messages.js';
 import type { Account } from './accounts.js';
@@ -11,6 +11,7 @@ import type { Deferred } from './deferred.js';
 import { actorOf, type Ground, type Waiting } from './ground.js';
 import { ANONYMOUS, type Identity } from './identity.js';
 import { errorFields } from './log.js';
+import { Misses } from './misses.js';
 import { Outlet } from './outlet.js';
 import { Pace } from './pace.js';
 import { openSource, type Source } from './source.js';
@@ -25,6 +26,8 @@ export interface ConnectionEvents {
 
 /** Makes what the connection's requests wait in. */
 export type NewWaiting = (connection: Connection, outlet: Outlet) => Waiting;
+
+const misses = new Misses();
 
 /** One peer on the binary protocol. */
 export class Connection {
@@ -239,7 +242,7 @@ export class Connection {
       if ((bits & BIT.client) === 0 && report[REPORT.served]! > 0) this.denied(bits, report[REPORT.served]!);
       const next = report[REPORT.consumed]!;
       const deferred = report[REPORT.deferred]!;
-      if (deferred > 0) this.defer(input, deferred, owned);
+      if (deferred > 0) this.settle(input, bits, owned);
       // The native core wipes the plaintext it serves; what it turns away unread is still there.
       if (owned ? deferred === 0 : this.bits !== BIT.client) input.fill(0, at, next);
       if ((flags & FLAG.protocolError) !== 0) {
@@ -269,8 +272,19 @@ export class Connection {
     return walk(this.service.kms, bits, this.actor, input, start, end, room, this.outlet);
   }
 
+  /** What a walk has left: what needs a key that is at hand is served in this step, the rest waits. */
+  private settle(input: Buffer, bits: number, owned: boolean): void {
+    const { kms } = this.service;
+    // Whether a narrowed peer may use a key is asked before its record is looked at.
+    const missing = owned || bits >>> POLICY_SHIFT !== 0 ? 0 : misses.take(kms, input);
+    this.defer(input, owned);
+    misses.serve(kms, bits, this.actor, input, missing, this.outlet, () => this.defer(input, owned));
+  }
+
   /** Takes the frames that the report names out of the shared buffer, before anything else can read into it or report. */
-  private defer(input: Buffer, count: number, owned: boolean): void {
+  private defer(input: Buffer, owned: boolean): void {
+    const count = report[REPORT.deferred]!;
+    if (count === 0) return;
     const taken: Deferred[] = [];
     for (let index = 0; index < count; index++) {
       const field = REPORT.first + index * DEFERRED_FIELDS;

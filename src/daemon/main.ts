@@ -99,7 +99,7 @@ export async function startDaemon(given: DaemonConfig, log: Log, inherited: read
       issuer,
     ),
     accounts: new Accounts(config.rates, log, (requests) => counters.refused('rate', requests), ledger),
-    quota: new KeyQuota(config.keysPerIdentity, (query) => kms.listKeys(query)),
+    quota: new KeyQuota(config.keysPerIdentity, (cursor) => kms.glance(cursor)),
     policy: new Policy((keyId) => kms.describeKey(keyId)),
     failures: new Burst(log, 'error', 'request_failed'),
     keyStates: new Burst(log, 'info', 'key_state'),
@@ -304,6 +304,7 @@ async function forwardersOf({ auditForward, auditForwardCaFile }: DaemonConfig):
 function optionsOf(config: DaemonConfig, forwarding: Forwarders | undefined): EmbeddedOptions {
   return {
     ...(config.dataDir === undefined ? {} : { dataDir: config.dataDir }),
+    ...(config.store === undefined ? {} : { store: config.store }),
     ...(config.masterKeyFile === undefined ? {} : { masterKeyFile: config.masterKeyFile }),
     ...(config.masterKeyFd === undefined ? {} : { masterKeyFd: config.masterKeyFd }),
     ...(config.masterKeyBytes === undefined ? {} : { masterKeyBytes: config.masterKeyBytes }),

@@ -246,6 +246,11 @@ async function slots({ kms, log }: Service, { actor }: Identity, request: SlotRe
     log('warn', 'slot_added', { actor, slot_id: slot.slotId });
     return [slotMapOf(slot)];
   }
+  if (request.action === 'confirm') {
+    const left = await kms.confirmSlot({ actor });
+    log('warn', 'slot_confirmed', { actor, slots: left.length });
+    return left.map(slotMapOf);
+  }
   if (request.action === 'remove') {
     await kms.removeSlot(request.slotId, { actor });
     log('warn', 'slot_removed', { actor, slot_id: request.slotId });

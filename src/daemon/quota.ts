@@ -1,8 +1,7 @@
 import { KmsError } from '../errors.js';
-import type { KeyPage, ListQuery } from '../provider.js';
 
-/** Keys read at a time: between two of these others have their turn. */
-const PAGE = 100;
+/** Some of all keys, and where it goes on. */
+type Glance = (cursor: string | undefined) => Promise<{ keys: ReadonlyArray<{ createdBy: string }>; next: string | null }>;
 
 /**
  * How many keys each identity has made, for a bound on it. The records say who made them; they are counted once, from when the
@@ -16,7 +15,7 @@ export class KeyQuota {
   constructor(
     /** 0 is any number. */
     private readonly most: number,
-    private readonly list: (query: ListQuery) => Promise<KeyPage>,
+    private readonly glance: Glance,
   ) {}
 
   /** Makes a key for `actor` by `create`. Throws PERMISSION_DENIED if that one has made as many as it may. */
@@ -57,7 +56,7 @@ export class KeyQuota {
     this.made.clear();
     let cursor: string | undefined;
     do {
-      const { keys, next } = await this.list({ limit: PAGE, ...(cursor !== undefined && { cursor }) });
+      const { keys, next } = await this.glance(cursor);
       for (const { createdBy } of keys) this.made.set(createdBy, (this.made.get(createdBy) ?? 0) + 1);
       cursor = next ?? undefined;
     } while (cursor !== undefined);

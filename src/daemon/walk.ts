@@ -7,12 +7,17 @@ export interface Vault {
   /** Whether data operations are refused because the log cannot be written. */
   readonly refusesData: boolean;
   answerDoorbell(): void;
+  /** Whether `loadKeys` can bring any. */
+  readonly hasRecordsAtHand: boolean;
+  /** Brings keys in this step, as far as it can be. */
+  loadKeys(keyIds: readonly string[]): void;
 }
 
 /** Where answers are written to. */
 export interface Output {
   room(): Uint8Array;
   advance(bytes: number, secret: boolean, untold: boolean): void;
+  flush(): void;
 }
 
 /** One report for all walks of the thread: it is read before anything else can run. */
@@ -31,6 +36,11 @@ export function walk(
 ): number {
   report[REPORT.units] = room;
   binding.serveChunk(vault.space, bits, actor, input, start, end, output.room(), report);
+  return advance(vault, output);
+}
+
+/** Takes what the last native call has written. Returns the flags of its report. */
+export function advance(vault: Vault, output: Output): number {
   const flags = report[REPORT.flags]!;
   // While the log refuses them nothing was done, and that is what is answered.
   output.advance(report[REPORT.written]!, (flags & FLAG.plaintextWritten) !== 0, !vault.refusesData);

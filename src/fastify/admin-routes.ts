@@ -5,7 +5,7 @@ import type { Threads } from '../threads/threads.js';
 import { type AdminAction, type Authorize, admit } from './access.js';
 import { errorTold, wireForm } from './answers.js';
 import { beginEncryption } from './encryption.js';
-import { EncryptBody, NoBody, RewrapBody, RotateBody, ThreadQuery } from './members.js';
+import { EncryptBody, JobQuery, NoBody, RewrapBody, RotateBody, ThreadQuery } from './members.js';
 import { beginRotation } from './rotation.js';
 
 interface JobParams {
@@ -63,6 +63,11 @@ export function addAdminRoutes(app: FastifyInstance, threads: Threads, authorize
     async ({ body }) => beginEncryption(threads, body),
   );
 
+  app.post('/admin/encryption/compact', { ...only('encrypt_existing'), schema: { body: NoBody } }, async () => ({
+    status: 'ok',
+    compacted: await threads.compactStore(),
+  }));
+
   addJobRoutes(app, threads, only);
 }
 
@@ -71,7 +76,18 @@ function addJobRoutes(
   threads: Threads,
   only: (action: AdminAction) => { onRequest: onRequestAsyncHookHandler; bodyLimit: number },
 ): void {
-  app.get('/admin/jobs', only('read_jobs'), async () => ({ jobs: wireForm(await threads.jobs()) }));
+  app.get<{ Querystring: z.infer<typeof JobQuery> }>(
+    '/admin/jobs',
+    { ...only('read_jobs'), schema: { querystring: JobQuery } },
+    async ({ query: { limit, cursor, reverse } }) =>
+      wireForm(
+        await threads.jobs({
+          ...(limit !== undefined && { limit }),
+          ...(cursor !== undefined && { cursor }),
+          ...(reverse !== undefined && { reverse }),
+        }),
+      ),
+  );
 
   app.get<{ Params: JobParams }>(JOB, only('read_jobs'), async ({ params }) => wireForm(await threads.job(params.job_id)));
 

@@ -38,6 +38,7 @@ export const NewThreadBody = z.strictObject({ thread_id: threadId.optional(), ti
 export const NewMessageBody = z.strictObject({ body, author: z.string().optional() });
 export const EditBody = z.strictObject({ body });
 export const MessageQuery = z.strictObject({ limit, cursor, reverse: flag });
+export const JobQuery = MessageQuery;
 export const ThreadQuery = z.strictObject({ limit, cursor });
 export const RotateBody = z.strictObject({ thread_id: threadId, ...jobOptions });
 export const RewrapBody = oneOf(
@@ -53,6 +54,7 @@ export const EncryptBody = oneOf(
     all: z.boolean().optional(),
     cursor,
     ...jobOptions,
+    defer_compaction: z.boolean().optional(),
   }),
 );
 export const NoBody = z.union([z.undefined(), z.null(), z.strictObject({})]);

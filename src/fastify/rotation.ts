@@ -16,6 +16,7 @@ interface JobMembers {
   messages_per_second?: number | undefined;
   concurrency?: number | undefined;
   keep_backups_ms?: number | undefined;
+  defer_compaction?: boolean | undefined;
 }
 
 export function jobOptionsOf(members: JobMembers): Partial<JobOptions> {
@@ -24,6 +25,7 @@ export function jobOptionsOf(members: JobMembers): Partial<JobOptions> {
     ...(messagesPerSecond !== undefined && { messagesPerSecond }),
     ...(concurrency !== undefined && { concurrency }),
     ...(keepBackupsMs !== undefined && { keepBackupsMs }),
+    ...(members.defer_compaction === true && { defersCompaction: true }),
   };
 }
 

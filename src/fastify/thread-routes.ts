@@ -2,6 +2,7 @@ import type { FastifyInstance, FastifyRequest, preHandlerAsyncHookHandler } from
 import type { z } from 'zod';
 import { KmsError } from '../errors.js';
 import { MAX_MESSAGE_BODY_BYTES } from '../limits.js';
+import type { MessageQuery as PageAsked } from '../threads/thread.js';
 import type { Threads } from '../threads/threads.js';
 import { type Authorize, admit, type ThreadAction } from './access.js';
 import { messageForm, wireForm } from './answers.js';
@@ -13,6 +14,17 @@ interface ThreadParams {
 
 interface MessageParams extends ThreadParams {
   message_id: string;
+}
+
+type Page = z.infer<typeof MessageQuery>;
+
+/** Without what was not given. */
+function asked({ limit, cursor, reverse }: Page): PageAsked {
+  return {
+    ...(limit !== undefined && { limit }),
+    ...(cursor !== undefined && { cursor }),
+    ...(reverse !== undefined && { reverse }),
+  };
 }
 
 const THREAD = '/threads/:thread_id';
@@ -54,15 +66,11 @@ export function addThreadRoutes(app: FastifyInstance, threads: Threads, authoriz
     },
   );
 
-  app.get<{ Params: ThreadParams; Querystring: z.infer<typeof MessageQuery> }>(
+  app.get<{ Params: ThreadParams; Querystring: Page }>(
     MESSAGES,
     { ...may('read_messages'), schema: { querystring: MessageQuery } },
-    async ({ params, query: { limit, cursor, reverse } }) => {
-      const { messages, next } = await threads.list(params.thread_id, {
-        ...(limit !== undefined && { limit }),
-        ...(cursor !== undefined && { cursor }),
-        ...(reverse !== undefined && { reverse }),
-      });
+    async ({ params, query }) => {
+      const { messages, next } = await threads.list(params.thread_id, asked(query));
       return { messages: messages.map(messageForm), next };
     },
   );
@@ -86,8 +94,12 @@ export function addThreadRoutes(app: FastifyInstance, threads: Threads, authoriz
     return { status: 'ok' };
   });
 
-  app.get<{ Params: MessageParams }>(`${MESSAGE}/versions`, may('read_messages'), async ({ params }) => {
-    const versions = await threads.versions(params.thread_id, params.message_id);
-    return { versions: versions.map(messageForm) };
-  });
+  app.get<{ Params: MessageParams; Querystring: Page }>(
+    `${MESSAGE}/versions`,
+    { ...may('read_messages'), schema: { querystring: MessageQuery } },
+    async ({ params, query }) => {
+      const { versions, next } = await threads.versions(params.thread_id, params.message_id, asked(query));
+      return { versions: versions.map(messageForm), next };
+    },
+  );
 }

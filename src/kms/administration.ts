@@ -75,6 +75,7 @@ export class Administration {
     const { keyring } = this.#opened;
     const remove = async () => {
       keyring.slotsWithout(slotId);
+      await this.#opened.sharing?.refuseUsed(slotId);
       await this.#store.backups.dropKeyrings();
       return keyring.removeSlot(slotId);
     };
@@ -92,7 +93,7 @@ export class Administration {
       throw error;
     }
     if (wait) await this.rotation.ended();
-    return this.rotation.status();
+    return this.rotation.statusNow();
   }
 
   async rewrap(keyId: string, master: NewMaster | undefined, actor: string): Promise<CreatedKey> {
@@ -112,12 +113,13 @@ export class Administration {
   }
 
   /**
-   * After a start: its master key has proved itself, and takes the place of those that it succeeds. Crash story: until the
+   * After a start, or by command: its master key has proved itself, and takes the place of those that it succeeds. Crash story: until the
    * keyring without them is durable they open the store; the keyrings that were kept for them go afterwards, or, after a crash
    * between the two, at the next start, since none is needed while no successor waits.
    */
   async confirmSlots(actor: string): Promise<void> {
-    const { keyring } = this.#opened;
+    const { keyring, sharing } = this.#opened;
+    for (const { slotId } of keyring.slotsToGo) await sharing?.refuseUsed(slotId);
     const { confirmed, succeeded, expired } = await keyring.confirmSlots();
     if (!keyring.slots.some((slot) => slot.state === 'successor')) await this.#store.backups.dropKeyrings();
     if (confirmed !== undefined) await this.#tellSlot(actor, 'confirmed', confirmed);

@@ -26,7 +26,7 @@ export async function audited<T>(
 }
 
 /** After a seal there is no line to be had; why the work failed is what the caller has to hear. */
-function tellFailure(audit: AuditLog, event: AuditEvent): void {
+export function tellFailure(audit: AuditLog, event: AuditEvent): void {
   try {
     audit.note(event);
   } catch (error) {

@@ -19,9 +19,12 @@ export function checkActor(actor: unknown): string {
   return actor;
 }
 
-/** The process itself. */
+let own: string | undefined;
+
+/** The process itself, as whom it was when that was first asked: asking the system each time costs as much as making a key. */
 export function ownActor(): string {
-  return `uid:${process.getuid?.() ?? 0}`;
+  own ??= `uid:${process.getuid?.() ?? 0}`;
+  return own;
 }
 
 export function checkBytes(bytes: unknown, name: string): asserts bytes is Uint8Array {

@@ -34,6 +34,9 @@ function joined(header: Uint8Array, { ciphertext }: Encrypted): Uint8Array {
   return sealed;
 }
 
+/** Runs `work` while no other process of the same store does. */
+export type Alone = <T>(work: () => Promise<T>) => Promise<T>;
+
 /**
  * The key for callers that name none. Its id stands before each ciphertext and in its AAD, so that the key can be
  * succeeded: at its soft limit, or when it was disabled or destroyed. Crash story of a succession: the new key is durable
@@ -43,10 +46,12 @@ export class DefaultKey {
   readonly #keyring: Keyring;
   readonly #messages: Messages;
   readonly #create: () => Promise<string>;
+  readonly #alone: Alone;
   readonly #softUses: number;
   #succeeding: Promise<string> | undefined;
 
-  constructor(keyring: Keyring, messages: Messages, create: () => Promise<string>, softUses = SOFT_USES) {
+  constructor(keyring: Keyring, messages: Messages, create: () => Promise<string>, alone: Alone, softUses = SOFT_USES) {
+    this.#alone = alone;
     this.#keyring = keyring;
     this.#messages = messages;
     this.#create = create;
@@ -54,11 +59,15 @@ export class DefaultKey {
   }
 
   #succeed(): Promise<string> {
-    this.#succeeding ??= (async () => {
+    const before = this.#keyring.defaultKeyId;
+    this.#succeeding ??= this.#alone(async () => {
+      await this.#keyring.refresh();
+      // Another daemon was first: one key is as good as another.
+      if (this.#keyring.defaultKeyId !== before) return this.#keyring.defaultKeyId;
       const keyId = await this.#create();
       await this.#keyring.setDefaultKey(keyId);
       return keyId;
-    })().finally(() => {
+    }).finally(() => {
       this.#succeeding = undefined;
     });
     return this.#succeeding;

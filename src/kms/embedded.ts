@@ -28,7 +28,7 @@ import { checkActor, checkBytes, checkKeyId, checkThreadId, ownActor, within } f
 import { Importing } from './importing.js';
 import { Key } from './key.js';
 import { answerDoorbell } from './key-cache.js';
-import type { Keys } from './keys.js';
+import type { Glance, Keys } from './keys.js';
 import { type EmbeddedSettings, Lifecycle } from './lifecycle.js';
 import { newMasterOf } from './new-master.js';
 import { addedSlotOf, rotationOrderOf } from './orders.js';
@@ -129,6 +129,17 @@ export class EmbeddedKms implements Provider, SlotKeeper {
     await this.#use().opened.cache.fetch(checkKeyId(keyId));
   }
 
+  /** Whether `loadKeys` can bring any. */
+  get hasRecordsAtHand(): boolean {
+    return this.#session?.opened.cache.hasRecordsAtHand === true;
+  }
+
+  /** The same for many at once and in this step, as far as it can be: what cannot is for `fetchKey`. '' is passed over. */
+  loadKeys(keyIds: readonly string[]): void {
+    const { cache } = this.#use().opened;
+    for (const keyId of keyIds) if (keyId !== '') cache.load(keyId);
+  }
+
   /** After the vault said that the key's reserved uses are gone. */
   async reserveUses(keyId: string): Promise<void> {
     await this.#use().opened.cache.reserve(checkKeyId(keyId));
@@ -170,6 +181,11 @@ export class EmbeddedKms implements Provider, SlotKeeper {
       const { audit, keys } = this.#use();
       return audited(audit, { type: 'get_wrapped', actor, keyId }, () => keys.wrapped(keyId));
     });
+  }
+
+  /** Some of the keys after `cursor`, for who counts them all; null where that is the end. */
+  async glance(cursor: string | undefined): Promise<Glance> {
+    return this.#use().keys.glance(cursor);
   }
 
   async describeKey(keyId: string, options?: CallOptions): Promise<KeyDescription> {
@@ -238,7 +254,7 @@ export class EmbeddedKms implements Provider, SlotKeeper {
   }
 
   async rotationStatus(options?: CallOptions): Promise<RotationStatus> {
-    return within(options, async () => this.#use().administration.rotation.status());
+    return within(options, async () => this.#use().administration.rotation.statusNow());
   }
 
   async slots(options?: CallOptions): Promise<SlotDescription[]> {
@@ -250,6 +266,16 @@ export class EmbeddedKms implements Provider, SlotKeeper {
     const actor = actorOf(options);
     const expires = options?.expires ?? kind === 'master';
     return within(options, async () => this.#use().administration.addSlot(master, kind, expires, actor));
+  }
+
+  async confirmSlot(options?: ActorOptions): Promise<SlotDescription[]> {
+    const actor = actorOf(options);
+    return within(options, async () => {
+      const { administration, audit } = this.#use();
+      audit.refuseIfFailed();
+      await administration.confirmSlots(actor);
+      return administration.slots;
+    });
   }
 
   async removeSlot(slotId: string, options?: ActorOptions): Promise<void> {

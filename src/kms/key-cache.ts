@@ -1,7 +1,7 @@
 import { KmsError } from '../errors.js';
 import { FIRST_USES, MAX_USE_BLOCK, MAX_USES, MIN_USE_BLOCK, SOFT_USES } from '../limits.js';
 import { dekAad } from '../store/canonical.js';
-import type { KeyMeta } from '../store/key-store.js';
+import type { KeyMeta, PackedRecords } from '../store/key-store.js';
 import { bellRang, type Handle, type Vault } from '../vault.js';
 import { checkKeyId } from './calls.js';
 import type { Keyring } from './keyring.js';
@@ -30,6 +30,8 @@ export function answerDoorbell(): void {
 interface Fetch {
   key: Promise<CachedKey>;
   stale: boolean;
+  /** Called in the step that brings the key. */
+  uses: Array<(key: CachedKey) => void>;
 }
 
 /** What this process has reserved for a key: up to which count, and how much the last time. */
@@ -53,6 +55,7 @@ export class KeyCache {
   readonly #records: Records;
   readonly #keyring: Keyring;
   readonly #onReserved: (keyId: string, usesReserved: number) => void;
+  readonly #packed: PackedRecords | undefined;
   readonly #remembered = new Map<string, CachedKey>();
   /** The one that was asked for last: messages of one thread come in a row, and comparing one id is cheaper than finding it. */
   #lastId = '';
@@ -63,7 +66,14 @@ export class KeyCache {
   /** By key. A record that says less than this was put back by somebody. */
   readonly #reserved = new Map<string, Reserved>();
 
-  constructor(vault: Vault, records: Records, keyring: Keyring, onReserved: (keyId: string, usesReserved: number) => void) {
+  constructor(
+    vault: Vault,
+    records: Records,
+    keyring: Keyring,
+    onReserved: (keyId: string, usesReserved: number) => void,
+    packed?: PackedRecords,
+  ) {
+    this.#packed = packed;
     this.#vault = vault;
     this.#records = records;
     this.#keyring = keyring;
@@ -116,6 +126,14 @@ export class KeyCache {
     this.#vault.retire(keyId, how);
   }
 
+  /** Wipes all of them: whatever was read before may have changed since. */
+  retireAll(): void {
+    for (const fetch of this.#fetches.values()) fetch.stale = true;
+    this.#last = undefined;
+    this.#remembered.clear();
+    this.#vault.retireAll();
+  }
+
   /** Puts the key of a verified record into the vault, or its state if that is not active. */
   #install(record: KeyMeta): CachedKey {
     const { keyId } = record;
@@ -140,25 +158,61 @@ export class KeyCache {
     }
   }
 
-  /** One read for all who want the key at the same time. */
-  fetch(keyId: string): Promise<CachedKey> {
-    const known = this.#fetches.get(keyId);
-    if (known !== undefined) return known.key;
-    const fetch: Fetch = { stale: false, key: Promise.resolve().then(() => this.#fetchNow(keyId, fetch)) };
-    this.#fetches.set(keyId, fetch);
-    return fetch.key.finally(() => this.#fetches.delete(keyId));
+  /** Whether `load` can bring anything. */
+  get hasRecordsAtHand(): boolean {
+    return this.#packed !== undefined;
   }
 
-  async #fetchNow(keyId: string, fetch: Fetch): Promise<CachedKey> {
-    for (;;) {
-      fetch.stale = false;
-      const record = await this.#records.read(keyId);
-      if (!fetch.stale) return this.#install(record);
+  /** Brings a key, or its state, into the vault in this step. Where it cannot, `fetch` says why. */
+  load(keyId: string): boolean {
+    try {
+      const record = this.#packed?.readSync(keyId);
+      return record !== undefined && this.#vault.loadRecord(keyId, record) > 0;
+    } catch {
+      return false;
     }
   }
 
-  fetchSync(keyId: string): CachedKey {
-    return this.#install(this.#records.readSync(keyId));
+  /** One read for all who want the key at the same time. `use` has it before anything can evict it again; it must not throw. */
+  async fetch(keyId: string, use?: (key: CachedKey) => void): Promise<CachedKey> {
+    const loaded = this.load(keyId) ? this.known(keyId) : undefined;
+    if (loaded === undefined) return this.#fetch(keyId, use);
+    use?.(loaded);
+    return loaded;
+  }
+
+  #fetch(keyId: string, use?: (key: CachedKey) => void): Promise<CachedKey> {
+    const known = this.#fetches.get(keyId);
+    if (known !== undefined) {
+      if (use !== undefined) known.uses.push(use);
+      return known.key;
+    }
+    const uses = use === undefined ? [] : [use];
+    const fetch: Fetch = { stale: false, uses, key: Promise.resolve().then(() => this.#fetchNow(keyId, fetch)) };
+    this.#fetches.set(keyId, fetch);
+    return fetch.key;
+  }
+
+  async #fetchNow(keyId: string, fetch: Fetch): Promise<CachedKey> {
+    try {
+      for (;;) {
+        fetch.stale = false;
+        const record = await this.#records.read(keyId);
+        if (!fetch.stale) return this.#brought(record, fetch);
+      }
+    } finally {
+      this.#fetches.delete(keyId);
+    }
+  }
+
+  #brought(record: KeyMeta, { uses }: Fetch): CachedKey {
+    const key = this.#install(record);
+    for (const use of uses) use(key);
+    return key;
+  }
+
+  fetchSync(keyId: string): void {
+    if (!this.load(keyId)) this.#install(this.#records.readSync(keyId));
   }
 
   /** Reserves for the keys that asked. What goes wrong is told to the call that runs out of uses. */
@@ -223,9 +277,11 @@ export class KeyCache {
     // A block on its way to its record would come too late to be given back.
     await Promise.allSettled(this.#reservations.values());
     const rests = this.#vault.takeUnusedUses().sort((a, b) => b[1] - a[1]);
+    // Not `shift`, which moves all that come after: of a million that takes longer than a write.
+    let next = 0;
     const worker = async (): Promise<void> => {
-      for (let rest = rests.shift(); rest !== undefined && Date.now() < until; rest = rests.shift()) {
-        const [keyId, uses] = rest;
+      while (next < rests.length && Date.now() < until) {
+        const [keyId, uses] = rests[next++]!;
         await this.#records.update(keyId, (record) => this.#returned(record, uses)).catch(() => undefined);
       }
     };

@@ -1,25 +1,22 @@
-import { randomBytes } from 'node:crypto';
 import { KmsError } from '../errors.js';
 import { MAX_KEK_VERSION, MAX_USES } from '../limits.js';
 import type { SlotDescription } from '../provider.js';
-import { auditKeyAad, canonicalKeyring, kekAad, recordMacAad } from '../store/canonical.js';
-import type { AuditKey, KeyringDocument, KeyringKek, KeyringSlot, KeyStore } from '../store/key-store.js';
-import type { Handle, Vault } from '../vault.js';
-import { activeOf, newKek, newKekId } from './keyring-document.js';
-import { type Draft, deriveRecordMac, type RootKeys, releaseRoot, rerooted, rootKeys, sealDocument } from './root-keys.js';
+import { auditKeyAad, recordMacAad } from '../store/canonical.js';
 import {
-  added,
-  type Confirmed,
-  confirmed,
-  described,
-  FIRST_SLOT,
-  makeSlot,
-  openSlots,
-  renewed,
-  type SlotRole,
-  slotOf,
-  without,
-} from './slots.js';
+  type AuditKey,
+  type KeyringDocument,
+  type KeyringKek,
+  type KeyringSlot,
+  type KeyStore,
+  Superseded,
+} from '../store/key-store.js';
+import type { Handle, Vault } from '../vault.js';
+import { follow } from './following.js';
+import { Holds } from './holds.js';
+import { activeOf, newKek, readKeyring } from './keyring-document.js';
+import { createKeyring, type OpenKeyring, openKeyring } from './keyring-opening.js';
+import { type Draft, type RootKeys, releaseRoot, rerooted, rerootedAuditKey, rootKeys, sealDocument } from './root-keys.js';
+import { added, type Confirmed, confirmed, described, makeSlot, renewed, type SlotRole, slotOf, without } from './slots.js';
 import { Wraps } from './wraps.js';
 
 export interface ActiveKek {
@@ -37,73 +34,45 @@ export class Keyring {
   readonly #store: KeyStore;
   readonly #recordMac: Handle;
   readonly #usedSlot: string;
-  readonly #keks = new Map<string, Handle>();
+  readonly #keks: Map<string, Handle>;
   readonly #wraps: Wraps;
   #keys: RootKeys;
   #document: KeyringDocument;
   #lastWrite: Promise<unknown> = Promise.resolve();
-  /** Each resolves when its holder lets go. */
-  readonly #holds = new Set<Promise<void>>();
+  readonly #holds = new Holds();
   #reserving: Promise<void> | undefined;
 
-  private constructor(
-    vault: Vault,
-    store: KeyStore,
-    keys: RootKeys,
-    recordMac: Handle,
-    usedSlot: string,
-    document: KeyringDocument,
-  ) {
+  private constructor(vault: Vault, store: KeyStore, { keys, recordMac, usedSlot, document, keks }: OpenKeyring) {
     this.#vault = vault;
     this.#store = store;
     this.#keys = keys;
     this.#recordMac = recordMac;
     this.#usedSlot = usedSlot;
     this.#document = document;
+    this.#keks = keks;
     this.#wraps = new Wraps(activeOf(document).kekId);
+    this.#show();
   }
 
-  /** Makes the first keyring of a store: one slot, a root key, KEK version 1. Durable when it resolves. */
+  /** As `createKeyring`. */
   static async create(vault: Vault, store: KeyStore, master: Handle): Promise<Keyring> {
-    const storeId = randomBytes(16).toString('hex');
-    const keys = rootKeys(vault, vault.generate('root'), storeId);
-    const recordMac = deriveRecordMac(vault, keys.root, storeId);
-    const slot = makeSlot(vault, master, keys.root, storeId, FIRST_SLOT);
-    const handle = vault.generate('kek');
-    const kek = newKek(vault, keys.root, storeId, newKekId(), 1, handle);
-    const document = sealDocument(vault, keys, {
-      format: 2,
-      storeId,
-      generation: 1,
-      slots: [slot],
-      keks: [kek],
-      recordMac: vault.wrap(keys.root, recordMac, recordMacAad(storeId)),
-      auditKeys: [],
-      defaultKeyId: '',
-    });
-    await store.writeKeyring(document);
-    const keyring = new Keyring(vault, store, keys, recordMac, slot.slotId, document);
-    keyring.#keks.set(kek.kekId, handle);
-    return keyring;
+    return new Keyring(vault, store, await createKeyring(vault, store, master));
   }
 
-  /** Opens a document that `readKeyring` gave. Throws UNAUTHENTICATED for a wrong master key, STORE_UNAVAILABLE if it was tampered with. */
+  /** As `openKeyring`. */
   static open(vault: Vault, store: KeyStore, master: Handle, document: KeyringDocument): Keyring {
-    const { storeId } = document;
-    const { slotId, root } = openSlots(vault, master, document);
-    const keys = rootKeys(vault, root, storeId);
-    if (!vault.macMatches(keys.keyringMac, canonicalKeyring(document), document.mac)) {
-      throw new KmsError('STORE_UNAVAILABLE', 'the keyring was tampered with: its authentication code does not match');
-    }
-    const recordMac =
-      document.format === 1
-        ? deriveRecordMac(vault, root, storeId)
-        : vault.unwrap(root, document.recordMac, recordMacAad(storeId), 'mac');
-    const keyring = new Keyring(vault, store, keys, recordMac, slotId, document);
-    for (const kek of document.keks) {
-      keyring.#keks.set(kek.kekId, vault.unwrap(root, kek.wrapped, kekAad(storeId, kek.kekId, kek.kekVersion), 'kek'));
-    }
-    return keyring;
+    return new Keyring(vault, store, openKeyring(vault, master, document));
+  }
+
+  /** Gives the vault what it opens and makes packed records with. */
+  #show(): void {
+    const { active } = this;
+    const ring = [active, ...this.#document.keks.filter((kek) => kek !== active)];
+    this.#vault.setRing(
+      this.storeId,
+      this.#recordMac,
+      ring.map(({ kekId, kekVersion }) => [kekId, kekVersion, this.kek(kekId)]),
+    );
   }
 
   get storeId(): string {
@@ -113,6 +82,11 @@ export class Keyring {
   /** Raised by every write. */
   get generation(): number {
     return this.#document.generation;
+  }
+
+  /** The slot that this process was opened with. */
+  get usedSlot(): string {
+    return this.#usedSlot;
   }
 
   get recordMac(): Handle {
@@ -145,18 +119,33 @@ export class Keyring {
   }
 
   /**
-   * Runs `work` with the active KEK and one wrap counted for it. The KEK is the active one when `work` begins; a rotation waits
-   * until it has ended, so that nothing is written under an older KEK after the rotation has begun to look.
+   * Runs `work` with the active KEK and `count` wraps counted for it. The KEK is the active one when `work` begins; a rotation waits
+   * until it has ended, so that nothing is written under an older KEK after the rotation has begun to look. A rotation that another
+   * daemon has begun meanwhile the store tells of, and `work` is done again with the KEK that is active by then.
    */
-  async withKek<T>(work: (kek: ActiveKek) => Promise<T>): Promise<T> {
-    while (this.#wraps.left === 0) {
+  async withKek<T>(work: (kek: ActiveKek) => Promise<T>, count = 1): Promise<T> {
+    for (;;) {
+      const { generation } = this;
+      try {
+        return await this.#withKekOnce(work, count);
+      } catch (error) {
+        if (!(error instanceof Superseded)) throw error;
+        await this.refresh();
+        // With the same keyring nothing else would come of it.
+        if (generation === this.generation) throw error;
+      }
+    }
+  }
+
+  async #withKekOnce<T>(work: (kek: ActiveKek) => Promise<T>, count: number): Promise<T> {
+    while (this.#wraps.left < count) {
       this.#reserving ??= this.#reserveWraps().finally(() => {
         this.#reserving = undefined;
       });
       await this.#reserving;
     }
     const { kekId, kekVersion } = this.active;
-    this.#wraps.enter();
+    this.#wraps.enter(count);
     try {
       return await work({ kekId, kekVersion, handle: this.kek(kekId) });
     } finally {
@@ -184,19 +173,7 @@ export class Keyring {
 
   /** KEKs are not retired until `release`: who holds has read records whose keys stand under them. */
   holdRetirement(): () => void {
-    let free = () => {};
-    const held = new Promise<void>((resolve) => {
-      free = resolve;
-    });
-    this.#holds.add(held);
-    return () => {
-      this.#holds.delete(held);
-      free();
-    };
-  }
-
-  async #unheld(): Promise<void> {
-    while (this.#holds.size > 0) await Promise.all(this.#holds);
+    return this.#holds.take();
   }
 
   /**
@@ -262,7 +239,7 @@ export class Keyring {
   /** Step 4: no record needs the older KEKs any more. They are wiped once the keyring without them is durable. */
   async retireKeks(): Promise<void> {
     // Who comes to hold them after this reads records that need them no more.
-    await this.#unheld();
+    await this.#holds.none();
     await this.#write(
       (draft) => ({ ...draft, keks: draft.keks.filter((kek) => kek.state === 'active') }),
       () => {
@@ -313,6 +290,12 @@ export class Keyring {
     return gone as SlotDescription;
   }
 
+  /** What `confirmSlots` would take away. */
+  get slotsToGo(): readonly KeyringSlot[] {
+    const { succeeded, expired } = confirmed(this.#document.slots, this.#usedSlot);
+    return [...succeeded, ...expired];
+  }
+
   /** Makes the slot that this start used an active one, and takes away what it succeeds, and what has expired. */
   async confirmSlots(): Promise<Omit<Confirmed, 'slots'>> {
     let result = confirmed(this.#document.slots, this.#usedSlot);
@@ -356,17 +339,60 @@ export class Keyring {
     };
   }
 
-  /** `committed` runs in the step in which the new document takes the place of the old one. */
+  /**
+   * `committed` runs in the step in which the new document takes the place of the old one. Where another daemon was first, the
+   * change is made again to what that one has written.
+   */
   #write(change: (draft: Draft) => Draft, committed: () => void = () => {}): Promise<void> {
-    const write = this.#lastWrite.then(async () => {
-      const { sha256: _sha256, mac: _mac, ...before } = this.#document;
-      const after = change(this.#newest(before));
-      const isRemoved = before.slots.some((slot) => !after.slots.some(({ slotId }) => slotId === slot.slotId));
-      if (isRemoved) await this.#reroot(after, committed);
-      else await this.#commit(this.#keys, after, committed);
+    return this.#inTurn(async () => {
+      for (;;) {
+        try {
+          return await this.#writeOnce(change, committed);
+        } catch (error) {
+          if (!(error instanceof Superseded) || !(await this.#follow())) throw error;
+        }
+      }
     });
-    this.#lastWrite = write.catch(() => undefined);
-    return write;
+  }
+
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const turn = this.#lastWrite.then(work);
+    this.#lastWrite = turn.catch(() => undefined);
+    return turn;
+  }
+
+  async #writeOnce(change: (draft: Draft) => Draft, committed: () => void): Promise<void> {
+    const { sha256: _sha256, mac: _mac, ...before } = this.#document;
+    const after = change(this.#newest(before));
+    const isRemoved = before.slots.some((slot) => !after.slots.some(({ slotId }) => slotId === slot.slotId));
+    if (isRemoved) await this.#reroot(after, committed);
+    else await this.#commit(this.#keys, after, committed);
+  }
+
+  /** Takes over what other daemons have made of the keyring. Resolves to whether there was anything; throws as `follow`. */
+  refresh(): Promise<boolean> {
+    return this.#store.shared === undefined ? Promise.resolve(false) : this.#inTurn(() => this.#follow());
+  }
+
+  async #follow(): Promise<boolean> {
+    const next = await readKeyring(this.#store);
+    if (next === undefined) throw new KmsError('STORE_UNAVAILABLE', 'the keyring is gone');
+    const known = { keys: this.#keys, document: this.#document, keks: this.#keks, usedSlot: this.#usedSlot };
+    const followed = follow(this.#vault, known, next);
+    if (followed === undefined) return false;
+    if (followed.keys !== this.#keys) releaseRoot(this.#vault, this.#keys);
+    this.#keys = followed.keys;
+    this.#document = next;
+    const gone = [...this.#keks].filter(([kekId]) => !followed.keks.has(kekId));
+    for (const [kekId] of gone) this.#keks.delete(kekId);
+    for (const [kekId, handle] of followed.keks) this.#keks.set(kekId, handle);
+    this.#show();
+    this.#wraps.activate(this.active.kekId);
+    // Who still wraps under one of them is told by the store that it is late.
+    void this.#wraps.drained().then(() => {
+      for (const [, handle] of gone) this.#vault.release(handle);
+    });
+    return true;
   }
 
   /**
@@ -376,8 +402,9 @@ export class Keyring {
   async #reroot(draft: Draft, committed: () => void): Promise<void> {
     const before = this.#keys;
     const keys = rootKeys(this.#vault, this.#vault.generate('root'), draft.storeId);
+    const auditKey = (key: AuditKey) => rerootedAuditKey(this.#vault, before.root, keys.root, draft.storeId, key);
     try {
-      await this.#commit(keys, rerooted(this.#vault, before.root, keys.root, draft), committed);
+      await this.#commit(keys, rerooted(this.#vault, before.root, keys.root, draft), committed, auditKey);
     } catch (error) {
       releaseRoot(this.#vault, keys);
       throw error;
@@ -385,12 +412,14 @@ export class Keyring {
     releaseRoot(this.#vault, before);
   }
 
-  async #commit(keys: RootKeys, draft: Draft, committed: () => void): Promise<void> {
+  async #commit(keys: RootKeys, draft: Draft, committed: () => void, auditKey?: (key: AuditKey) => AuditKey): Promise<void> {
     const next = sealDocument(this.#vault, keys, { ...draft, generation: draft.generation + 1 });
-    await this.#store.writeKeyring(next);
+    const before = this.#document.generation;
+    await this.#store.writeKeyring(next, auditKey === undefined ? { before } : { before, auditKey });
     this.#keys = keys;
     this.#document = next;
     committed();
+    this.#show();
     this.#wraps.activate(this.active.kekId);
   }
 }

@@ -83,6 +83,7 @@ export class Lifecycle {
     } catch (error) {
       opened.cache.close();
       opened.vault.close();
+      await opened.sharing?.stop();
       throw error;
     }
   }

@@ -235,9 +235,33 @@ export class Messages {
       await this.#provide(direction, keyId, input.length, made.wanted, actor);
     }
     // Where more keys are wanted at once than are kept, each fetch evicts what another one brought, and nobody would get
-    // on. What is done in one blocking step has nothing come between.
-    const first = this.#first(direction, this.#cache.known(keyId), input, aad, actor);
-    return [this.#blocking(direction, keyId, input, aad, first, actor), this.#cache.known(keyId) as CachedKey];
+    // on. What is done in the step that brings the key has nothing come between.
+    for (let round = CROWDED_ROUNDS; round < MOST_ROUNDS; round += 1) {
+      const made = await this.#asItComes(direction, keyId, input, aad, actor);
+      if (Array.isArray(made)) return made;
+      if (made !== vault.NOT_CACHED) await this.#provide(direction, keyId, input.length, made, actor);
+    }
+    throw new KmsError('BUSY', 'the key is evicted faster than it can be used');
+  }
+
+  async #asItComes(direction: Direction, keyId: string, input: Uint8Array, aad: Uint8Array | undefined, actor: Actor) {
+    let made: Made | vault.Wanting = vault.NOT_CACHED;
+    let failure: unknown;
+    const use = (key: CachedKey) => {
+      try {
+        const result = this.#first(direction, key, input, aad, actor);
+        made = typeof result === 'number' ? result : [result, key];
+      } catch (error) {
+        failure = error;
+      }
+    };
+    try {
+      await this.#cache.fetch(keyId, use);
+    } catch (error) {
+      throw await this.#events.failed({ encrypts: direction === ENCRYPT, keyId, bytes: input.length, actor }, error);
+    }
+    if (failure !== undefined) throw failure;
+    return made as Made | vault.Wanting;
   }
 
   /** A promise only where something has to be waited for: one that is not made, nor looked at, is the cheapest. May throw. */

@@ -1,10 +1,11 @@
 import { KmsError } from '../errors.js';
-import { DamagedDocument, type KeyStore } from '../store/key-store.js';
+import { DamagedDocument, type KeyStore, Superseded } from '../store/key-store.js';
 import { type ArenaOptions, arenaInfo, type MasterSource, Vault } from '../vault.js';
 import { KeyCache } from './key-cache.js';
 import { Keyring } from './keyring.js';
 import { readKeyring } from './keyring-document.js';
 import { Records } from './records.js';
+import { Sharing } from './sharing.js';
 
 /** How many records are asked whether they belong to the keyring's store. */
 const SAMPLE = 16;
@@ -24,6 +25,8 @@ export interface Opened {
   keyring: Keyring;
   records: Records;
   cache: KeyCache;
+  /** With the other daemons of its store, if there may be any. */
+  sharing: Sharing | undefined;
 }
 
 /** True if there are records and every one that can be read names another store. */
@@ -52,9 +55,24 @@ async function openKeyring(vault: Vault, store: KeyStore, source: MasterSource, 
   }
   const master = vault.readMaster(source);
   try {
-    return document === undefined ? await Keyring.create(vault, store, master) : Keyring.open(vault, store, master, document);
+    if (document !== undefined) return Keyring.open(vault, store, master, document);
+    return await Keyring.create(vault, store, master).catch(async (error) => {
+      const made = error instanceof Superseded ? await readKeyring(store) : undefined;
+      if (made === undefined) throw error;
+      return Keyring.open(vault, store, master, made);
+    });
   } finally {
     vault.release(master);
+  }
+}
+
+async function sharingOf({ shared }: KeyStore, ground: Omit<Opened, 'sharing'>): Promise<Sharing | undefined> {
+  if (shared === undefined) return undefined;
+  try {
+    return await Sharing.begin(shared, ground);
+  } catch (error) {
+    ground.cache.close();
+    throw error;
   }
 }
 
@@ -72,7 +90,8 @@ export async function openStore(
     }
     const keyring = await openKeyring(vault, store, source, settings.initialise);
     const records = new Records(vault, store, keyring);
-    return { vault, keyring, records, cache: new KeyCache(vault, records, keyring, onReserved) };
+    const ground = { vault, keyring, records, cache: new KeyCache(vault, records, keyring, onReserved, store.packed) };
+    return { ...ground, sharing: await sharingOf(store, ground) };
   } catch (error) {
     vault.close();
     throw error;

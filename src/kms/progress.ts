@@ -7,6 +7,10 @@ export class Pace {
     this.#interval = perSecond === 0 ? 0 : 1000 / perSecond;
   }
 
+  get isLimited(): boolean {
+    return this.#interval > 0;
+  }
+
   /** Milliseconds from `now` after which the next one may begin. What was not used of the time before is not made up for. */
   wait(now: number): number {
     const start = Math.max(now, this.#next);
@@ -26,8 +30,8 @@ export class Progress {
     this.#startedAt = now;
   }
 
-  step(): void {
-    this.#done += 1;
+  step(keys = 1): void {
+    this.#done += keys;
   }
 
   get done(): number {

@@ -1,6 +1,6 @@
 import { KmsError } from '../errors.js';
 import { canonicalRecord } from '../store/canonical.js';
-import { DamagedDocument, type KeyMeta, type KeyStore } from '../store/key-store.js';
+import { DamagedDocument, type KeyMeta, type KeyStore, Superseded } from '../store/key-store.js';
 import type { Vault } from '../vault.js';
 import type { Keyring } from './keyring.js';
 
@@ -69,6 +69,14 @@ export class Records {
 
   /** The record, verified. KEY_NOT_FOUND, or STORE_UNAVAILABLE for one that is set aside. */
   async read(keyId: string): Promise<KeyMeta> {
+    const record = await this.#read(keyId);
+    if (this.#store.shared === undefined || record.state === 'destroyed' || this.#keyring.holds(record.kekId)) return record;
+    // Another daemon has moved it to a KEK that is not known here yet, or had it moved since it was read.
+    await this.#keyring.refresh();
+    return this.#read(keyId);
+  }
+
+  async #read(keyId: string): Promise<KeyMeta> {
     let record: KeyMeta | undefined;
     try {
       record = await this.#store.readRecord(keyId);
@@ -151,7 +159,8 @@ export class Records {
         return next;
       } catch (error) {
         // Damaged since it was read: it is set aside, as a read would have it.
-        if (!(error instanceof KmsError && error.code === 'CONFLICT') || tries === MOST_TRIES) throw this.#refused(keyId, error);
+        const isLost = error instanceof KmsError && error.code === 'CONFLICT' && !(error instanceof Superseded);
+        if (!isLost || tries === MOST_TRIES) throw this.#refused(keyId, error);
       }
     }
   }

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { auditKeyAad, canonicalKeyring, kekAad, recordMacAad, rootAad, slotKeyAad } from '../store/canonical.js';
-import type { KeyringDocument, KeyringSlot } from '../store/key-store.js';
+import type { AuditKey, KeyringDocument, KeyringSlot } from '../store/key-store.js';
 import type { Handle, Vault } from '../vault.js';
 
 const KEYRING_MAC_INFO = 'progressdb-kms/keyring-mac/v1';
@@ -67,6 +67,10 @@ function rerootedSlot(vault: Vault, from: Handle, to: Handle, storeId: string, s
   }
 }
 
+export function rerootedAuditKey(vault: Vault, from: Handle, to: Handle, storeId: string, key: AuditKey): AuditKey {
+  return { ...key, wrapped: rewrapped(vault, from, to, key.wrapped, auditKeyAad(storeId, key.publicKey), 'signing') };
+}
+
 /** The same keyring under another root key. No master key is needed: each slot's key is wrapped under the root key, too. */
 export function rerooted(vault: Vault, from: Handle, to: Handle, draft: Draft): Draft {
   const { storeId } = draft;
@@ -78,9 +82,6 @@ export function rerooted(vault: Vault, from: Handle, to: Handle, draft: Draft): 
       return { ...kek, wrapped: rewrapped(vault, from, to, kek.wrapped, aad, 'kek') };
     }),
     recordMac: rewrapped(vault, from, to, draft.recordMac, recordMacAad(storeId), 'mac'),
-    auditKeys: draft.auditKeys.map((key) => {
-      const aad = auditKeyAad(storeId, key.publicKey);
-      return { ...key, wrapped: rewrapped(vault, from, to, key.wrapped, aad, 'signing') };
-    }),
+    auditKeys: draft.auditKeys.map((key) => rerootedAuditKey(vault, from, to, storeId, key)),
   };
 }

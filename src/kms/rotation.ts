@@ -2,13 +2,15 @@ import { setMaxListeners } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { AuditLog } from '../audit/audit-log.js';
 import { asKmsError, type ErrorCode, KmsError } from '../errors.js';
-import { MAX_BLOCKERS, ROTATION_WIDTH } from '../limits.js';
+import { LEADERLESS_LOOK_MS, MAX_BLOCKERS, ROTATION_WIDTH } from '../limits.js';
 import type { RotationStatus } from '../provider.js';
 import type { KeyStore } from '../store/key-store.js';
 import type { Handle } from '../vault.js';
+import { BulkMoves, type BulkStep } from './bulk-moves.js';
 import { dueReason } from './due.js';
 import { countKeys, walkKeys } from './key-walk.js';
 import { newKekId } from './keyring-document.js';
+import { Leadership } from './leadership.js';
 import type { Messages } from './messages.js';
 import type { Opened } from './opened.js';
 import { Probes } from './probes.js';
@@ -32,6 +34,8 @@ export interface RotationOrder {
   abandon: readonly string[];
 }
 
+/** True for a key that is settled, false for one that is destroyed or gone. */
+type Visit = (keyId: string) => Promise<boolean>;
 type Phase = NonNullable<RotationStatus['phase']>;
 
 /**
@@ -47,7 +51,9 @@ export class Rotation {
   readonly #settings: RotationSettings;
   readonly #messages: Messages;
   readonly #rewrapping: Rewrapping;
+  readonly #leadership: Leadership;
   readonly #stopping = new AbortController();
+  #looking: NodeJS.Timeout | undefined;
   readonly #blockers = new Map<string, string>();
   #probes: Probes;
   #running: Promise<void> | undefined;
@@ -68,6 +74,7 @@ export class Rotation {
     this.#messages = messages;
     this.#audit = audit;
     this.#settings = settings;
+    this.#leadership = new Leadership(opened.sharing);
     // Whoever is throttled waits on it: that so many do is no leak, which Node would warn of.
     setMaxListeners(0, this.#stopping.signal);
     this.#rewrapping = new Rewrapping(opened, store.backups);
@@ -98,20 +105,72 @@ export class Rotation {
     };
   }
 
-  /** Resolves when no step of it is under way any more. What it has not done, the next start does. */
+  /** The same, whichever daemon leads. */
+  async statusNow(): Promise<RotationStatus> {
+    const own = this.status();
+    if (!this.#leadership.isShared || this.#state === 'running') return own;
+    const { isRotating } = this.#opened.keyring;
+    // It was this one that completed it.
+    if (!isRotating && own.state === 'idle' && own.rotationId === this.#rewrapping.rotationId) return own;
+    const { kekId, kekVersion, due } = own;
+    let told: RotationStatus | undefined;
+    try {
+      told = await this.#leadership.told(this.#rewrapping.rotationId);
+    } catch (error) {
+      // What is known without the database, and that it is no more than that.
+      return { ...own, state: isRotating ? 'running' : own.state, error: asKmsError(error).message };
+    }
+    // One that has died is succeeded; who succeeds it has not spoken yet.
+    if (told === undefined) return isRotating ? { ...own, state: 'running', error: null } : own;
+    if (isRotating || told.state === 'idle') return { ...told, kekId, kekVersion, due };
+    return { ...told, state: 'idle', phase: null, kekId, kekVersion, due };
+  }
+
+  /** Resolves when no step of it is under way any more. What it has not done, the next start does, or another daemon. */
   async stop(): Promise<void> {
+    clearInterval(this.#looking);
     this.#stopping.abort();
     await this.#running;
   }
 
-  /** Goes on with a rotation that an earlier process, or an earlier run of this one, left. */
+  /** Goes on with a rotation that an earlier process, or an earlier run of this one, left; later on with those of others. */
   resume(actor: string): void {
-    if (this.#opened.keyring.isRotating && this.#running === undefined) this.#start(actor, this.#settings.keysPerSecond);
+    if (!this.#leadership.isShared) {
+      if (this.#opened.keyring.isRotating && this.#running === undefined) this.#start(actor, this.#settings.keysPerSecond);
+      return;
+    }
+    void this.#takeOver(actor, true);
+    this.#looking = setInterval(() => void this.#takeOver(actor, false), LEADERLESS_LOOK_MS).unref();
   }
 
-  /** Resolves to whether it runs to its end. */
+  /** Leads a rotation that nobody leads. `evenBlocked`: one that stands still for a reason, which may be mended. */
+  async #takeOver(actor: string, evenBlocked: boolean): Promise<void> {
+    const { keyring } = this.#opened;
+    if (!keyring.isRotating || this.#running !== undefined || this.#isBeginning) return;
+    this.#isBeginning = true;
+    try {
+      const isLeft = async () => {
+        const told = await this.#leadership.told(this.#rewrapping.rotationId);
+        return evenBlocked || told === undefined || told.state === 'running';
+      };
+      // Asked once more as its leader: the one before may just have said how it ended.
+      if (!(await isLeft()) || !(await this.#leadership.take()) || !(await isLeft())) return;
+      await keyring.refresh();
+      if (keyring.isRotating && !this.#stopping.signal.aborted) this.#start(actor, this.#settings.keysPerSecond);
+    } catch {
+      // A store that cannot be reached is asked again.
+    } finally {
+      this.#isBeginning = false;
+      if (this.#running === undefined) await this.#leadership.release();
+    }
+  }
+
+  /** Resolves when it does not run any more, here or elsewhere. */
   async ended(): Promise<void> {
     await this.#running;
+    while (this.#leadership.isShared && !this.#stopping.signal.aborted && (await this.statusNow()).state === 'running') {
+      await sleep(LEADERLESS_LOOK_MS, undefined, { signal: this.#stopping.signal }).catch(() => undefined);
+    }
     if (this.#stopping.signal.aborted) throw new KmsError('SEALED');
   }
 
@@ -124,8 +183,13 @@ export class Rotation {
     if (this.#isBeginning) throw new KmsError('CONFLICT', 'a rotation is under way');
     this.#isBeginning = true;
     try {
+      // One that has ended and is still saying so.
+      if (this.#state !== 'running') await this.#running;
       this.#audit.refuseIfFailed();
       const isLeaving = order.abandon.length > 0;
+      const leads = await this.#leadership.take();
+      await keyring.refresh();
+      if (!leads && !isLeaving) throw new KmsError('CONFLICT', 'a rotation is under way, which another daemon leads');
       if (isLeaving && !keyring.isRotating)
         throw new KmsError('CONFLICT', 'no rotation is under way that could leave keys behind');
       if (keyring.isRotating && (order.master !== undefined || (this.#running !== undefined && !isLeaving))) {
@@ -135,11 +199,12 @@ export class Rotation {
       // One that was only to leave keys behind may have ended meanwhile: nobody asked for another.
       if (!keyring.isRotating && isLeaving) return;
       if (!keyring.isRotating) await this.#switchKek(order);
-      if (this.#running !== undefined) return;
+      if (this.#running !== undefined || !leads) return;
       this.#total = await countKeys(this.#store);
       this.#start(order.actor, order.keysPerSecond ?? this.#settings.keysPerSecond);
     } finally {
       this.#isBeginning = false;
+      if (this.#running === undefined) await this.#leadership.release();
     }
   }
 
@@ -209,9 +274,16 @@ export class Rotation {
     this.#finishedAt = null;
     this.#error = null;
     this.#blockers.clear();
-    this.#running = this.#run(actor, new Pace(keysPerSecond)).finally(() => {
+    const telling = setInterval(() => this.#tellOthers(), LEADERLESS_LOOK_MS).unref();
+    this.#running = this.#run(actor, new Pace(keysPerSecond)).finally(async () => {
+      clearInterval(telling);
+      await this.#leadership.release();
       this.#running = undefined;
     });
+  }
+
+  #tellOthers(): void {
+    this.#leadership.tell(this.status()).catch(() => undefined);
   }
 
   async #run(actor: string, pace: Pace): Promise<void> {
@@ -226,8 +298,12 @@ export class Rotation {
       const { code, message } = asKmsError(error);
       this.#error = message;
       await this.#tell(actor, 'failed', code).catch(() => undefined);
-      this.#end(this.#opened.keyring.isRotating ? 'failed' : 'idle');
+      // A database comes back, and then a daemon goes on with what the others take for running.
+      const isLeft = this.#leadership.isShared && code === 'STORE_UNAVAILABLE';
+      this.#end(this.#opened.keyring.isRotating && !isLeft ? 'failed' : 'idle');
+      if (isLeft) return;
     }
+    await this.#leadership.tell(this.status()).catch(() => undefined);
   }
 
   /** False if records hold it up. */
@@ -239,11 +315,13 @@ export class Rotation {
     await this.#moveAll(pace);
     if (this.#blockers.size > 0) return false;
     this.#phase = 'verify';
-    await this.#walk((keyId) => this.#rewrapping.verify(keyId).then(() => true));
+    await this.#verifyAll();
     if (this.#blockers.size > 0) return false;
     await this.#probes.check();
     this.#phase = 'retire';
-    await this.#opened.keyring.retireKeks();
+    const { keyring } = this.#opened;
+    await this.#leadership.everyoneHas(keyring.generation, this.#stopping.signal);
+    await keyring.retireKeks();
     return true;
   }
 
@@ -260,25 +338,58 @@ export class Rotation {
     const turn = async () => {
       const wait = pace.wait(performance.now());
       if (wait > 0) await sleep(wait, undefined, { signal: this.#stopping.signal });
+      this.#refuseIfLost();
     };
-    await this.#walk(async (keyId) => (await this.#rewrapping.move(keyId, turn)).state !== 'destroyed', true);
+    const move = async (keyId: string) => (await this.#rewrapping.move(keyId, turn)).state !== 'destroyed';
+    // A pace is kept key by key.
+    const bulk = pace.isLimited ? undefined : this.#bulk();
+    await (bulk === undefined ? this.#walk(move, true) : this.#walkPages(bulk, (page) => bulk.move(page), move, true));
   }
 
-  async #walk(visit: (keyId: string) => Promise<boolean>, isCounted = false): Promise<void> {
-    const progress = new Progress(this.#total, performance.now());
-    this.#progress = progress;
-    await walkKeys(this.#store, ROTATION_WIDTH, async (keyId) => {
+  async #verifyAll(): Promise<void> {
+    const verify = (keyId: string) => this.#rewrapping.verify(keyId).then(() => true);
+    const bulk = this.#bulk();
+    await (bulk === undefined ? this.#walk(verify) : this.#walkPages(bulk, (page) => bulk.verify(page), verify));
+  }
+
+  #bulk(): BulkMoves | undefined {
+    const { packed } = this.#store;
+    return packed && new BulkMoves(this.#opened, packed, this.#rewrapping.rotationId);
+  }
+
+  async #walk(visit: Visit, isCounted = false): Promise<void> {
+    this.#progress = new Progress(this.#total, performance.now());
+    await walkKeys(this.#store, ROTATION_WIDTH, (keyId) => this.#visit(keyId, visit, isCounted));
+  }
+
+  async #walkPages(bulk: BulkMoves, step: BulkStep, visit: Visit, isCounted = false): Promise<void> {
+    this.#progress = new Progress(this.#total, performance.now());
+    await bulk.walk(step, async (keyIds, settled) => {
+      this.#progress?.step(settled);
+      if (isCounted) this.#count(true, settled);
+      for (const keyId of keyIds) await this.#visit(keyId, visit, isCounted);
       if (this.#stopping.signal.aborted) throw new KmsError('SEALED');
-      const outcome = await this.#outcomeOf(keyId, () => visit(keyId));
-      progress.step();
-      if (typeof outcome === 'string') this.#blockers.set(keyId, outcome);
-      else if (isCounted) this.#count(outcome);
     });
   }
 
+  #refuseIfLost(): void {
+    if (this.#leadership.isLost) throw new KmsError('STORE_UNAVAILABLE', 'another daemon may lead the rotation by now');
+  }
+
+  async #visit(keyId: string, visit: Visit, isCounted: boolean): Promise<void> {
+    if (this.#stopping.signal.aborted) throw new KmsError('SEALED');
+    this.#refuseIfLost();
+    const outcome = await this.#outcomeOf(keyId, () => visit(keyId));
+    // Another daemon may have ended the rotation by now, and what was read before is unsound by that.
+    this.#refuseIfLost();
+    this.#progress?.step();
+    if (typeof outcome === 'string') this.#blockers.set(keyId, outcome);
+    else if (isCounted) this.#count(outcome);
+  }
+
   /** Keys made while it runs come on top; destroyed ones and those that are gone are none of it. */
-  #count(isMoved: boolean): void {
-    if (isMoved) this.#done += 1;
+  #count(isMoved: boolean, keys = 1): void {
+    if (isMoved) this.#done += keys;
     else this.#total -= 1;
     this.#total = Math.max(this.#total, this.#done);
   }

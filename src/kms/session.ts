@@ -5,9 +5,10 @@ import type { CreatedKey } from '../provider.js';
 import type { KeyStore } from '../store/key-store.js';
 import { Administration, type AdministrationSettings } from './administration.js';
 import { audited } from './audited.js';
+import { BatchedCreates } from './batched-creates.js';
 import { ownActor } from './calls.js';
 import { DataEvents } from './data-events.js';
-import { DefaultKey } from './default-key.js';
+import { type Alone, DefaultKey } from './default-key.js';
 import { Keys } from './keys.js';
 import { Messages } from './messages.js';
 import type { Opened } from './opened.js';
@@ -27,6 +28,7 @@ export class Session {
   readonly keys: Keys;
   readonly defaultKey: DefaultKey;
   readonly administration: Administration;
+  readonly #batched: BatchedCreates | undefined;
 
   constructor(opened: Opened, settings: SessionSettings, audit: OpenAuditLog) {
     this.opened = opened;
@@ -35,17 +37,22 @@ export class Session {
     this.messages = new Messages(opened.cache, this.events);
     this.keys = new Keys(opened, settings.store);
     this.administration = new Administration(opened, settings.store, this.messages, audit, settings);
+    const { packed } = settings.store;
+    this.#batched = packed && new BatchedCreates(opened, packed, audit);
     const create = async () => (await this.create('', ownActor())).keyId;
-    this.defaultKey = new DefaultKey(opened.keyring, this.messages, create, settings.defaultKeySoftUses);
+    const { shared } = settings.store;
+    const alone: Alone = (work) => (shared === undefined ? work() : shared.exclusively('default-key', work));
+    this.defaultKey = new DefaultKey(opened.keyring, this.messages, create, alone, settings.defaultKeySoftUses);
   }
 
   /**
    * What follows from a start, and must not come before its line in the audit log is durable: its master key is confirmed, and a
-   * rotation that was left goes on. A disk that takes no writes is no reason not to serve: the next start does it.
+   * rotation that was left goes on. A disk that takes no writes is no reason not to serve: the next start does it. Of a
+   * store that others share one start says nothing of the master keys that the others start with: there it takes a command.
    */
   async confirm(): Promise<void> {
     try {
-      await this.administration.confirmSlots(ownActor());
+      if (this.opened.sharing === undefined) await this.administration.confirmSlots(ownActor());
     } catch (error) {
       if (!(error instanceof KmsError && error.code === 'STORE_UNAVAILABLE')) throw error;
     }
@@ -53,6 +60,7 @@ export class Session {
   }
 
   create(threadId: string, actor: string, dek?: Handle): Promise<CreatedKey> {
+    if (this.#batched !== undefined && dek === undefined) return this.#batched.create(threadId, actor);
     const make = () => this.keys.create(threadId, actor, dek);
     return audited(this.audit, { type: 'create_dek', actor, threadId }, make, ({ keyId }) => ({ keyId }));
   }
@@ -62,13 +70,14 @@ export class Session {
    * begun are through.
    */
   wipe(last: 'stop' | 'seal', actor: string): LastLines & { settled: Promise<unknown> } {
-    const { vault, records, keyring, cache } = this.opened;
+    const { vault, records, keyring, cache, sharing } = this.opened;
     const stopped = this.administration.rotation.stop();
     cache.close();
     // First: an operation on the pool that ended after the last lines would be in none.
     vault.retireAll();
     const { told, closed } = this.audit.finish({ type: last, actor, outcome: 'ok' });
     vault.close();
-    return { told, closed, settled: Promise.all([told, stopped, records.settled(), keyring.settled()]) };
+    const unheard = sharing?.stop();
+    return { told, closed, settled: Promise.all([told, stopped, unheard, records.settled(), keyring.settled()]) };
   }
 }

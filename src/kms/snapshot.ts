@@ -3,6 +3,7 @@ import { KmsError } from '../errors.js';
 import { dekAad } from '../store/canonical.js';
 import type { KeyMeta, KeyringDocument, KeyStore } from '../store/key-store.js';
 import type { Handle, Vault } from '../vault.js';
+import { countKeys } from './key-walk.js';
 import type { Keyring } from './keyring.js';
 import type { Records } from './records.js';
 
@@ -31,6 +32,8 @@ export class Snapshot {
   readonly #ground: Ground;
   readonly #store: KeyStore;
   readonly #release: () => void;
+  /** Under which the records stood that were read. */
+  readonly #keks = new Set<string>();
   #macKey: Handle | undefined;
 
   constructor(ground: Ground, store: KeyStore, audit: AuditLog) {
@@ -42,6 +45,11 @@ export class Snapshot {
 
   get storeId(): string {
     return this.#ground.keyring.storeId;
+  }
+
+  /** How many records there are now. */
+  count(): Promise<number> {
+    return countKeys(this.#store);
   }
 
   /**
@@ -65,6 +73,7 @@ export class Snapshot {
     try {
       const record = await records.read(keyId);
       checkOpens(vault, keyring, record);
+      if (record.state !== 'destroyed') this.#keks.add(record.kekId);
       return record;
     } catch (error) {
       const code = error instanceof KmsError ? error.code : undefined;
@@ -82,6 +91,11 @@ export class Snapshot {
   /** The keyring, after the records; from here on `mac` is of the root key behind this document. */
   async keyring(info: string): Promise<KeyringDocument> {
     const { document, macKey } = await this.#ground.keyring.snapshot(info);
+    // Held only as far as this process goes: another daemon of the store may have ended a rotation all the same.
+    if ([...this.#keks].some((kekId) => !document.keks.some((kek) => kek.kekId === kekId))) {
+      this.#ground.vault.release(macKey);
+      throw new KmsError('CONFLICT', 'another daemon has ended a rotation meanwhile; make the backup again');
+    }
     this.#macKey = macKey;
     return document;
   }

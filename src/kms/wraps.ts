@@ -38,9 +38,9 @@ export class Wraps {
     this.#block = Math.min(block * 2, LAST_WRAP_BLOCK);
   }
 
-  /** Takes one, and has its user counted as a writer until `leave`. */
-  enter(): void {
-    this.#left -= 1;
+  /** Takes that many, and has their user counted as a writer until `leave`. */
+  enter(count: number): void {
+    this.#left -= count;
     this.#writers.set(this.#kekId, (this.#writers.get(this.#kekId) ?? 0) + 1);
   }
 

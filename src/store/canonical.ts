@@ -48,6 +48,29 @@ export function canonicalRecord(meta: Omit<KeyMeta, 'mac'>): Uint8Array {
   ]);
 }
 
+/** Where these stand in that, its tag being the first. */
+const AT = { state: 6, wrapped: 8, createdAt: 12, createdBy: 14 } as const;
+
+/** A view of one field of what `canonicalRecord` made, whatever comes after it. */
+function fieldOf(canonical: Uint8Array, field: number): Buffer {
+  const view = Buffer.from(canonical.buffer, canonical.byteOffset, canonical.length);
+  let at = 0;
+  for (let before = 0; before < field; before += 1) at += LENGTH_BYTES + view.readUInt32BE(at);
+  const start = at + LENGTH_BYTES;
+  return view.subarray(start, start + view.readUInt32BE(at));
+}
+
+/** A copy of the wrapped key. */
+export function wrappedOf(canonical: Uint8Array): Uint8Array {
+  return new Uint8Array(fieldOf(canonical, AT.wrapped));
+}
+
+/** What a count needs of a record. Throws a RangeError for what `canonicalRecord` did not make. */
+export function glanceOf(canonical: Uint8Array): Pick<KeyMeta, 'state' | 'createdAt' | 'createdBy'> {
+  const text = (field: number) => fieldOf(canonical, field).toString('latin1');
+  return { state: text(AT.state) as KeyMeta['state'], createdAt: text(AT.createdAt), createdBy: text(AT.createdBy) };
+}
+
 type Fields = Array<string | number | Uint8Array>;
 
 function slotFields(format: 1 | 2, slot: KeyringSlot): Fields {

@@ -11,7 +11,7 @@ export const FILE_MODE = 0o600;
 /** What space is probed with on a full disk; only ever a temporary file. */
 export const PROBE_NAME = 'probe';
 /** The names of temporary files as this store makes them: another program's dot files are not its to remove. */
-const LEFTOVER = new RegExp(`^\\.(keyring\\.json|${PROBE_NAME}|k_[0-9a-z]{1,64}\\.json)\\.[0-9a-f]{16}\\.tmp$`);
+const LEFTOVER = new RegExp(`^\\.(keyring\\.json|store\\.json|${PROBE_NAME}|k_[0-9a-z]{1,64}\\.json)\\.[0-9a-f]{16}\\.tmp$`);
 
 export interface Owner {
   uid: number;
@@ -97,6 +97,11 @@ export async function giveLock(system: FileSystem, path: string, owner: Owner): 
   } catch (error) {
     if (errnoOf(error) !== 'ENOENT') throw error;
   }
+}
+
+/** Leaves any other file that root made to the directory's owner: under its name alone, or it may be one of root's from elsewhere. */
+export async function giveFile(system: FileSystem, path: string, owner: Owner): Promise<void> {
+  await give(system, path, READ_FLAGS, owner, (stats) => stats.isFile() && stats.uid === 0 && stats.nlink === 1);
 }
 
 /**

@@ -6,6 +6,7 @@ import { DurableDirectory } from './durable-directory.js';
 import { errnoOf, type FileSystem } from './file-system.js';
 import { DirectoryNames } from './key-names.js';
 import type { KeyMeta, RecordBackups } from './key-store.js';
+import { KEYRING } from './keyring-file.js';
 import { Turnstile } from './turnstile.js';
 import type { WriteLatch } from './write-latch.js';
 
@@ -24,18 +25,17 @@ export interface BackedUpStore {
   write(steps: () => Promise<void>): Promise<void>;
 }
 
-const BACKUPS = 'kms-deks-backup';
-const KEYRING = 'keyring.json';
+export const BACKUPS_DIRECTORY = 'kms-deks-backup';
 /** Removals under way at once. */
 const REMOVALS = 32;
 
-function fileOf(keyId: string): string {
+export function fileOf(keyId: string): string {
   if (!KEY_ID_PATTERN.test(keyId)) throw new KmsError('INVALID_ARGUMENT', 'not a key id');
   return `${keyId}.json`;
 }
 
 /** Where a record goes that is set aside while its older state is kept. */
-function asideFileOf(keyId: string): string {
+export function asideFileOf(keyId: string): string {
   return `${keyId}.set-aside.json`;
 }
 
@@ -60,7 +60,7 @@ export class FileBackups implements RecordBackups {
 
   constructor(store: BackedUpStore) {
     this.#store = store;
-    this.#path = join(store.top.path, BACKUPS);
+    this.#path = join(store.top.path, BACKUPS_DIRECTORY);
   }
 
   async keep(rotationId: string, keyId: string): Promise<void> {
@@ -184,6 +184,11 @@ export class FileBackups implements RecordBackups {
       if (errnoOf(error) === 'ENOENT') return undefined;
       throw this.#failure(error, path);
     }
+    return this.#made(rotationId);
+  }
+
+  /** Where the files of a rotation lie; made if it is not there. */
+  placeOf(rotationId: string): Promise<Kept> {
     return this.#made(rotationId);
   }
 

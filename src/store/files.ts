@@ -1,25 +1,18 @@
-import type { Stats } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { ERROR_TABLE, KmsError } from '../errors.js';
-import { KEY_ID_PATTERN, MAX_KEYRING_BYTES, MAX_RECORD_BYTES } from '../limits.js';
+import { KmsError } from '../errors.js';
+import { MAX_RECORD_BYTES } from '../limits.js';
 import { binding } from '../native.js';
-import {
-  FILE_MODE,
-  giveLock,
-  type Owner,
-  ownerToKeep,
-  PROBE_NAME,
-  prepareDirectory,
-  refuseWider,
-  removeLeftovers,
-  syncWayTo,
-} from './data-directory.js';
-import { keyringJson, recordJson } from './document-json.js';
+import { type Owner, PROBE_NAME, prepareDirectory, removeLeftovers } from './data-directory.js';
+import { recordJson } from './document-json.js';
+import { readable, strictly } from './documents.js';
 import { DurableDirectory } from './durable-directory.js';
-import { FileBackups } from './file-backups.js';
+import { FileBackups, fileOf } from './file-backups.js';
+import { FileDocuments } from './file-documents.js';
+import { FileEntries } from './file-entries.js';
 import { errnoOf, type FileSystem, nodeFileSystem } from './file-system.js';
 import { DirectoryNames } from './key-names.js';
 import { DamagedDocument, type KeyMeta, type KeyringDocument, type KeyStore } from './key-store.js';
+import { KeyringFile, prepareKeyringDirectory } from './keyring-file.js';
 import { refuseUnlessNext } from './succession.js';
 import { Turnstile } from './turnstile.js';
 import { WriteLatch } from './write-latch.js';
@@ -29,42 +22,14 @@ export interface FileStoreOptions {
   fileSystem?: FileSystem;
 }
 
-const KEYRING = 'keyring.json';
-const LOCK = 'lock';
+export const RECORDS_DIRECTORY = 'kms-deks';
 /** Files open at once for asynchronous calls: far above what keeps the thread pool busy, far below the usual limit of 1,024. */
 const OPEN_FILES = 64;
 /** As large as the largest record, so that space for the probe is space for the write that comes after it. */
 const PROBE = new Uint8Array(MAX_RECORD_BYTES);
 
-function fileOf(keyId: string): string {
-  if (!KEY_ID_PATTERN.test(keyId)) throw new KmsError('INVALID_ARGUMENT', 'not a key id');
-  return `${keyId}.json`;
-}
-
-/** A refusal of the strict reader, as what it means here: the document is not what the service wrote. */
-function parsed<T>(parse: (bytes: Uint8Array) => T, bytes: Uint8Array): T {
-  try {
-    return parse(bytes);
-  } catch (error) {
-    if (!(error instanceof KmsError)) throw error;
-    const prefix = `${ERROR_TABLE[error.code].message}: `;
-    const reason = error.message.startsWith(prefix) ? error.message.slice(prefix.length) : error.message;
-    throw new DamagedDocument(reason, { cause: error });
-  }
-}
-
-/** The bytes, once the strict reader took them: written, what it refuses would be a document that nobody can open again. */
-function readable(parse: (bytes: Uint8Array) => unknown, bytes: Uint8Array): Uint8Array {
-  try {
-    parse(bytes);
-    return bytes;
-  } catch (cause) {
-    throw new KmsError('INTERNAL', 'a document that could not be read back was not written', { cause });
-  }
-}
-
 function parsedRecord(keyId: string, bytes: Uint8Array): KeyMeta {
-  const record = parsed(binding.parseRecord, bytes);
+  const record = strictly(binding.parseRecord, bytes);
   if (record.keyId !== keyId) throw new DamagedDocument(`swapped: the file holds the record of ${record.keyId}`);
   return record;
 }
@@ -83,17 +48,13 @@ function parsedRecord(keyId: string, bytes: Uint8Array): KeyMeta {
 export async function openFileStore(options: FileStoreOptions): Promise<KeyStore> {
   const system = options.fileSystem ?? nodeFileSystem;
   const dataDir = resolve(options.dataDir);
-  const recordsDir = join(dataDir, 'kms-deks');
+  const recordsDir = join(dataDir, RECORDS_DIRECTORY);
   const latch = new WriteLatch();
   const turnstile = new Turnstile(OPEN_FILES);
   try {
-    await prepareDirectory(system, dataDir);
-    const owner = ownerToKeep(system, await system.stat(dataDir));
-    if (owner !== undefined) await giveLock(system, join(dataDir, LOCK), owner);
+    const owner = await prepareKeyringDirectory(system, dataDir);
     await prepareDirectory(system, recordsDir, owner);
-    for (const path of [dataDir, recordsDir]) await removeLeftovers(system, path);
-    // Once there is a keyring the way to it was durable before it was written.
-    if (!(await hasOwnKeyring(system, join(dataDir, KEYRING)))) await syncWayTo(system, dataDir);
+    await removeLeftovers(system, recordsDir);
     const top = await DurableDirectory.open(dataDir, system, latch, turnstile);
     try {
       const records = await DurableDirectory.open(recordsDir, system, latch, turnstile);
@@ -116,19 +77,6 @@ export async function openFileStore(options: FileStoreOptions): Promise<KeyStore
   }
 }
 
-/** Throws for a keyring that others can reach. */
-async function hasOwnKeyring(system: FileSystem, path: string): Promise<boolean> {
-  try {
-    const stats = await system.lstat(path);
-    // A link's own mode says nothing; reading it is refused in any case.
-    if (!stats.isSymbolicLink()) refuseWider(system, path, stats, FILE_MODE);
-    return true;
-  } catch (error) {
-    if (errnoOf(error) !== 'ENOENT') throw error;
-    return false;
-  }
-}
-
 interface Parts {
   system: FileSystem;
   latch: WriteLatch;
@@ -140,12 +88,13 @@ interface Parts {
 
 class FileStore implements KeyStore {
   readonly backups: FileBackups;
-  readonly #system: FileSystem;
+  readonly sealed: FileDocuments;
+  readonly entries: FileEntries;
   readonly #latch: WriteLatch;
   readonly #top: DurableDirectory;
   readonly #records: DurableDirectory;
   readonly #names: DirectoryNames;
-  #keyringTurn: Promise<void> = Promise.resolve();
+  readonly #keyring: KeyringFile;
   #probing: Promise<void> | undefined;
   #writing = 0;
   #drained: (() => void) | undefined;
@@ -153,38 +102,28 @@ class FileStore implements KeyStore {
 
   constructor(parts: Parts) {
     const { system, latch, top, records } = parts;
-    this.#system = system;
     this.#latch = latch;
     this.#top = top;
     this.#records = records;
     this.#names = new DirectoryNames(system, records.path);
-    this.backups = new FileBackups({
+    this.#keyring = new KeyringFile(system, top);
+    const shared = {
       ...parts,
-      parse: parsedRecord,
       refuseClosed: () => this.#refuseClosed(),
-      write: (steps) => this.#write(steps),
-    });
+      write: (steps: () => Promise<void>) => this.#write(steps),
+    };
+    this.backups = new FileBackups({ ...shared, parse: parsedRecord });
+    this.sealed = new FileDocuments(shared);
+    this.entries = new FileEntries({ ...shared, names: this.#names, backups: this.backups, parse: parsedRecord });
   }
 
   async readKeyring(): Promise<KeyringDocument | undefined> {
     this.#refuseClosed();
-    const path = join(this.#top.path, KEYRING);
-    const inspect = (stats: Stats) => refuseWider(this.#system, path, stats, FILE_MODE);
-    const bytes = await this.#top.read(KEYRING, MAX_KEYRING_BYTES, inspect);
-    return bytes && parsed(binding.parseKeyring, bytes);
+    return this.#keyring.read();
   }
 
   async writeKeyring(document: KeyringDocument): Promise<void> {
-    const bytes = readable(binding.parseKeyring, keyringJson(document));
-    await this.#write(async () => {
-      // One after the other: of two keyrings the one given last must be the one that stays.
-      const turn = this.#keyringTurn.then(async () => {
-        this.#top.replaceSync(await this.#top.stage(KEYRING, bytes), KEYRING);
-        await this.#top.sync();
-      });
-      this.#keyringTurn = turn.catch(() => {});
-      await turn;
-    });
+    await this.#write(this.#keyring.replacement(document));
   }
 
   async readRecord(keyId: string): Promise<KeyMeta | undefined> {
@@ -255,6 +194,7 @@ class FileStore implements KeyStore {
     // A write under way syncs the directory through a descriptor that must still be this directory's.
     if (this.#writing > 0) await new Promise<void>((resolve) => (this.#drained = resolve));
     await this.backups.close();
+    await this.sealed.close();
     await this.#top.close();
     await this.#records.close();
   }

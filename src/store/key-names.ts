@@ -60,7 +60,14 @@ export class SortedNames {
   }
 }
 
-const RECORD_FILE = /^(k_[0-9a-z]{1,64})\.json$/;
+/** Which files of a directory are listed, and under which names. */
+export interface Form {
+  /** The name is its first group. */
+  pattern: RegExp;
+  fileOf(name: string): string;
+}
+
+const RECORDS: Form = { pattern: /^(k_[0-9a-z]{1,64})\.json$/, fileOf: (keyId) => `${keyId}.json` };
 /** File times advance in clock ticks (10 ms at most): a change in the tick of the scan would not show as a newer time. */
 const TICK_MS = 20;
 /** Files asked for at once. */
@@ -73,15 +80,17 @@ const LOOKS_AT_ONCE = 32;
 export class DirectoryNames {
   readonly #system: FileSystem;
   readonly #path: string;
+  readonly #form: Form;
   #names: SortedNames | undefined;
   /** The directory's time at the scan; undefined when a later change might carry the same time. */
   #scannedAt: number | undefined;
   #scanning: Promise<SortedNames> | undefined;
   #createdInScan: string[] = [];
 
-  constructor(system: FileSystem, path: string) {
+  constructor(system: FileSystem, path: string, form: Form = RECORDS) {
     this.#system = system;
     this.#path = path;
+    this.#form = form;
   }
 
   created(keyId: string): void {
@@ -109,7 +118,7 @@ export class DirectoryNames {
     // The time is taken before the names: a change between the two only makes the next listing scan again.
     const { mtimeMs } = await this.#system.stat(this.#path);
     const settled = mtimeMs < Date.now() - TICK_MS;
-    const ids = (await this.#system.readdir(this.#path)).flatMap((file) => RECORD_FILE.exec(file)?.[1] ?? []);
+    const ids = (await this.#system.readdir(this.#path)).flatMap((file) => this.#form.pattern.exec(file)?.[1] ?? []);
     const names = new SortedNames(ids);
     for (const keyId of await this.#passedOver(new Set(ids))) names.add(keyId);
     for (const keyId of this.#createdInScan) names.add(keyId);
@@ -136,7 +145,7 @@ export class DirectoryNames {
 
   async #isThere(keyId: string): Promise<boolean> {
     try {
-      await this.#system.lstat(join(this.#path, `${keyId}.json`));
+      await this.#system.lstat(join(this.#path, this.#form.fileOf(keyId)));
       return true;
     } catch (error) {
       if (errnoOf(error) === 'ENOENT') return false;

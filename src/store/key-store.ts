@@ -1,4 +1,10 @@
+import { KmsError } from '../errors.js';
 import type { KeyState } from '../provider.js';
+import type { SharedStore } from './shared-store.js';
+
+/** What keeps the records of a data directory. */
+export const STORE_KINDS = ['files', 'lmdb'] as const;
+export type StoreKind = (typeof STORE_KINDS)[number];
 
 /** A key's record, as docs/FORMATS.md lays it down. `threadId` is '' for a key without a thread; `wrapped` is empty once destroyed. */
 export interface KeyMeta {
@@ -81,6 +87,24 @@ export class DamagedDocument extends Error {
 }
 
 /**
+ * What a write rests upon is no longer so: another daemon of the same store has written the keyring since. Whoever gets this
+ * reads the keyring again and makes what it writes anew.
+ */
+export class Superseded extends KmsError {
+  constructor(detail: string) {
+    super('CONFLICT', detail);
+  }
+}
+
+/** What a keyring takes the place of, in a store that others write, too. */
+export interface KeyringChange {
+  /** The generation before; 0 for none. Superseded if it is another by now. */
+  before: number;
+  /** With another root key: what becomes of each key that signs the audit log of a daemon. */
+  auditKey?: (key: AuditKey) => AuditKey;
+}
+
+/**
  * Records as they were before a rotation rewrapped them. A rotation id has matched ROTATION_ID_PATTERN before it comes here.
  * As of a store, every promise that resolves means: durable.
  */
@@ -120,8 +144,8 @@ export interface PackedRecords {
   readSync(keyId: string): Uint8Array | undefined;
   /** Up to `limit` records after `after`, ascending by key id, of one moment. */
   page(after: string | undefined, limit: number): PackedRecord[];
-  /** Adds a record; CONFLICT if the id is taken. */
-  create(record: PackedRecord): Promise<void>;
+  /** Adds, in one transaction, those records whose ids are free. Resolves, in their order, to whether each was. */
+  createMany(records: readonly PackedRecord[]): Promise<boolean[]>;
   /**
    * In one transaction: each record whose bytes are still `before` is replaced by `after`, and `before` is kept as its backup of the
    * rotation unless one is kept already. Resolves, in their order, to whether each was replaced.
@@ -135,35 +159,53 @@ export interface PackedRecords {
 }
 
 /**
- * Documents of client-sealed databases, opaque to the store. Names match `^[0-9a-f]{32}(/[0-9a-f]{32})?$`: a database, and what
- * is in it. As of a store, every promise that resolves means: durable.
+ * Documents of client-sealed databases, opaque to the store and of at most MAX_SEALED_DOCUMENT_BYTES. Names match
+ * `^[0-9a-f]{32}(/[0-9a-f]{32})?$`: a database, and what is in it. As of a store, every promise that resolves means: durable.
  */
 export interface SealedDocuments {
   read(name: string): Promise<Uint8Array | undefined>;
-  /** Puts a document in the place of `before`, undefined for none; CONFLICT if it is another one there by now. */
+  /**
+   * Puts a document in the place of `before`, undefined for none; CONFLICT if it is another one there by now, or if the database
+   * that it is in is not there.
+   */
   write(name: string, document: Uint8Array, before: Uint8Array | undefined): Promise<void>;
-  /** Up to `limit` names after `after` that begin with `prefix`, ascending; '' for the names of databases alone. */
+  /** Up to `limit` names after `after`, ascending, that begin with `prefix`: `<database>/`, or '' for the names of databases alone. */
   list(prefix: string, after: string | undefined, limit: number): Promise<string[]>;
   /** Removes a database's document and all that is in it. */
   drop(database: string): Promise<void>;
 }
 
+/** Something of a store under a name of docs/FORMATS.md, "Entries": a record packed, or a keyring as its JSON. Without bytes, why. */
+export type StoredEntry = { name: string; bytes: Uint8Array } | { name: string; fault: string };
+
+/**
+ * All that a store holds beside its keyring and its sealed documents, as it is: for moving it to another store. Nobody writes to
+ * either meanwhile.
+ */
+export interface StoredEntries {
+  /** Up to `limit` entries after the one of that name, ascending. */
+  page(after: string | undefined, limit: number): Promise<StoredEntry[]>;
+  /** Puts each in the place of what is there. */
+  put(entries: ReadonlyArray<{ name: string; bytes: Uint8Array }>): Promise<void>;
+  remove(names: readonly string[]): Promise<void>;
+}
+
 /**
  * Where the keyring and the records live. Every promise that resolves means: durable. Ids have matched KEY_ID_PATTERN
- * before they come here. One process owns a store.
+ * before they come here. One process owns a store, unless it is `shared`.
  */
 export interface KeyStore {
   /** The keyring, undefined if there is none yet. Throws DamagedDocument. */
   readKeyring(): Promise<KeyringDocument | undefined>;
-  /** Replaces the keyring atomically. */
-  writeKeyring(document: KeyringDocument): Promise<void>;
+  /** Replaces the keyring atomically. A store that is not shared need not ask what it takes the place of. */
+  writeKeyring(document: KeyringDocument, change?: KeyringChange): Promise<void>;
   /** A record, undefined if there is none. Throws DamagedDocument. Its `mac` is not checked here. */
   readRecord(keyId: string): Promise<KeyMeta | undefined>;
   /** Adds a record; CONFLICT if the id is taken. */
   createRecord(record: KeyMeta): Promise<void>;
   /** Replaces the record whose version is `record.version - 1`; CONFLICT if it is another or destroyed. */
   replaceRecord(record: KeyMeta): Promise<void>;
-  /** The same, blocking: for synchronous callers that ran out of reserved uses. */
+  /** The same, blocking: for synchronous callers that ran out of reserved uses. UNSUPPORTED where that cannot be had. */
   replaceRecordSync(record: KeyMeta): void;
   readRecordSync(keyId: string): KeyMeta | undefined;
   /** Up to `limit` key ids after `after`, ascending by code unit. */
@@ -172,6 +214,12 @@ export interface KeyStore {
   readonly backups: RecordBackups;
   /** Where the store can handle many records at once. */
   readonly packed?: PackedRecords;
+  /** Where the store can be moved to another one, or from it. */
+  readonly entries?: StoredEntries;
+  /** Where other daemons use it at the same time. */
+  readonly shared?: SharedStore;
+  /** Of client-sealed databases; closed with the store. */
+  readonly sealed: SealedDocuments;
   /**
    * Why writes are refused, null while they are not. While it is not null, what was read may not be durable either: after a
    * lost fsync a read still answers from memory with what the disk may not have.

@@ -1,8 +1,9 @@
 import { KmsError } from '../errors.js';
 import { copyOfKeyring, copyOfRecord } from './copies.js';
 import { SortedNames } from './key-names.js';
-import type { KeyMeta, KeyringDocument, KeyStore, RecordBackups } from './key-store.js';
+import type { KeyMeta, KeyringDocument, KeyStore, RecordBackups, SealedDocuments } from './key-store.js';
 import { MemoryBackups } from './memory-backups.js';
+import { MemoryDocuments } from './memory-documents.js';
 import { refuseUnlessNext } from './succession.js';
 
 /** A store that is gone with the process: for tests and for `--dev`. */
@@ -24,6 +25,8 @@ class MemoryStore implements KeyStore {
       this.#names.remove(keyId);
     },
   });
+
+  readonly sealed: SealedDocuments = new MemoryDocuments(() => this.#refuseClosed());
 
   async readKeyring(): Promise<KeyringDocument | undefined> {
     this.#refuseClosed();

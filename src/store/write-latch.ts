@@ -38,7 +38,7 @@ export class WriteLatch {
     const errno = errnoOf(error);
     if (errno === '') return new KmsError('INTERNAL', undefined, { cause: error });
     const what = `${errno} at ${(error as NodeJS.ErrnoException).syscall ?? 'write'}`;
-    if (errno === 'EIO') return this.#lost(error, what);
+    if (errno === 'EIO') return this.lost(error, what);
     if (errno !== 'ENOSPC' && errno !== 'EDQUOT') return new KmsError('STORE_UNAVAILABLE', what, { cause: error });
     if (this.#fault === null) this.#fault = { kind: 'full', reason: `no space left (${what}); writes resume once there is` };
     return new KmsError('STORE_UNAVAILABLE', what, { cause: error });
@@ -46,10 +46,11 @@ export class WriteLatch {
 
   /** A failed fsync, whatever its errno: ENOSPC here is a lost delayed allocation. */
   fsyncFailed(error: unknown): Error {
-    return this.#lost(error, `${errnoOf(error) || 'failure'} at fsync`);
+    return this.lost(error, `${errnoOf(error) || 'failure'} at fsync`);
   }
 
-  #lost(cause: unknown, what: string): Error {
+  /** Of what was written it cannot be told what there is. */
+  lost(cause: unknown, what: string): Error {
     if (this.#fault?.kind !== 'lost') {
       this.#fault = { kind: 'lost', reason: `${what}; the store is read-only until it is opened again on a sound disk` };
     }

@@ -28,6 +28,10 @@ export class BodyCipher {
     this.#kms = kms;
   }
 
+  get hasService(): boolean {
+    return this.#kms !== undefined;
+  }
+
   /** In order. Rejects with the first failure: what is not sealed as a whole is not written. */
   async seal(pieces: readonly Piece[]): Promise<Uint8Array[]> {
     const [first] = pieces;

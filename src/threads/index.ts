@@ -1,5 +1,15 @@
 export type { Restored } from './jobs/backups.js';
-export type { BlockedMessage, Forecast, JobKind, JobOptions, JobPhase, JobState, JobStatus } from './jobs/job.js';
+export type {
+  BlockedMessage,
+  Forecast,
+  JobKind,
+  JobOptions,
+  JobPage,
+  JobPhase,
+  JobQuery,
+  JobState,
+  JobStatus,
+} from './jobs/job.js';
 export type { Json } from './json.js';
 export type { Orphans } from './key-provision.js';
 export { openLmdbThreadStore } from './lmdb-store.js';
@@ -14,6 +24,7 @@ export type {
   Thread,
   ThreadPage,
   ThreadQuery,
+  VersionPage,
 } from './thread.js';
 export type { Entry, Expectation, RangeQuery, ThreadStore, Unit } from './thread-store.js';
 export { openThreads, type Recovered, Threads, type ThreadsOptions } from './threads.js';

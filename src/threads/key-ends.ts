@@ -11,6 +11,11 @@ export async function disableKey(kms: Provider, keyId: string): Promise<void> {
   await kms.disableKey(keyId).catch(unlessGone);
 }
 
+/** One that is destroyed stays so. */
+export async function enableKey(kms: Provider, keyId: string): Promise<void> {
+  await kms.enableKey(keyId).catch(unlessGone);
+}
+
 /** Whether it serves or is disabled. */
 export async function destroyKey(kms: Provider, keyId: string): Promise<void> {
   await disableKey(kms, keyId);

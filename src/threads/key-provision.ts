@@ -1,31 +1,15 @@
-import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
-import { KmsError } from '../errors.js';
+import { asKmsError, KmsError } from '../errors.js';
 import type { CreatedKey, Provider } from '../provider.js';
-import { destroyKey, disableKey } from './key-ends.js';
+import { destroyKey, disableKey, enableKey } from './key-ends.js';
+import { beginOf, end, KeyIntentions } from './key-intentions.js';
 import { mapKey, PROVISIONS, provisionKey, threadKey } from './names.js';
 import { newThread, readThread, type ThreadKeys } from './thread-record.js';
-import type { Entry, ThreadStore } from './thread-store.js';
+import type { Entry, ThreadStore, Unit } from './thread-store.js';
 
-/** How long the maker of a thread is waited for before it counts as dead: longer than a key service that answers at all takes. */
-const LEASE_MS = 30_000;
 const LOOK_AGAIN_MS = 25;
-const PAGE = 500;
 
-interface Provision {
-  /** Who makes the key. */
-  owner: string;
-  /** When it began, milliseconds since 1970. */
-  at: number;
-  /** When the first began who wanted the thread, RFC 3339: no key was made for it before. */
-  since: string;
-}
-
-function beginOf(intention: Uint8Array): string {
-  return (JSON.parse(Buffer.from(intention).toString('utf8')) as Provision).since;
-}
-
-/** What is known of keys that a dead maker of a thread may have left. */
+/** What is known of keys that a dead maker may have left. */
 export interface Orphans {
   /** Taken for the thread they were made for, or destroyed. */
   adopted: string[];
@@ -36,6 +20,16 @@ export interface Orphans {
    */
   unknown: string[];
 }
+
+/** A key that no record names yet, and the intention by which it is found. */
+export interface MadeKey {
+  threadId: string;
+  keys: ThreadKeys;
+  intention: Uint8Array;
+}
+
+/** Threads whose makers have left something that could not be ended now. */
+export type Unreaped = Array<{ threadId: string; reason: string }>;
 
 /** Where somebody who died may have left a key. */
 export interface Traces {
@@ -60,22 +54,24 @@ function keysOf({ keyId, wrapped, kekId, kekVersion }: CreatedKey): ThreadKeys {
 }
 
 /**
- * Makes threads, each with one key however many ask for it at once, here and in other processes. The intention is durable before
- * the key service is asked, and goes in the same change that brings the thread's record: after a crash between the two, the
- * thread is not there and the intention is, and whoever comes next looks for the key and takes it.
+ * Makes threads, each with one key however many ask for it at once, here and in other processes, and further keys for them. The
+ * intention is durable before the key service is asked, and goes in the same change that brings the key into the thread's record:
+ * after a crash between the two, the record does not name the key and the intention is there, and whoever comes next looks for
+ * the key, and takes or destroys it.
  */
 export class KeyProvision {
   readonly orphans: Orphans = { adopted: [], destroyed: [], unknown: [] };
   readonly #kms: Provider | undefined;
   readonly #store: ThreadStore;
-  readonly #now: () => number;
-  readonly #owner = randomUUID();
+  readonly #intentions: KeyIntentions;
   readonly #underWay = new Map<string, Promise<boolean>>();
+  /** Threads that get another key this moment. */
+  readonly #renewed = new Set<string>();
 
   constructor(kms: Provider | undefined, store: ThreadStore, now: () => number) {
     this.#kms = kms;
     this.#store = store;
-    this.#now = now;
+    this.#intentions = new KeyIntentions(store, now);
   }
 
   /** Durable when it resolves, with whether this call made the thread. */
@@ -87,42 +83,123 @@ export class KeyProvision {
     return work;
   }
 
-  /** Ends what makers left that have died. Those of this process are not among them. */
-  async reap(): Promise<void> {
-    const kms = this.#kms;
-    for (const { key, value } of await this.#intentions()) {
-      const threadId = key.slice(PROVISIONS.prefix.length);
-      if (!this.#isDead(value) || this.#underWay.has(threadId)) continue;
-      if (kms === undefined) {
-        this.orphans.unknown.push(threadId);
-        continue;
-      }
-      // From here on whoever wants the thread waits for us: he would take a key that we destroy.
-      const own = this.#intention(beginOf(value));
-      const claim = { expect: [{ key, value }], put: [{ key, value: own }], remove: [] };
-      if (!(await this.#store.commit([claim]))[0]) continue;
-      const [record] = await this.#store.get([threadKey(threadId)]);
-      const known = record === undefined ? [] : (readThread(threadId, record).keys?.all ?? []);
-      for (const keyId of await this.#keysLeft(threadId, { known, since: beginOf(value) })) await this.discard(keyId);
-      await this.#store.commit([{ expect: [{ key, value: own }], put: [], remove: [key] }]);
+  /** Ends what makers left that have died. Those of this process are not among them. What cannot be ended now is told, and stays. */
+  async reap(): Promise<Unreaped> {
+    const left: Unreaped = [];
+    for (const found of await this.#intentions.all()) {
+      const fault = await this.#reap(found);
+      if (fault !== undefined) left.push({ threadId: threadOf(found), reason: fault.message });
     }
+    return left;
   }
 
-  async #intentions(): Promise<Entry[]> {
-    const found: Entry[] = [];
-    for (let { from, to } = PROVISIONS; ; ) {
-      const page = await this.#store.range({ from, to, limit: PAGE });
-      found.push(...page);
-      const last = page.at(-1);
-      if (last === undefined || page.length < PAGE) return found;
-      from = `${last.key} `;
-    }
+  /** As `reap`, for one thread; what cannot be ended now, a start ends. */
+  async reapOf(threadId: string): Promise<void> {
+    const value = await this.#intentions.of(threadId);
+    if (value !== undefined) await this.#reap({ key: provisionKey(threadId), value });
   }
 
-  /** One more key for a thread: a new one, or, where somebody may have died before he could write it down, the one he had made. */
-  async another(threadId: string, traces: Traces | undefined): Promise<ThreadKeys> {
+  /** Why the key service could not be asked, if it could not. */
+  async #reap(found: Entry): Promise<KmsError | undefined> {
+    const threadId = threadOf(found);
+    if (this.#isBusy(threadId) || !this.#intentions.isDead(found.value)) return undefined;
+    if (this.#kms === undefined) {
+      this.#isUnknown(threadId);
+      return undefined;
+    }
+    // From here on whoever wants the thread waits for us: he would take a key that we destroy.
+    const own = await this.#intentions.take(threadId, found.value);
+    if (own === undefined) return undefined;
+    const [record] = await this.#store.get([threadKey(threadId)]);
+    const known = record === undefined ? [] : (readThread(threadId, record).keys?.all ?? []);
+    try {
+      for (const keyId of await this.#keysLeft(threadId, { known, since: beginOf(own) })) await this.discard(keyId);
+    } catch (error) {
+      return asKmsError(error);
+    }
+    await this.#intentions.drop(threadId, own);
+    return undefined;
+  }
+
+  #isBusy(threadId: string): boolean {
+    return this.#underWay.has(threadId) || this.#renewed.has(threadId);
+  }
+
+  #isUnknown(threadId: string): void {
+    if (!this.orphans.unknown.includes(threadId)) this.orphans.unknown.push(threadId);
+  }
+
+  /**
+   * One more key for a thread: a new one, or, where somebody may have died before he could write it down, the one he had made.
+   * Until it is named or withdrawn, it is found by its intention.
+   */
+  async another(threadId: string, known: readonly string[], traces: Traces | undefined): Promise<MadeKey> {
     if (this.#kms === undefined) throw new KmsError('UNSUPPORTED', 'there is no key service to encrypt with');
-    return this.#key(threadId, traces);
+    this.#renewed.add(threadId);
+    try {
+      for (;;) {
+        const found = await this.#intentions.of(threadId);
+        if (found !== undefined && !this.#intentions.isDead(found)) {
+          await delay(LOOK_AGAIN_MS);
+          continue;
+        }
+        const left = found === undefined ? traces : earlier({ known, since: beginOf(found) }, traces);
+        const intention = await this.#intentions.take(threadId, found, [], left?.since);
+        if (intention === undefined) continue;
+        return { threadId, keys: await this.#wanted(threadId, intention, left), intention };
+      }
+    } catch (error) {
+      this.#renewed.delete(threadId);
+      throw error;
+    }
+  }
+
+  /** What belongs into the change that names the key in the thread's record. */
+  naming({ threadId, intention }: MadeKey): Unit {
+    return end(threadId, intention);
+  }
+
+  /** Whether it is still ours to name: otherwise somebody has taken us for dead. */
+  async holds({ threadId, intention }: MadeKey): Promise<boolean> {
+    const found = await this.#intentions.of(threadId);
+    return found !== undefined && Buffer.compare(found, intention) === 0;
+  }
+
+  /** It is named, or left to whoever comes next. */
+  release({ threadId }: MadeKey): void {
+    this.#renewed.delete(threadId);
+  }
+
+  /**
+   * Destroys a key that nobody is to have any more. While the intention is ours, nobody else has taken the key: it is taken anew
+   * first, so that nobody does meanwhile. Who stalls between these two for longer than he counts as alive may yet destroy what
+   * was taken over from him: the key service knows nothing of intentions.
+   */
+  async withdraw(made: MadeKey): Promise<void> {
+    const { threadId, keys, intention } = made;
+    try {
+      const own = await this.#intentions.take(threadId, intention);
+      if (own === undefined) return await this.#discardUnlessTaken(made);
+      await this.discard(keys.keyId);
+      await this.#intentions.drop(threadId, own);
+    } finally {
+      this.release(made);
+    }
+  }
+
+  /** Somebody took us for dead: he has found our key, or has one of his own, and ours is nobody's then. */
+  async #discardUnlessTaken({ threadId, keys: { keyId } }: MadeKey): Promise<void> {
+    for (;;) {
+      const [record, found] = await this.#store.get([threadKey(threadId), provisionKey(threadId)]);
+      if (found === undefined) {
+        const all = record === undefined ? [] : (readThread(threadId, record).keys?.all ?? []);
+        if (!all.includes(keyId)) await this.discard(keyId);
+        return;
+      }
+      // If he has died as well, whoever ends what he left finds our key with his.
+      if (this.#intentions.isDead(found)) return;
+      await delay(LOOK_AGAIN_MS);
+    }
   }
 
   async disable(keyIds: readonly string[]): Promise<void> {
@@ -131,36 +208,36 @@ export class KeyProvision {
     }
   }
 
+  /** Those that are not destroyed. */
+  async enable(keyIds: readonly string[]): Promise<void> {
+    for (const keyId of keyIds) {
+      if (this.#kms !== undefined) await enableKey(this.#kms, keyId);
+    }
+  }
+
   async #make(threadId: string, ts: string, title: string | undefined): Promise<boolean> {
     const meta = threadKey(threadId);
-    const intention = provisionKey(threadId);
     const made: string[] = [];
     for (;;) {
-      const [record, found] = await this.#store.get([meta, intention]);
+      const [record, found] = await this.#store.get([meta, provisionKey(threadId)]);
       if (record !== undefined) {
         // Somebody took us for dead, and has made the thread: with our key, or with another one, and then ours is nobody's.
         const { keys } = readThread(threadId, record);
         for (const keyId of made) if (!keys?.all.includes(keyId)) await this.discard(keyId);
         return false;
       }
-      if (found !== undefined && !this.#isDead(found)) {
+      if (found !== undefined && !this.#intentions.isDead(found)) {
         await delay(LOOK_AGAIN_MS);
         continue;
       }
+      const isNew = { key: meta, value: undefined };
       if (this.#kms === undefined) {
         const put = [{ key: meta, value: newThread(threadId, ts, title, undefined) }];
-        if ((await this.#store.commit([{ expect: [{ key: meta, value: undefined }], put, remove: [] }]))[0]) return true;
+        if ((await this.#store.commit([{ expect: [isNew], put, remove: [] }]))[0]) return true;
         continue;
       }
-      const own = this.#intention(found === undefined ? undefined : beginOf(found));
-      const begin = {
-        expect: [
-          { key: meta, value: undefined },
-          { key: intention, value: found },
-        ],
-        put: [{ key: intention, value: own }],
-      };
-      if (!(await this.#store.commit([{ ...begin, remove: [] }]))[0]) continue;
+      const own = await this.#intentions.take(threadId, found, [isNew]);
+      if (own === undefined) continue;
       const traces = found === undefined ? undefined : { known: [], since: beginOf(found) };
       const keys = await this.#wanted(threadId, own, traces);
       if (await this.#write(threadId, own, newThread(threadId, ts, title, keys), keys.keyId)) return true;
@@ -173,26 +250,19 @@ export class KeyProvision {
     try {
       return await this.#key(threadId, traces);
     } catch (error) {
-      const key = provisionKey(threadId);
-      if (traces === undefined && isRefusal(error)) {
-        await this.#store.commit([{ expect: [{ key, value: own }], put: [], remove: [key] }]);
-      }
+      if (traces === undefined && isRefusal(error)) await this.#intentions.drop(threadId, own);
       throw error;
     }
   }
 
   async #write(threadId: string, own: Uint8Array, record: Uint8Array, keyId: string): Promise<boolean> {
     const meta = threadKey(threadId);
-    const intention = provisionKey(threadId);
     const put = [
       { key: meta, value: record },
       { key: mapKey(threadId), value: Buffer.from(keyId, 'latin1') },
     ];
-    const expect = [
-      { key: meta, value: undefined },
-      { key: intention, value: own },
-    ];
-    const [isMade] = await this.#store.commit([{ expect, put, remove: [intention] }]);
+    const { expect, remove } = end(threadId, own);
+    const [isMade] = await this.#store.commit([{ expect: [{ key: meta, value: undefined }, ...expect], put, remove }]);
     return isMade === true;
   }
 
@@ -218,14 +288,14 @@ export class KeyProvision {
           if (state !== 'active' || known.includes(keyId)) continue;
           // Another application may have keys for threads of the same name.
           if (Date.parse(createdAt) >= earliest) found.push(keyId);
-          else this.orphans.unknown.push(threadId);
+          else this.#isUnknown(threadId);
         }
         if (page.next === null) return found;
         cursor = page.next;
       }
     } catch (error) {
       if (!(error instanceof KmsError) || error.code !== 'PERMISSION_DENIED') throw error;
-      this.orphans.unknown.push(threadId);
+      this.#isUnknown(threadId);
       return [];
     }
   }
@@ -235,18 +305,12 @@ export class KeyProvision {
     await destroyKey(this.#kms as Provider, keyId);
     this.orphans.destroyed.push(keyId);
   }
+}
 
-  /** `since`: when the first of those began who have tried. */
-  #intention(since = new Date(this.#now()).toISOString()): Uint8Array {
-    return Buffer.from(JSON.stringify({ owner: this.#owner, at: this.#now(), since } satisfies Provision));
-  }
+function threadOf({ key }: Entry): string {
+  return key.slice(PROVISIONS.prefix.length);
+}
 
-  #isDead(intention: Uint8Array): boolean {
-    // Those of this process are in `underWay`: what else is found in a store of our own, somebody left who died.
-    if (!this.#store.isShared) return true;
-    const { owner, at } = JSON.parse(Buffer.from(intention).toString('utf8')) as Provision;
-    const age = this.#now() - at;
-    // An intention from the future is of a clock that was set back since: nobody would ever wait long enough for it.
-    return owner === this.#owner || age > LEASE_MS || age < -LEASE_MS;
-  }
+function earlier(one: Traces, other: Traces | undefined): Traces {
+  return other !== undefined && Date.parse(other.since) < Date.parse(one.since) ? other : one;
 }

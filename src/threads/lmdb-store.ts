@@ -1,10 +1,11 @@
 import { KmsError } from '../errors.js';
 import { MAX_STORED_VALUE_BYTES } from '../limits.js';
-import { CommitQueue } from './commit-queue.js';
-import { LmdbDirectory } from './lmdb-directory.js';
-import { type Lmdb, LmdbEnvironment } from './lmdb-environment.js';
+import { CommitQueue } from '../store/commit-queue.js';
+import { LmdbDirectory } from '../store/lmdb-directory.js';
+import { type Lmdb, LmdbEnvironment } from '../store/lmdb-environment.js';
 import type { Entry, RangeQuery, ThreadStore, Unit } from './thread-store.js';
 
+export const STORE_FILE = 'threads.mdb';
 const KEY = /^[\x20-\x7e]{1,1024}$/;
 /** Ends of ranges: a byte beyond a key, or after all that are printable. */
 const BOUND = /^[\x20-\x7f]{0,1026}$/;
@@ -19,7 +20,7 @@ const PAGE_ENTRIES = 1_024;
 export async function openLmdbThreadStore(path: string): Promise<ThreadStore> {
   // An addon of its own, which only those load who keep threads in it.
   const lmdb = await import('lmdb');
-  const directory = await LmdbDirectory.open(path);
+  const directory = await LmdbDirectory.open(path, STORE_FILE);
   try {
     if (await directory.isNew()) await make(lmdb, directory);
     await directory.ready();
@@ -54,7 +55,7 @@ class LmdbThreadStore implements ThreadStore {
   readonly isShared = false;
   readonly #lmdb: Lmdb;
   readonly #directory: LmdbDirectory;
-  readonly #queue: CommitQueue;
+  readonly #queue: CommitQueue<Unit, boolean>;
   /** undefined when it could not be opened again. */
   #environment: LmdbEnvironment | undefined;
   /** While the file is closed. */
@@ -70,6 +71,7 @@ class LmdbThreadStore implements ThreadStore {
     this.#queue = new CommitQueue({
       write: (change) => this.#write(change),
       apply: (unit) => (this.#environment as LmdbEnvironment).apply(unit),
+      bytesOf: ({ put }) => put.reduce((sum, { value }) => sum + value.length, 0),
       compact: () => this.#compact(),
     });
   }
@@ -196,11 +198,12 @@ class LmdbThreadStore implements ThreadStore {
   async #copy(from: LmdbEnvironment, scratch: string): Promise<void> {
     const to = new LmdbEnvironment(this.#lmdb, scratch, { isScratch: true });
     try {
-      for (let page = pageOf(from, ''); page.length > 0; ) {
-        const last = (page.at(-1) as Entry).key;
-        const entries = page;
-        await to.write(() => to.append(entries));
-        page = pageOf(from, `${last} `);
+      for (let at = ''; ; ) {
+        const page = from.range({ from: at, to: '\x7f', limit: PAGE_ENTRIES, bytes: PAGE_BYTES });
+        const last = page.at(-1);
+        if (last === undefined) break;
+        await to.write(() => to.append(page));
+        at = `${last.key} `;
       }
       if (to.size !== from.size) throw new KmsError('STORE_UNAVAILABLE', 'a copy of it is not complete');
     } finally {
@@ -211,15 +214,4 @@ class LmdbThreadStore implements ThreadStore {
 
 function checkKey(key: string): void {
   if (!KEY.test(key)) throw new KmsError('INVALID_ARGUMENT', 'a key of the store');
-}
-
-function pageOf(environment: LmdbEnvironment, from: string): Entry[] {
-  const page: Entry[] = [];
-  let bytes = 0;
-  for (const entry of environment.entries({ from, to: '\x7f', limit: PAGE_ENTRIES })) {
-    page.push(entry);
-    bytes += entry.value.length;
-    if (bytes >= PAGE_BYTES) break;
-  }
-  return page;
 }

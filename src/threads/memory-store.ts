@@ -18,12 +18,20 @@ class MemoryThreadStore implements ThreadStore {
     return keys.map((key) => copyOf(this.#values.get(key)));
   }
 
-  async range({ from, to, limit, reverse = false }: RangeQuery): Promise<Entry[]> {
+  async range({ from, to, limit, bytes = Number.POSITIVE_INFINITY, reverse = false }: RangeQuery): Promise<Entry[]> {
     this.#refuseClosed();
     this.#keys ??= [...this.#values.keys()].sort((a, b) => (a < b ? -1 : 1));
-    const found = this.#keys.slice(firstNotBelow(this.#keys, from), firstNotBelow(this.#keys, to));
-    if (reverse) found.reverse();
-    return found.slice(0, limit).map((key) => ({ key, value: copyOf(this.#values.get(key) as Uint8Array) }));
+    const keys = this.#keys.slice(firstNotBelow(this.#keys, from), firstNotBelow(this.#keys, to));
+    if (reverse) keys.reverse();
+    const found: Entry[] = [];
+    let left = bytes;
+    for (const key of keys.slice(0, limit)) {
+      if (left <= 0) break;
+      const value = copyOf(this.#values.get(key) as Uint8Array);
+      left -= value.length;
+      found.push({ key, value });
+    }
+    return found;
   }
 
   async commit(units: readonly Unit[]): Promise<boolean[]> {

@@ -1,26 +1,28 @@
 import { KmsError } from '../errors.js';
+import { MAX_MESSAGE_BODY_BYTES, MAX_PAGE_BYTES, MAX_STORED_VALUE_BYTES } from '../limits.js';
 import type { Bodies } from './bodies.js';
 import type { Clock } from './clock.js';
 import type { FieldPolicy } from './field-policy.js';
 import { type Json, plainJson } from './json.js';
-import { changedMessage, isForeign, type MessageRecord, messageBytes, readMessage } from './message-record.js';
+import { blankOf, type Found, foundAt, type MessageIndex } from './message-index.js';
+import { changedMessage, isForeign, type MessageRecord, messageBytes } from './message-record.js';
 import {
   checkMessageId,
   messageIdOf,
   messageKey,
   messagePrefix,
-  type Position,
   positionAfter,
-  positionOfMessage,
   rangeOf,
   threadKey,
   versionKey,
+  versionPrefix,
 } from './names.js';
-import type { Message, MessagePage, MessageQuery, NewMessage } from './thread.js';
+import { beyond, isFull } from './pages.js';
+import type { Message, MessagePage, MessageQuery, NewMessage, VersionPage } from './thread.js';
 import type { ThreadDirectory } from './thread-directory.js';
 import { type ThreadRecord, timeOf } from './thread-record.js';
 import type { Entry, ThreadStore } from './thread-store.js';
-import { versionsOf } from './versions.js';
+import { ownVersions, versionsOf } from './versions.js';
 
 const MAX_LIMIT = 1_000;
 const DEFAULT_LIMIT = 100;
@@ -28,9 +30,13 @@ const MAX_AUTHOR = 256;
 /** A change that loses this often to others under way is told so. */
 const MAX_TRIES = 64;
 
-/** An entry of the store that may be a message, and its place. */
-interface Found extends Entry {
-  position: Position;
+export interface MessagesOptions {
+  store: ThreadStore;
+  directory: ThreadDirectory;
+  index: MessageIndex;
+  bodies: Bodies;
+  policy: FieldPolicy;
+  clock: Clock;
 }
 
 /**
@@ -41,13 +47,15 @@ interface Found extends Entry {
 export class Messages {
   readonly #store: ThreadStore;
   readonly #directory: ThreadDirectory;
+  readonly #index: MessageIndex;
   readonly #bodies: Bodies;
   readonly #policy: FieldPolicy;
   readonly #clock: Clock;
 
-  constructor(store: ThreadStore, directory: ThreadDirectory, bodies: Bodies, policy: FieldPolicy, clock: Clock) {
+  constructor({ store, directory, index, bodies, policy, clock }: MessagesOptions) {
     this.#store = store;
     this.#directory = directory;
+    this.#index = index;
     this.#bodies = bodies;
     this.#policy = policy;
     this.#clock = clock;
@@ -74,36 +82,45 @@ export class Messages {
       });
       const key = messageKey(threadId, position);
       const expect = [threadAsRead(thread), { key, value: undefined }];
-      const [isMade] = await this.#store.commit([{ expect, put: [{ key, value: messageBytes(record) }], remove: [] }]);
+      const put = [{ key, value: storable(messageBytes(record), given) }];
+      const [isMade] = await this.#store.commit([{ expect, put, remove: [] }]);
       return isMade ? told(record, given) : undefined;
     });
   }
 
   async read(threadId: string, messageId: string): Promise<Message | undefined> {
     checkMessageId(messageId);
-    const found = await this.#find(threadId, messageId);
+    const found = await this.#index.find(threadId, messageId);
     return found && (await this.#opened(threadId, [found]))[0];
   }
 
   async list(threadId: string, query: MessageQuery): Promise<MessagePage> {
-    const { limit = DEFAULT_LIMIT, reverse = false, cursor } = query;
+    const prefix = messagePrefix(threadId);
+    const { entries, next } = await this.#page(prefix, query);
+    const messages: Found[] = [];
+    for (const entry of entries) {
+      const position = positionAfter(prefix, entry.key);
+      if (position === undefined) continue;
+      const found = foundAt(threadId, position, entry);
+      if (!(await this.#index.isReplaced(threadId, found.record))) messages.push(found);
+    }
+    return { messages: await this.#opened(threadId, messages), next };
+  }
+
+  /** What stands below a prefix, bounded by its number and by its bytes, and where to go on. */
+  async #page(
+    prefix: string,
+    { limit = DEFAULT_LIMIT, reverse = false, cursor }: MessageQuery,
+  ): Promise<{ entries: Entry[]; next: string | null }> {
     if (!Number.isInteger(limit) || limit < 1 || limit > MAX_LIMIT) {
       throw new KmsError('INVALID_ARGUMENT', `limit: 1 to ${MAX_LIMIT}`);
     }
-    const prefix = messagePrefix(threadId);
-    const range = rangeOf(prefix);
-    if (cursor !== undefined) {
-      if (positionAfter('', cursor) === undefined) throw new KmsError('INVALID_ARGUMENT', 'cursor');
-      if (reverse) range.to = prefix + cursor;
-      else range.from = `${prefix}${cursor} `;
-    }
-    const entries = await this.#store.range({ ...range, limit, reverse });
-    const messages = await this.#opened(
-      threadId,
-      entries.flatMap((entry) => foundAt(prefix, entry)),
-    );
-    const last = entries.length === limit ? entries.at(-1) : undefined;
-    return { messages, next: last === undefined ? null : last.key.slice(prefix.length) };
+    if (cursor !== undefined && positionAfter('', cursor) === undefined) throw new KmsError('INVALID_ARGUMENT', 'cursor');
+    const all = { ...rangeOf(prefix), limit, bytes: MAX_PAGE_BYTES, reverse };
+    const range = cursor === undefined ? all : { ...all, ...beyond(all, prefix + cursor) };
+    const entries = await this.#store.range(range);
+    const last = isFull(entries, range) ? entries.at(-1) : undefined;
+    return { entries, next: last === undefined ? null : last.key.slice(prefix.length) };
   }
 
   /** What was before stays as a version. */
@@ -117,7 +134,7 @@ export class Messages {
       const edited = await this.#sealed(thread, { ...record, body: given, editedTs: ts });
       const version = versionKey(messageId, { ts, seq });
       const put = [
-        { key: found.key, value: changedMessage(found.value, edited) },
+        { key: found.key, value: storable(changedMessage(found.value, edited), given) },
         { key: version, value: found.value },
       ];
       // Another process may have edited a message of this id, of another thread, in the same instant.
@@ -127,34 +144,53 @@ export class Messages {
     });
   }
 
-  /** What a message was before each edit, the oldest first. */
-  async versions(threadId: string, messageId: string): Promise<Message[]> {
+  /** What a message was before each edit. */
+  async versions(threadId: string, messageId: string, query: MessageQuery): Promise<VersionPage> {
     const { record } = await this.#existing(threadId, checkMessageId(messageId));
-    const versions = await this.#versionsOf(threadId, messageId);
-    return this.#opened(
+    const { position } = record;
+    const { entries, next } = await this.#page(versionPrefix(messageId), query);
+    // Where the original has put a message, it has put the same as a version.
+    const itself = isForeign(record) ? versionKey(messageId, position) : undefined;
+    const before = ownVersions(threadId, messageId, entries).filter(({ key }) => key !== itself);
+    const versions = await this.#opened(
       threadId,
-      versions.map((entry) => ({ ...entry, position: record.position })),
+      before.map((entry) => foundAt(threadId, position, entry)),
     );
+    return { versions, next };
   }
 
   /** Its body and versions go; that it was stays. What the disk has of them is under the thread's key until that is destroyed. */
   async delete(threadId: string, messageId: string): Promise<void> {
     checkMessageId(messageId);
     await this.#tried(async () => {
-      const found = await this.#find(threadId, messageId);
-      const read = found && recordOf(threadId, found);
-      if (found === undefined || read === undefined) throw new KmsError('NOT_FOUND', `message ${messageId}`);
+      const found = await this.#index.find(threadId, messageId);
+      if (found === undefined) throw new KmsError('NOT_FOUND', `message ${messageId}`);
       // What is damaged goes as well: nothing else would ever let a job come to its end.
-      const record = read instanceof KmsError ? { ...blank(threadId, found), messageId } : read;
+      const isDamaged = found.record instanceof KmsError;
+      const record = found.record instanceof KmsError ? { ...blankOf(threadId, found), messageId } : found.record;
       if (record.isDeleted) throw new KmsError('NOT_FOUND', `message ${messageId}`);
-      const isOurs = read instanceof KmsError || !isForeign(record);
-      const sealing = { isForeign: !isOurs, at: [], policy: [] };
+      const sealing = { isForeign: !isDamaged && isForeign(record), at: [], policy: [] };
       const gone = changedMessage(found.value, { ...record, body: null, sealing, isDeleted: true });
-      const remove = (await this.#versionsOf(threadId, messageId)).map(({ key }) => key);
+      const remove = await this.#versionKeys(threadId, { ...record, sealing });
       const expect = [{ key: found.key, value: found.value }];
       const [isMade] = await this.#store.commit([{ expect, put: [{ key: found.key, value: gone }], remove }]);
       return isMade || undefined;
     });
+  }
+
+  /** Also of those that stand among the messages, where the original wrote it anew. */
+  async #versionKeys(threadId: string, record: MessageRecord): Promise<string[]> {
+    const { messageId, position } = record;
+    const keys: string[] = [];
+    for await (const page of versionsOf(this.#store, threadId, messageId)) {
+      for (const { key } of page) {
+        keys.push(key);
+        if (!isForeign(record) || key === versionKey(messageId, position)) continue;
+        const replaced = await this.#index.named(threadId, messageId, key);
+        if (replaced !== undefined) keys.push(replaced.key);
+      }
+    }
+    return keys;
   }
 
   async #sealed(thread: ThreadRecord, record: MessageRecord): Promise<MessageRecord> {
@@ -173,47 +209,11 @@ export class Messages {
     throw new KmsError('CONFLICT', 'others change the same message all the time');
   }
 
-  async #find(threadId: string, messageId: string): Promise<Found | undefined> {
-    const position = positionOfMessage(messageId);
-    if (position !== undefined) {
-      const key = messageKey(threadId, position);
-      const [value] = await this.#store.get([key]);
-      // What is damaged tells no id, and is listed by that of its place.
-      if (value !== undefined && (messageIdIn(value) ?? messageId) === messageId) return { key, value, position };
-    }
-    return this.#search(threadId, messageId);
-  }
-
-  /** A message that the original wrote, or that was brought over with an id of another kind: its id does not tell its place. */
-  async #search(threadId: string, messageId: string): Promise<Found | undefined> {
-    const prefix = messagePrefix(threadId);
-    const { from, to } = rangeOf(prefix);
-    for (let at = from; ; ) {
-      const entries = await this.#store.range({ from: at, to, limit: MAX_LIMIT });
-      for (const entry of entries) {
-        const [found] = messageIdIn(entry.value) === messageId ? foundAt(prefix, entry) : [];
-        if (found !== undefined) return found;
-      }
-      const last = entries.at(-1);
-      if (last === undefined || entries.length < MAX_LIMIT) return undefined;
-      at = `${last.key} `;
-    }
-  }
-
   async #existing(threadId: string, messageId: string): Promise<{ found: Found; record: MessageRecord }> {
-    const found = await this.#find(threadId, messageId);
-    const record = found && recordOf(threadId, found);
-    if (record instanceof KmsError) throw record;
-    if (found === undefined || record === undefined || record.isDeleted) {
-      throw new KmsError('NOT_FOUND', `message ${messageId}`);
-    }
-    return { found, record };
-  }
-
-  async #versionsOf(threadId: string, messageId: string): Promise<Entry[]> {
-    const versions: Entry[] = [];
-    for await (const page of versionsOf(this.#store, threadId, messageId)) versions.push(...page);
-    return versions;
+    const found = await this.#index.find(threadId, messageId);
+    if (found?.record instanceof KmsError) throw found.record;
+    if (found === undefined || found.record.isDeleted) throw new KmsError('NOT_FOUND', `message ${messageId}`);
+    return { found, record: found.record };
   }
 
   async #opened(threadId: string, found: readonly Found[]): Promise<Message[]> {
@@ -226,8 +226,9 @@ export class Messages {
     const again = await this.#store.get(stale.map((i) => (found[i] as Found).key));
     const moved = stale.flatMap((i, nth) => {
       const value = again[nth];
-      const before = found[i] as Found;
-      return value === undefined || Buffer.compare(value, before.value) === 0 ? [] : [{ i, found: { ...before, value } }];
+      const { key, value: before, position } = found[i] as Found;
+      if (value === undefined || Buffer.compare(value, before) === 0) return [];
+      return [{ i, found: foundAt(threadId, position, { key, value }) }];
     });
     const anew = await this.#openedOf(
       await this.#directory.record(threadId),
@@ -240,12 +241,14 @@ export class Messages {
   }
 
   async #openedOf(thread: ThreadRecord, found: readonly Found[]): Promise<Message[]> {
-    const read = found.map((entry) => recordOf(thread.threadId, entry));
-    const records = read.filter((record): record is MessageRecord => !(record instanceof KmsError) && !record.isDeleted);
+    const records = found
+      .map(({ record }) => record)
+      .filter((record): record is MessageRecord => !(record instanceof KmsError) && !record.isDeleted);
     const bodies = await this.#bodies.open(thread, records);
     const bodyOf = new Map(records.map((record, i) => [record, bodies[i] as Json | KmsError]));
-    return read.map((record, i) => {
-      if (record instanceof KmsError) return unreadable(thread.threadId, found[i] as Found, record);
+    return found.map((one) => {
+      const { record } = one;
+      if (record instanceof KmsError) return { ...told(blankOf(thread.threadId, one), null), error: record };
       const body = bodyOf.get(record) ?? null;
       return body instanceof KmsError ? { ...told(record, null), error: body } : told(record, body);
     });
@@ -255,41 +258,22 @@ export class Messages {
 /** A key that is away, or not the thread's any more, because what was under it has another one; or a format that has gone. */
 const OUTDATED: ReadonlySet<string> = new Set(['KEY_DISABLED', 'KEY_DESTROYED', 'AUTHENTICATION_FAILED']);
 
+/**
+ * What a job may do to a message later must fit into the store as well: sealed as a whole, a body of so much text does. What is
+ * stored is never shorter than that text. Throws TOO_LARGE.
+ */
+function storable(value: Uint8Array, body: Json): Uint8Array {
+  if (value.length > MAX_MESSAGE_BODY_BYTES && Buffer.byteLength(JSON.stringify(body)) > MAX_MESSAGE_BODY_BYTES) {
+    throw new KmsError('TOO_LARGE', `the text of a body is up to ${MAX_MESSAGE_BODY_BYTES} bytes`);
+  }
+  if (value.length > MAX_STORED_VALUE_BYTES) {
+    throw new KmsError('TOO_LARGE', `encrypted value by value, the message is more than ${MAX_STORED_VALUE_BYTES} bytes`);
+  }
+  return value;
+}
+
 function threadAsRead({ threadId, bytes }: ThreadRecord) {
   return { key: threadKey(threadId), value: bytes };
-}
-
-function foundAt(prefix: string, entry: Entry): Found[] {
-  const position = positionAfter(prefix, entry.key);
-  return position === undefined ? [] : [{ ...entry, position }];
-}
-
-function recordOf(threadId: string, { value, position, key }: Found): MessageRecord | KmsError {
-  try {
-    return readMessage(threadId, position, value);
-  } catch (cause) {
-    return new KmsError('STORE_UNAVAILABLE', `the message under ${key} is damaged`, { cause });
-  }
-}
-
-/** Of bytes that may be anything. */
-function messageIdIn(value: Uint8Array): string | undefined {
-  try {
-    const id = (JSON.parse(Buffer.from(value).toString('utf8')) as { id?: unknown } | null)?.id;
-    return typeof id === 'string' ? id : undefined;
-  } catch {
-    return undefined;
-  }
-}
-
-/** All that is known of a message that cannot be read at all. */
-function blank(threadId: string, { position, value }: Found): MessageRecord {
-  const known = { messageId: messageIdIn(value) ?? messageIdOf(position), threadId, author: undefined, position };
-  return { ...known, body: null, sealing: undefined, editedTs: undefined, isDeleted: false };
-}
-
-function unreadable(threadId: string, found: Found, error: KmsError): Message {
-  return { ...told(blank(threadId, found), null), error };
 }
 
 function told({ messageId, threadId, author, position, editedTs, isDeleted }: MessageRecord, body: Json): Message {

@@ -65,8 +65,11 @@ export function positionOfMessage(messageId: unknown): Position | undefined {
   return typeof messageId === 'string' && messageId.startsWith('msg-') ? positionOf(messageId.slice(4)) : undefined;
 }
 
+/** What keys of versions begin with. */
+export const VERSION = 'version:msg:';
+
 export function versionPrefix(messageId: string): string {
-  return `version:msg:${messageId}:`;
+  return `${VERSION}${messageId}:`;
 }
 
 export function versionKey(messageId: string, at: Position): string {
@@ -101,9 +104,9 @@ export function purgeKey(threadId: string): string {
 export const PROVISIONS = { prefix: PROVISION, ...rangeOf(PROVISION) };
 export const PURGES = { prefix: PURGE, ...rangeOf(PURGE) };
 
-/** The id of the message that a version belongs to; undefined for other keys. */
+/** The id of the message that a version belongs to, or all below a prefix do; undefined for other keys. */
 export function messageOfVersion(key: string): string | undefined {
-  return /^version:msg:(.+):\d{20}-\d{6,}$/.exec(key)?.[1];
+  return /^version:msg:(.+):(?:\d{20}-\d{6,})?$/.exec(key)?.[1];
 }
 
 const BACKUP = 'backup:migrate:';
@@ -118,6 +121,9 @@ export function backupKey(key: string): string {
 export function expiryKey(jobId: string): string {
   return EXPIRY + jobId;
 }
+
+/** The store's bytes hold more than the store does. */
+export const COMPACTION = 'kms:compaction';
 
 export const BACKUPS = { prefix: BACKUP, ...rangeOf(BACKUP) };
 export const EXPIRIES = { prefix: EXPIRY, ...rangeOf(EXPIRY) };

@@ -20,6 +20,8 @@ export interface ThreadRecord {
   keys: ThreadKeys | undefined;
   /** Nothing of the original's format is left in it, and none is taken any more. */
   isMigrated: boolean;
+  /** The original never wrote into it: the ids of its messages are ours, and name their places. */
+  isOwn: boolean;
   /** It had no key while the original may have written it: nothing without our marks in it is an envelope. */
   wasPlain: boolean;
   /** Under way out: nobody reads or writes it any more. */
@@ -63,13 +65,14 @@ export function timeOf(ts: string): string {
 export function readThread(threadId: string, bytes: Uint8Array): ThreadRecord {
   try {
     const meta = parse(Buffer.from(bytes).toString('utf8'), null, (text) => (isInteger(text) ? BigInt(text) : Number(text)));
-    const { id, title, created_ts, kms, migrated, plain, purged } = meta as Record<string, unknown>;
+    const { id, title, created_ts, kms, migrated, own, plain, purged } = meta as Record<string, unknown>;
     if (id !== undefined && id !== threadId) throw new Error('it names another thread');
     return {
       threadId,
       bytes,
       keys: keysOf(kms as KmsMember | undefined),
       isMigrated: migrated === true,
+      isOwn: own === true,
       wasPlain: plain === true,
       isPurged: purged === true,
       title: typeof title === 'string' ? title : undefined,
@@ -86,7 +89,7 @@ function kmsMember({ keyId, wrapped, kekId, kekVersion, all }: ThreadKeys): KmsM
 
 export function newThread(threadId: string, ts: string, title: string | undefined, keys: ThreadKeys | undefined): Uint8Array {
   const kms = keys === undefined ? undefined : kmsMember(keys);
-  const text = stringify({ id: threadId, title, created_ts: BigInt(ts), kms, migrated: keys === undefined ? undefined : true });
+  const text = stringify({ id: threadId, title, created_ts: BigInt(ts), kms, migrated: true, own: true });
   return Buffer.from(text as string, 'utf8');
 }
 

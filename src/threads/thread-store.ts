@@ -1,32 +1,6 @@
-/** Keys are printable ASCII of up to 1,024 characters, in the order of their bytes. */
-export interface Entry {
-  key: string;
-  value: Uint8Array;
-}
+import type { Entry, RangeQuery, Unit } from '../store/entries.js';
 
-/** What must be found under a key: exactly these bytes, or nothing. */
-export interface Expectation {
-  key: string;
-  value: Uint8Array | undefined;
-}
-
-/** Changes that are made together, or not at all. */
-export interface Unit {
-  expect: readonly Expectation[];
-  put: readonly Entry[];
-  remove: readonly string[];
-}
-
-export interface RangeQuery {
-  /** The first key that may be found. */
-  from: string;
-  /** The first key beyond. */
-  to: string;
-  /** Entries at most. */
-  limit: number;
-  /** The last ones, the last first. */
-  reverse?: boolean;
-}
+export type { Entry, Expectation, RangeQuery, Unit } from '../store/entries.js';
 
 /** Where threads live: an ordered map from keys to bytes. Every method rejects with STORE_UNAVAILABLE when the store fails. */
 export interface ThreadStore {

@@ -55,7 +55,7 @@ export interface Message {
 }
 
 export interface MessageQuery {
-  /** Messages at most, 1 to 1,000; 100 unless told. */
+  /** Messages at most, 1 to 1,000; 100 unless told. A page of long ones has fewer, and may have none although there are more. */
   limit?: number;
   /** The newest first; the oldest first unless told. */
   reverse?: boolean;
@@ -65,6 +65,12 @@ export interface MessageQuery {
 
 export interface MessagePage {
   messages: Message[];
+  /** null on the last page. */
+  next: string | null;
+}
+
+export interface VersionPage {
+  versions: Message[];
   /** null on the last page. */
   next: string | null;
 }

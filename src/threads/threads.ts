@@ -1,20 +1,35 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import { asKmsError } from '../errors.js';
+import { MAX_JOB_PAGES } from '../limits.js';
 import type { Provider } from '../provider.js';
 import { Bodies } from './bodies.js';
 import { BodyCipher } from './body-cipher.js';
 import { Clock } from './clock.js';
+import { Compaction } from './compaction.js';
 import { FieldPolicy } from './field-policy.js';
 import { Backups, type Restored } from './jobs/backups.js';
 import { Entries } from './jobs/entries.js';
-import type { Forecast, JobKind, JobOptions, JobStatus } from './jobs/job.js';
+import type { Forecast, JobKind, JobOptions, JobPage, JobQuery, JobStatus } from './jobs/job.js';
 import { JobBook } from './jobs/job-book.js';
 import { Jobs } from './jobs/jobs.js';
 import { Mover } from './jobs/mover.js';
-import { KeyProvision, type Orphans } from './key-provision.js';
+import { Tables } from './jobs/tables.js';
+import { KeyProvision, type Orphans, type Unreaped } from './key-provision.js';
+import { MessageIndex } from './message-index.js';
 import { Messages } from './messages.js';
 import { Purge } from './purge.js';
 import { Rewrap, type Rewrapped } from './rewrap.js';
-import type { Message, MessagePage, MessageQuery, NewMessage, NewThread, Thread, ThreadPage, ThreadQuery } from './thread.js';
+import type {
+  Message,
+  MessagePage,
+  MessageQuery,
+  NewMessage,
+  NewThread,
+  Thread,
+  ThreadPage,
+  ThreadQuery,
+  VersionPage,
+} from './thread.js';
 import { ThreadDirectory } from './thread-directory.js';
 import type { ThreadStore } from './thread-store.js';
 
@@ -36,14 +51,21 @@ export interface Recovered {
   purged: string[];
   /** Those whose keys could not be destroyed, and why: nobody reads them, and the next start tries again. */
   unpurged: Array<{ threadId: string; reason: string }>;
+  /** Threads for which there may be a key that nobody refers to, while the key service could not be asked. */
+  unreaped: Unreaped;
+  /** Jobs whose backups are over their time, and whose old keys could not be destroyed. */
+  unswept: Array<{ jobId: string; reason: string }>;
+  /** Why the store could not be compacted, where that is owed: what was removed is in its bytes still. */
+  uncompacted: string | null;
   /** Jobs that are gone on with, in the background. */
   jobs: string[];
   orphans: Orphans;
 }
 
 /**
- * Opens the threads in a store, and ends what a crash has interrupted. The store and the provider stay the caller's, to close
- * after the threads. Throws INVALID_ARGUMENT for a field path that is none, and what store and provider throw.
+ * Opens the threads in a store, and ends what a crash has interrupted. What cannot be ended now, because the key service is away,
+ * is told in `recovered`, and stays for the next start or call of `recover`. The store and the provider stay the caller's, to
+ * close after the threads. Throws INVALID_ARGUMENT for a field path that is none, and what the store throws.
  */
 export async function openThreads(options: ThreadsOptions): Promise<Threads> {
   const threads = new Threads(options);
@@ -53,44 +75,69 @@ export async function openThreads(options: ThreadsOptions): Promise<Threads> {
 
 /** Every method rejects with a `KmsError`: NOT_FOUND for a thread or message that is not there, and what the key service says. */
 export class Threads {
+  /** What the last `recover` reported; undefined before one. */
+  recovered: Recovered | undefined;
+  readonly #hasService: boolean;
   readonly #directory: ThreadDirectory;
   readonly #messages: Messages;
   readonly #purge: Purge;
   readonly #provision: KeyProvision;
   readonly #backups: Backups;
+  readonly #book: JobBook;
+  readonly #compaction: Compaction;
+  readonly #now: () => number;
   readonly #rewrap: Rewrap;
   readonly #jobs: Jobs;
 
   constructor({ kms, store, fields = ['body'], now = Date.now, wait = delay }: ThreadsOptions) {
+    this.#hasService = kms !== undefined;
     const clock = new Clock(now);
     this.#provision = new KeyProvision(kms, store, now);
     this.#directory = new ThreadDirectory(store, this.#provision, clock);
     const cipher = new BodyCipher(kms);
     const bodies = new Bodies(cipher);
     const policy = new FieldPolicy(fields);
-    this.#messages = new Messages(store, this.#directory, bodies, policy, clock);
-    this.#purge = new Purge(kms, store);
+    const index = new MessageIndex(store, this.#directory);
+    this.#messages = new Messages({ store, directory: this.#directory, index, bodies, policy, clock });
+    this.#now = now;
+    this.#compaction = new Compaction(store);
+    this.#book = new JobBook(store);
+    this.#purge = new Purge(kms, store, this.#compaction);
     this.#rewrap = new Rewrap(kms, store, this.#directory);
     this.#backups = new Backups(kms, store, now);
     this.#jobs = new Jobs({
       store,
       directory: this.#directory,
       provision: this.#provision,
-      entries: new Entries(store),
+      entries: new Entries(store, index),
       mover: new Mover(bodies, cipher, policy),
       backups: this.#backups,
-      book: new JobBook(store),
+      book: this.#book,
+      compaction: this.#compaction,
+      tables: new Tables(MAX_JOB_PAGES),
       wait,
     });
   }
 
-  /** Ends what a process that died has left: purges, and keys made for threads that never came to be. */
+  /**
+   * Ends what a process that died has left: purges, keys that no thread names, backups over their time, a compaction, jobs. May be
+   * called again, for what could not be ended.
+   */
   async recover(): Promise<Recovered> {
     const { purged, unpurged } = await this.#purge.resume();
-    await this.#provision.reap();
-    await this.#backups.sweep();
-    const jobs = await this.#jobs.adopt();
-    return { purged, unpurged, jobs, orphans: structuredClone(this.#provision.orphans) };
+    const unreaped = await this.#provision.reap();
+    const { left } = await this.#backups.sweep();
+    const unswept = left.map(({ jobId, error }) => ({ jobId, reason: error.message }));
+    await this.#book.prune(this.#now());
+    const uncompacted = await this.#compaction.settle().then(
+      () => null,
+      (error) => asKmsError(error).message,
+    );
+    // Without its key service a job would fail, and wait for somebody to resume it.
+    const jobs = this.#hasService ? await this.#jobs.adopt() : [];
+    const orphans = structuredClone(this.#provision.orphans);
+    this.recovered = { purged, unpurged, unreaped, unswept, uncompacted, jobs, orphans };
+    return this.recovered;
   }
 
   /** With a key of its own, durable when it resolves. CONFLICT if it is there already. */
@@ -121,7 +168,7 @@ export class Threads {
     return this.#messages.read(threadId, messageId);
   }
 
-  /** In order. A message that cannot be read says so in its `error`, and the others are there. */
+  /** In order, page by page. A message that cannot be read says so in its `error`, and the others are there. */
   list(threadId: string, query: MessageQuery = {}): Promise<MessagePage> {
     return this.#messages.list(threadId, query);
   }
@@ -130,9 +177,9 @@ export class Threads {
     return this.#messages.edit(threadId, messageId, body);
   }
 
-  /** What a message was before each edit, the oldest first. */
-  versions(threadId: string, messageId: string): Promise<Message[]> {
-    return this.#messages.versions(threadId, messageId);
+  /** What a message was before each edit, the oldest first unless told. */
+  versions(threadId: string, messageId: string, query: MessageQuery = {}): Promise<VersionPage> {
+    return this.#messages.versions(threadId, messageId, query);
   }
 
   delete(threadId: string, messageId: string): Promise<void> {
@@ -161,9 +208,9 @@ export class Threads {
     return this.#jobs.forecast(kind, threadId);
   }
 
-  /** The oldest first. */
-  jobs(): Promise<JobStatus[]> {
-    return this.#jobs.list();
+  /** Those that are not over, and of the others the newest: see `sweepBackups`. */
+  jobs(query: JobQuery = {}): Promise<JobPage> {
+    return this.#jobs.list(query);
   }
 
   job(jobId: string): Promise<JobStatus> {
@@ -188,14 +235,29 @@ export class Threads {
     return this.#jobs.cancel(jobId);
   }
 
-  /** Puts back what a job has rewritten, where nobody has changed it since; the old key serves again. */
+  /**
+   * Puts back what a job has rewritten, where nobody has changed it since; the old key serves again. CONFLICT where a later job
+   * has replaced its backups.
+   */
   restoreBackup(jobId: string): Promise<Restored> {
     return this.#jobs.restore(jobId);
   }
 
-  /** Removes backups that are over their time, and destroys the keys that go with them. How many jobs' went. */
-  sweepBackups(): Promise<number> {
-    return this.#backups.sweep();
+  /**
+   * Removes backups that are over their time, and destroys the keys that go with them; and what is known of jobs that ended more
+   * than a month ago, but for the last five of each thread and for those whose backups are still there. How many jobs' backups went.
+   */
+  async sweepBackups(): Promise<number> {
+    const { jobs, left } = await this.#backups.sweep();
+    await this.#book.prune(this.#now());
+    const [first] = left;
+    if (first !== undefined) throw first.error;
+    return jobs;
+  }
+
+  /** Clears what `encrypt-existing` jobs have left in the store's bytes that were told to defer that. Whether there was any. */
+  compactStore(): Promise<boolean> {
+    return this.#compaction.settle();
   }
 
   /**
@@ -214,5 +276,6 @@ export class Threads {
   /** Destroys the thread's keys, then all that the store has of it. Complete, and gone from the store's bytes, when it resolves. */
   async purge(threadId: string): Promise<void> {
     await this.#purge.purge(await this.#directory.record(threadId));
+    await this.#provision.reapOf(threadId);
   }
 }

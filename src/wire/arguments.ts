@@ -37,7 +37,10 @@ export type Call =
   | { op: typeof OP.backup; order: BackupOrder }
   | ({ op: typeof OP.slots } & SlotRequest);
 
-export type SlotRequest = { action: 'list' } | { action: 'add'; slot: NewSlot } | { action: 'remove'; slotId: string };
+export type SlotRequest =
+  | { action: 'list' | 'confirm' }
+  | { action: 'add'; slot: NewSlot }
+  | { action: 'remove'; slotId: string };
 
 /**
  * The arguments of operation `op` as typed values. Throws INVALID_ARGUMENT that names the argument (never its value),
@@ -256,18 +259,21 @@ function rotationOptions(members: Record<string, unknown>): RotationOptions {
 
 const SLOT_MEMBERS: Record<SlotRequest['action'], readonly string[]> = {
   list: [],
+  confirm: [],
   add: ['new_kek_hex', 'new_master_key_file', 'kind'],
   remove: ['slot_id'],
 };
 
 function slotRequest(members: Record<string, unknown>): SlotRequest {
   const { action } = members;
-  if (action !== 'list' && action !== 'add' && action !== 'remove') throw refuse('action', 'list, add or remove was expected');
+  if (action !== 'list' && action !== 'confirm' && action !== 'add' && action !== 'remove') {
+    throw refuse('action', 'list, add, confirm or remove was expected');
+  }
   const known = ['action', ...SLOT_MEMBERS[action]];
   if (Object.keys(members).some((name) => !known.includes(name))) {
     throw refuse('request', `only ${known.join(', ')} are known for ${action}`);
   }
-  if (action === 'list') return { action };
+  if (action === 'list' || action === 'confirm') return { action };
   if (action === 'remove') return { action, slotId: slotId('slot_id', members['slot_id']) };
   return { action, slot: newSlot(members) };
 }

@@ -38,19 +38,35 @@ async function unavailable(t: ExecutionContext, call: Promise<unknown>, message:
 test('lines stand in the file in the order they were given, and are told as durable after the fsync', async (t) => {
   const lines = new Lines();
   const order: string[] = [];
+  let during = () => {};
   const { file, durable, content } = await opened(t, ({ op, of }, proceed) => {
     if (of === LOG && (op === 'write' || op === 'fsync')) order.push(op);
+    if (of === LOG && op === 'write') during();
     return proceed();
   });
-  const [a, b, c] = [lines.next(), lines.next(), lines.next()];
-  file.append(a);
-  const first = file.flush();
-  file.append(b);
-  file.append(c);
-  await Promise.all([first, file.flush()]);
-  t.is(content(), Buffer.concat([a, b, c]).toString());
-  t.deepEqual(Buffer.concat(durable), Buffer.concat([a, b, c]));
-  t.deepEqual(order.slice(-4), ['write', 'fsync', 'write', 'fsync'], 'what comes while a write is under way shares the next one');
+  order.length = 0;
+  const all = Array.from({ length: 6 }, () => lines.next());
+  const flushes: Array<Promise<void>> = [];
+  const give = (from: number, to: number) => {
+    for (const line of all.slice(from, to)) {
+      file.append(line);
+      flushes.push(file.flush());
+    }
+  };
+  during = () => {
+    during = () => {};
+    give(3, 6);
+  };
+  give(0, 1);
+  // As of callers that are woken one after the other: in the same turn, and later than the first.
+  await Promise.resolve();
+  give(1, 3);
+  while (flushes.length < 6) await flushes.at(-1);
+  await Promise.all(flushes);
+  t.is(content(), Buffer.concat(all).toString());
+  t.deepEqual(Buffer.concat(durable), Buffer.concat(all));
+  const twice = ['write', 'fsync', 'write', 'fsync'];
+  t.deepEqual(order, twice, 'those of one turn share a round, and what comes while it is under way shares the next one');
 });
 
 test('a write that takes only a part is gone on with', async (t) => {

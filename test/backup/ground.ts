@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { type Backup, type BackupOptions, createBackup } from '../../dist/backup/create.js';
 import type { RestoreOptions } from '../../dist/backup/restore.js';
-import { auditOf, type EmbeddedKms } from '../../dist/create.js';
+import { auditOf, type EmbeddedKms, type EmbeddedOptions } from '../../dist/create.js';
 import { newPlace, openAt, type Place } from '../provider/subjects.js';
 
 export const MESSAGE = Buffer.from('what a backup is for');
@@ -19,9 +19,9 @@ export interface Filled {
   sealed: Uint8Array;
 }
 
-export async function filled(t: ExecutionContext): Promise<Filled> {
+export async function filled(t: ExecutionContext, options: EmbeddedOptions = {}): Promise<Filled> {
   const place = newPlace(t);
-  const kms = await openAt(t, place);
+  const kms = await openAt(t, place, options);
   const [active, disabled, destroyed] = await Promise.all(
     ['a', 'b', 'c'].map(async (thread) => (await kms.createDekForThread(`backup/${thread}`)).keyId),
   );

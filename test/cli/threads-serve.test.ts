@@ -1,7 +1,13 @@
-import { chmodSync, existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { chmodSync, existsSync, readdirSync, readFileSync, statSync, unlinkSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import test from 'ava';
+import Fastify from 'fastify';
+import { listen, stop } from '../../dist/cli/threads/server.js';
+import { openLmdbThreadStore } from '../../dist/threads/index.js';
+import { scratch } from '../daemon/running.js';
 import { ADMIN, ask, askAt, post, serving, TOKEN, threadStage } from './threads-ground.js';
 
 function bytesIn(directory: string): string {
@@ -197,8 +203,108 @@ test.serial('a server listens on loopback or a socket only, and takes no socket 
   writeFileSync(join(stage.work, 'file.sock'), 'mine');
   const file = await stage.run('PROGRESSDB_USE_ENCRYPTION=no progressdb-kms threads serve --listen ./file.sock --store others');
   t.is(file.exit, 23);
-  t.regex(file.stderr, /file\.sock is there already/);
+  t.regex(file.stderr, /file\.sock exists and is not a socket\nhint: --listen names another path\n/);
   t.is(readFileSync(join(stage.work, 'file.sock'), 'utf8'), 'mine');
   t.is((await ask(stage, 'GET', '/healthz')).status, 200, 'the first one goes on');
   t.is(await stage.stop(), undefined);
+});
+
+test.serial('a server takes the place of one that was killed, whatever that has left', async (t) => {
+  const stage = await threadStage(t);
+  const socket = join(stage.work, 'threads.sock');
+  const child = spawn(`${stage.dir}/bin/progressdb-kms`, ['threads', 'serve', '--listen', 'threads.sock'], {
+    cwd: stage.work,
+    env: stage.env,
+    stdio: 'ignore',
+  });
+  const ended = once(child, 'exit');
+  while (!existsSync(socket)) await new Promise((wake) => setTimeout(wake, 10));
+  child.kill('SIGKILL');
+  await ended;
+  t.true(existsSync(socket));
+  await serving(t, stage);
+  t.is((await ask(stage, 'GET', '/healthz')).text, 'ok');
+  t.is(await stage.stop(), undefined);
+  t.false(existsSync(socket));
+});
+
+test.serial('of many servers that find the same stale socket at once one gets it, and none takes it from that one', async (t) => {
+  const directory = scratch(t);
+  const path = join(directory, 'threads.sock');
+  for (let round = 0; round < 5; round += 1) {
+    await stale(path);
+    const servers = Array.from({ length: 6 }, (_, i) => named(i));
+    t.teardown(() => Promise.all(servers.map((app) => stop(app))));
+    const results = await Promise.allSettled(servers.map((app) => listen(app, { path })));
+    const winners = results.flatMap(({ status }, i) => (status === 'fulfilled' ? [i] : []));
+    t.is(winners.length, 1);
+    t.is((await askAt({ socketPath: path }, 'GET', '/')).text, `server ${winners[0]}`);
+    t.is(statSync(path).mode & 0o777, 0o600);
+    for (const result of results) {
+      if (result.status === 'rejected') t.like(result.reason, { code: 'CONFLICT', hint: '--listen names another path' });
+      else result.value?.close();
+    }
+    t.false(existsSync(path));
+  }
+});
+
+test.serial('a server that ends removes its own socket only', async (t) => {
+  const path = join(scratch(t), 'threads.sock');
+  const [one, two] = [named(1), named(2)];
+  const first = await listen(one, { path });
+  unlinkSync(path);
+  const second = await listen(two, { path });
+  first?.close();
+  await stop(one);
+  t.is((await askAt({ socketPath: path }, 'GET', '/')).text, 'server 2');
+  second?.close();
+  await stop(two);
+  t.false(existsSync(path));
+});
+
+function named(number: number) {
+  const app = Fastify();
+  app.get('/', async () => `server ${number}`);
+  return app;
+}
+
+/** A socket file whose process was killed. */
+async function stale(path: string): Promise<void> {
+  const script = 'require("net").createServer().listen(process.argv[1], () => process.kill(process.pid, "SIGKILL"))';
+  await once(spawn(process.execPath, ['-e', script, path], { stdio: 'ignore' }), 'exit');
+}
+
+test.serial('what a start could not end is in the log, and what it did', async (t) => {
+  const stage = await threadStage(t);
+  await serving(t, stage);
+  await post(t, stage, 'a', 200);
+  const slow = { thread_id: 'a', messages_per_second: 50, concurrency: 1 };
+  t.is((await ask(stage, 'POST', '/admin/rotate_thread_dek', slow, ADMIN)).status, 200);
+  t.is(await stage.stop(), undefined);
+  const store = await openLmdbThreadStore(join(stage.work, 'chats'));
+  const intention = JSON.stringify({ owner: 'dead', at: 0, since: new Date().toISOString() });
+  const key = 'kms:provision:thread:lost';
+  await store.commit([{ expect: [], put: [{ key, value: Buffer.from(intention) }], remove: [] }]);
+  await store.close();
+  const lines = async (awaited: string, env: NodeJS.ProcessEnv) => {
+    const child = spawn(`${stage.dir}/bin/progressdb-kms`, ['threads', 'serve', '--listen', 'threads.sock'], {
+      cwd: stage.work,
+      env: { ...stage.env, ...env },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    let said = '';
+    for (const stream of [child.stdout, child.stderr])
+      stream.setEncoding('utf8').on('data', (text) => {
+        said += text;
+      });
+    while (child.exitCode === null && !said.includes(awaited)) await new Promise((wake) => setTimeout(wake, 10));
+    child.kill('SIGTERM');
+    await once(child, 'close');
+    const told = said.trim().split('\n');
+    return (name: string) => told.map((line) => JSON.parse(line)).find(({ event }) => event === name);
+  };
+  const without = await lines('keys_unknown', { PROGRESSDB_KMS_MASTER_KEY_FILE: '', PROGRESSDB_USE_ENCRYPTION: 'false' });
+  t.like(without('recovered'), { jobs: 0, purged: 0 });
+  t.like(without('keys_unknown'), { threads: 'lost' });
+  t.like((await lines('recovered', {}))('recovered'), { jobs: 1, purged: 0 });
 });

@@ -1,7 +1,10 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, readFileSync, watch } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
-import { openLmdbThreadStore } from '../../dist/threads/index.js';
+import { openLmdbThreadStore, openThreads } from '../../dist/threads/index.js';
+import type { Stage } from './session.js';
 import { ADMIN, ask, post, serving, threadStage } from './threads-ground.js';
 
 const JOB = /job_[0-9a-f]{32}/;
@@ -204,6 +207,14 @@ test.serial('keys of threads are rewrapped after a KEK rotation', async (t) => {
   t.is(some.exit, 25);
   t.is(some.stdout, 'the keys of 1 thread are under the active KEK\n');
   t.regex(some.stderr, /nope: not found: thread nope/);
+  const store = await openLmdbThreadStore(join(stage.work, 'chats'));
+  const plain = await openThreads({ store });
+  await plain.createThread({ threadId: 'plain' });
+  await plain.close();
+  await store.close();
+  const counted = await stage.run('progressdb-kms threads rewrap-deks a nope plain --json');
+  t.like(JSON.parse(counted.stdout), { rewrapped: 1, skipped: 1, failed: 1, failures: [{ thread_id: 'nope' }] });
+  t.regex((await stage.run('progressdb-kms threads rewrap-deks plain')).stderr, /1 thread has no key\n/);
 });
 
 test.serial('commands make no store, and refuse what is not clear', async (t) => {
@@ -239,3 +250,115 @@ test.serial('a key store that a daemon holds is worked with through it', async (
   t.is(done.exit, 0, done.stderr);
   t.regex(done.stdout, /done {2}3 moved/);
 });
+
+test.serial('jobs are listed page by page, and the last line says how to go on', async (t) => {
+  const stage = await threadStage(t);
+  await serving(t, stage);
+  await post(t, stage, 'a', 1);
+  t.is(await stage.stop(), undefined);
+  const made: string[] = [];
+  for (let i = 0; i < 3; i += 1) {
+    const { stdout } = await stage.run('progressdb-kms threads rotate a');
+    made.push((JOB.exec(stdout) as RegExpExecArray)[0]);
+  }
+  const first = await stage.run('progressdb-kms threads jobs --limit 2');
+  t.deepEqual(first.stdout.match(/^job_\S+/gm) as string[], made.slice(0, 2));
+  t.is(first.stderr, `progressdb-kms: there are more: --cursor ${made[1]} goes on\n`);
+  const second = await stage.run(`progressdb-kms threads jobs --limit 2 --json --cursor ${made[1]}`);
+  const { jobs, next } = JSON.parse(second.stdout);
+  t.deepEqual([jobs.map(({ job_id: id }: { job_id: string }) => id), next], [made.slice(2), null]);
+  const newest = JSON.parse((await stage.run('progressdb-kms threads jobs --reverse --limit 1 --json')).stdout);
+  t.deepEqual([newest.jobs[0].job_id, newest.next], [made[2], made[2]]);
+});
+
+test.serial(
+  'all threads are encrypted with the store written anew once, and the plaintext is gone when the command is',
+  async (t) => {
+    const stage = await threadStage(t);
+    stage.env['PROGRESSDB_USE_ENCRYPTION'] = 'false';
+    await serving(t, stage);
+    for (let i = 0; i < 6; i += 1) await post(t, stage, `t${i}`, 1);
+    t.is(await stage.stop(), undefined);
+    delete stage.env['PROGRESSDB_USE_ENCRYPTION'];
+    const chats = join(stage.work, 'chats');
+    const scratches = new Set<string>();
+    const watcher = watch(chats, (_, name) => {
+      if (/^\.threads\.mdb\.[0-9a-f]{16}\.tmp$/.test(name ?? '')) scratches.add(name as string);
+    });
+    const done = await stage.run('progressdb-kms threads encrypt-existing --all --parallel 2');
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    watcher.close();
+    t.is(done.exit, 0, done.stderr);
+    t.is(done.stdout.match(/ done /g)?.length, 6);
+    t.is(scratches.size, 1);
+    t.false(readFileSync(join(chats, 'threads.mdb'), 'latin1').includes('secret text'));
+  },
+);
+
+for (const [signal, code] of [
+  ['SIGINT', 130],
+  ['SIGTERM', 143],
+] as const) {
+  test.serial(`a rotation that ${signal} interrupts says where it stands and how to go on`, async (t) => {
+    const stage = await threadStage(t);
+    await serving(t, stage);
+    await post(t, stage, 'a', 200);
+    await post(t, stage, 'b', 1);
+    const rate = '--messages-per-second 60 --concurrency 1 --parallel 1';
+    const through = await interrupted(
+      stage,
+      `threads rotate a ${rate} --endpoint ./threads.sock --admin-token-file admin.token`,
+      signal,
+    );
+    t.is(through.code, code);
+    const [job] = JOB.exec(through.stdout) as RegExpExecArray;
+    t.is(
+      through.stderr,
+      `progressdb-kms: ${job} goes on in the server; \`progressdb-kms threads resume ${job}\` waits for it, ` +
+        `\`threads pause ${job}\` stops it\n`,
+    );
+    t.is((await ask(stage, 'GET', `/admin/jobs/${job}`, undefined, ADMIN)).json.state, 'running');
+    t.is((await ask(stage, 'POST', `/admin/jobs/${job}/cancel`, undefined, ADMIN)).status, 200);
+    t.is(await stage.stop(), undefined);
+
+    const alone = await interrupted(stage, `threads rotate a b ${rate}`, signal);
+    t.is(alone.code, code);
+    const [own] = JOB.exec(alone.stdout) as RegExpExecArray;
+    t.regex(alone.stdout, /^a {2}job_\S+ {2}running /);
+    t.is(
+      alone.stderr,
+      `progressdb-kms: ${own} stops here; \`progressdb-kms threads resume ${own}\` goes on with it\n` +
+        'progressdb-kms: 1 thread was not begun with\n',
+    );
+    const resumed = await stage.run(`progressdb-kms threads resume ${own}`);
+    t.is(resumed.exit, 0, resumed.stderr);
+    t.regex(resumed.stdout, new RegExp(`^a {2}${own} {2}done `));
+  });
+}
+
+/** A command that is sent a signal once its job is durable. */
+async function interrupted(stage: Stage, command: string, signal: NodeJS.Signals) {
+  const chats = join(stage.work, 'chats', 'threads.mdb');
+  const jobs = () =>
+    new Set(
+      readFileSync(chats, 'latin1').match(
+        /job_[0-9a-f]{32}","kind":"rotate","threadId":"a","state":"running","phase":"(move|verify)/g,
+      ),
+    );
+  const before = jobs();
+  const options = { cwd: stage.work, env: stage.env, stdio: ['ignore', 'pipe', 'pipe'] as const };
+  const child = spawn(`${stage.dir}/bin/progressdb-kms`, command.split(' '), { ...options, stdio: [...options.stdio] });
+  const said = { stdout: '', stderr: '' };
+  for (const name of ['stdout', 'stderr'] as const) {
+    child[name].setEncoding('utf8').on('data', (text: string) => {
+      said[name] += text;
+    });
+  }
+  const ended = once(child, 'close');
+  while (child.exitCode === null && [...jobs()].every((job) => before.has(job)))
+    await new Promise((wake) => setTimeout(wake, 20));
+  await new Promise((wake) => setTimeout(wake, 300));
+  child.kill(signal);
+  const [code] = await ended;
+  return { code: code as number | null, ...said };
+}

@@ -3,21 +3,24 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createEmbeddedKms, type EmbeddedKms } from '../../dist/create.js';
 import { binding } from '../../dist/native.js';
+import type { StoreKind } from '../../dist/store/key-store.js';
 import { temporaries } from '../store/data-dir.js';
 
 /** Where one service lives, whoever runs it: processes come and go on it. */
 export interface Ground {
+  /** What a start makes there; absent for what it makes unless told. */
+  store?: StoreKind;
   directory: string;
   dataDir: string;
   keyFile: string;
   socket: string;
 }
 
-export function newGround(): Ground {
+export function newGround(store?: StoreKind): Ground {
   const directory = mkdtempSync(join(tmpdir(), 'kms-crash-'));
   const keyFile = join(directory, 'master.key');
   binding.writeKeyFile(keyFile);
-  return { directory, dataDir: join(directory, 'data'), keyFile, socket: join(directory, 'kms.sock') };
+  return { directory, dataDir: join(directory, 'data'), keyFile, socket: join(directory, 'kms.sock'), ...(store && { store }) };
 }
 
 export function removeGround(ground: Ground): void {
@@ -25,8 +28,8 @@ export function removeGround(ground: Ground): void {
 }
 
 /** The service in this process. */
-export function embeddedOn(ground: Ground): Promise<EmbeddedKms> {
-  return createEmbeddedKms({ dataDir: ground.dataDir, masterKeyFile: ground.keyFile });
+export function embeddedOn({ dataDir, keyFile, store }: Ground): Promise<EmbeddedKms> {
+  return createEmbeddedKms({ dataDir, masterKeyFile: keyFile, ...(store && { store }) });
 }
 
 /** A record as it lies on the disk, read by nothing of the product. */

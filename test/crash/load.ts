@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import type { KmsError } from '../../dist/errors.js';
 import type { KeyState, Provider } from '../../dist/provider.js';
 import type { Ledger } from './ledger.js';
 import { Witness } from './witness.js';
@@ -17,15 +18,18 @@ export class Load {
   readonly #random: () => number;
   /** Keys with a change under way, so that each has one intent at a time. */
   readonly #busy = new Set<string>();
+  /** Failures that are the crash's of something else, which the service outlives: what they did to their key is not known. */
+  readonly #tolerated: readonly string[];
   #stopped = false;
   /** Operations that were answered. */
   answered = 0;
   rotations = 0;
   onRotation: () => void = () => {};
 
-  constructor(ledger: Ledger, random: () => number) {
+  constructor(ledger: Ledger, random: () => number, tolerated: readonly string[] = []) {
     this.ledger = ledger;
     this.#random = random;
+    this.#tolerated = tolerated;
   }
 
   /** From here on failed calls are the crash's. */
@@ -44,7 +48,9 @@ export class Load {
       try {
         await step();
       } catch (error) {
-        if (!this.#stopped) throw error;
+        if (this.#stopped) return;
+        if (!this.#tolerated.includes((error as KmsError).code)) throw error;
+        await delay(RETRY_MS);
       }
     }
   }
@@ -64,13 +70,11 @@ export class Load {
     const [keyId, entry] = free[Math.floor(this.#random() * free.length)] ?? [];
     if (keyId === undefined || entry === undefined) return;
     this.#busy.add(keyId);
-    try {
-      if (draw < 0.75) await witness.change(keyId, this.#next(entry.states[0] as KeyState));
-      else if (entry.states[0] === 'active' && entry.sealed.length < MOST_SEALED) await witness.seal(keyId);
-      else if (entry.states[0] === 'active') await witness.use(keyId);
-    } finally {
-      this.#busy.delete(keyId);
-    }
+    if (draw < 0.75) await witness.change(keyId, this.#next(entry.states[0] as KeyState));
+    else if (entry.states[0] === 'active' && entry.sealed.length < MOST_SEALED) await witness.seal(keyId);
+    else if (entry.states[0] === 'active') await witness.use(keyId);
+    // A key of which it is not known how it is stays with whoever did that to it.
+    this.#busy.delete(keyId);
   }
 
   #next(state: KeyState): KeyState {

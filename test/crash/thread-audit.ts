@@ -4,6 +4,7 @@ import type { JobStatus } from '../../dist/threads/jobs/job.js';
 import type { Message } from '../../dist/threads/thread.js';
 import type { Entry, ThreadStore } from '../../dist/threads/thread-store.js';
 import type { Threads } from '../../dist/threads/threads.js';
+import { allVersions } from '../threads/threads-ground.js';
 import { numberOf } from './thread-bodies.js';
 import type { ThreadLedger } from './thread-ledger.js';
 
@@ -65,7 +66,7 @@ async function numbersOf({ threads, threadId }: Remains): Promise<Map<string, nu
     for (const message of page.messages) {
       const { messageId, editedAt } = message;
       if (found.has(messageId)) throw new Error(`message ${messageId} is listed twice`);
-      const versions = editedAt === null ? [] : await threads.versions(threadId, messageId);
+      const versions = editedAt === null ? [] : await allVersions(threads, threadId, messageId);
       found.set(messageId, [...versions, message].map(numberIn));
     }
     cursor = page.next;

@@ -126,7 +126,7 @@ async function lists(threads: Threads, free: string[]): Promise<void> {
 
 async function rotates(threads: Threads): Promise<void> {
   for (;;) {
-    const running = (await threads.jobs()).find(({ state }) => state === 'running');
+    const running = (await threads.jobs({ reverse: true })).jobs.find(({ state }) => state === 'running');
     if (running === undefined && isOver) return;
     const { jobId } = running ?? (await threads.rotateThreadDek(threadId as string, options));
     say('rotating', jobId);

@@ -199,7 +199,7 @@ export class ThreadRounds {
   async audit(): Promise<void> {
     await this.#opened(async (remains) => {
       const { threads } = remains;
-      const jobs = await threads.jobs();
+      const { jobs } = await threads.jobs({ limit: 1_000 });
       const job = jobs.at(-1);
       if (job === undefined || jobs.some(({ state }) => state !== 'done')) throw new Error('a job is not done');
       this.figures.entries = await auditThread(remains, this.ledger);
@@ -223,7 +223,8 @@ export class ThreadRounds {
   }
 
   async #isGone({ kms, store }: Remains): Promise<void> {
-    for (const prefix of ['thread:', 'version:', 'backup:', 'job:busy:', 'kms:map:', 'kms:purge:', 'kms:provision:']) {
+    const prefixes = ['thread:', 'version:', 'backup:', 'job:', 'kms:map:', 'kms:purge:', 'kms:provision:', 'kms:backups:'];
+    for (const prefix of prefixes) {
       for await (const { key } of entriesBelow(store, prefix)) throw new Error(`the purge has left ${key}`);
     }
     const { keys } = await kms.listKeys({ threadId: THREAD, limit: 1_000 });

@@ -23,6 +23,20 @@ const WRONG: Array<[yaml: string, line: string]> = [
   ['listen:\n  sokcet: /x', '2: listen.sokcet: is not a key of the configuration'],
   ['log:\n  level: info\nsokcet: /x', '3: sokcet: is not a key of the configuration'],
   ['log:\n  level: loud', '2: log.level: must be debug, info, warn or error, not "loud"'],
+  ['store: postgres', '1: store: postgres needs postgres.url_file or postgres.url'],
+  ['postgres:\n  url_file: /u', '2: postgres.url_file: means nothing without store: postgres'],
+  [
+    'store: postgres\npostgres:\n  url_file: /u\n  url: postgres://u:secret@h/d',
+    '3: postgres.url_file: the database is named already: FILE:4 postgres.url; name it once',
+  ],
+  [
+    'store: postgres\npostgres:\n  url_file: /u\n  schema: "a;b"',
+    '4: postgres.schema: must be 1 to 48 lower-case letters, digits and _, with no digit first, not "a;b"',
+  ],
+  [
+    'store: postgres\npostgres:\n  url_file: /u\n  stale_after_ms: 10',
+    '4: postgres.stale_after_ms: must be a whole number from 100 to 3600000, not "10"',
+  ],
   ['log_file: ""', '1: log_file: must be a path, not ""'],
   ['data_dir: "a\\0b"', '1: data_dir: must be a path, not "a\\u0000b"'],
   [`master_key_file: ${SECRET}`, '1: master_key_file: must be the path of a file, not what looks like a key'],

@@ -15,6 +15,14 @@ const SAMPLES: Record<Name, Array<[text: string, shown: unknown]>> = {
   endpoint: [1, 2, 3].map((n) => [`127.0.0.1:${n}`, [`127.0.0.1:${n}`]]),
   group: [1, 2, 3].map((n) => [`${n}`, n]),
   dataDir: [1, 2, 3].map((n) => [`/d${n}`, `/d${n}`]),
+  store: ['files', 'lmdb', 'files'].map((kind) => [kind, kind]),
+  postgresUrl: [1, 2, 3].map((n) => [`postgres://u:p${n}@h/d`, '(set)']),
+  postgresUrlFile: [1, 2, 3].map((n) => [`/u${n}`, `/u${n}`]),
+  postgresCaFile: [1, 2, 3].map((n) => [`/p${n}`, `/p${n}`]),
+  postgresSchema: [1, 2, 3].map((n) => [`s_${n}`, `s_${n}`]),
+  postgresConnections: [1, 2, 3].map((n) => [`${n}`, n]),
+  postgresStatementMs: [100, 200, 300].map((n) => [`${n}`, n]),
+  postgresStaleAfterMs: [100, 200, 300].map((n) => [`${n}`, n]),
   masterKeyFile: [1, 2, 3].map((n) => [`/k${n}`, `/k${n}`]),
   masterKeyFd: [5, 6, 7].map((n) => [`${n}`, n]),
   spinUs: [1, 2, 3].map((n) => [`${n}`, n]),
@@ -110,6 +118,7 @@ function row(name: Name, flags: DaemonFlags, env: NodeJS.ProcessEnv) {
 function others(name: Name): DaemonFlags {
   if (name === 'unauthenticatedLoopbackRoles') return { allowUnauthenticatedLoopback: true };
   if (/^tls|Certificates$/.test(name)) return { ...TLS, [name]: undefined };
+  if (name.startsWith('postgres')) return { store: 'postgres', ...(/Url/.test(name) ? {} : { postgresUrlFile: '/u' }) };
   if (!name.startsWith('oidc')) return {};
   const issuer: DaemonFlags = { oidcIssuer: 'i', oidcAudience: 'a', oidcJwksFile: '/j', oidcClientSubjects: 's' };
   const left = name === 'oidcJwksUrl' ? [name, 'oidcJwksFile'] : [name];
@@ -135,11 +144,13 @@ for (const name of NAMES) {
   for (const variable of variables) {
     test(`${name}: ${variable} holds over the file, unless it is a secret`, (t) => {
       const { secret } = placeOf(name);
-      const config = configFile(t, `${yaml.at(-1)}: ${inFile![0]}\n`);
+      const key = yaml.at(-1)!;
+      const config = configFile(t, `${key.replace('.', ':\n  ')}: ${inFile![0]}\n`);
       const env = { [variable]: inEnvironment![0] };
       t.is(row(name, {}, env).source, variable);
       t.deepEqual(row(name, {}, env).value as unknown, inEnvironment![1]);
-      t.is(row(name, { config }, env).source, secret ? `${config}:1 ${yaml.at(-1)}` : variable);
+      const inConfig = `${config}:${key.split('.').length} ${key}`;
+      t.is(row(name, { ...also, config }, env).source, secret ? inConfig : variable);
     });
   }
 

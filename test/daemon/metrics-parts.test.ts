@@ -7,9 +7,9 @@ import { stateSeries } from '../../dist/daemon/metrics/state.js';
 import type { Service } from '../../dist/daemon/operations.js';
 import { createToken } from '../../dist/daemon/token-writer.js';
 import { KmsError } from '../../dist/errors.js';
-import { MAX_CENSUS_KEYS } from '../../dist/limits.js';
+import { CENSUS_INTERVAL_MS, CENSUS_TIME_MS } from '../../dist/limits.js';
 import { binding, TIME_BUCKETS } from '../../dist/native.js';
-import type { KeyDescription, KeyPage, ListQuery } from '../../dist/provider.js';
+import type { KeyDescription } from '../../dist/provider.js';
 import { OP, OPERATIONS } from '../../dist/wire/frames.js';
 import { askHttp, codeOf } from './http-peer.js';
 import { running } from './running.js';
@@ -58,23 +58,44 @@ test('keys are counted by state and age, and not again within a minute', async (
   t.is((await scrape(t, daemon.socket)).get('keys{state="active"}'), 2);
 });
 
-/** A store of `size` keys, of which each page is handed to `onPage` before it is told. */
-function storeOf(size: number, onPage: () => void = () => {}) {
-  const listKeys = async ({ cursor, limit = 1 }: ListQuery = {}): Promise<KeyPage> => {
-    onPage();
+/** A store of `size` keys, of which a step tells `step`, once `onStep` was called. */
+function storeOf(size: number, onStep: () => void = () => {}, step = 100) {
+  const glance = async (cursor: string | undefined) => {
+    onStep();
     const from = Number(cursor ?? 0);
-    const to = Math.min(from + limit, size);
+    const to = Math.min(from + step, size);
     const key = { state: 'active', createdAt: '2026-01-01T00:00:00.000Z' } as KeyDescription;
     return { keys: Array.from({ length: to - from }, () => key), next: to === size ? null : String(to) };
   };
-  return { listKeys };
+  return { glance };
 }
 
 test('of a store that is too large a part is counted, and said to be one', async (t) => {
-  const { byState, isComplete } = await new Census(storeOf(MAX_CENSUS_KEYS + 1)).look();
-  t.is(byState.active, MAX_CENSUS_KEYS);
+  let now = 0;
+  const slow = storeOf(1_000, () => (now += CENSUS_TIME_MS / 4));
+  const { byState, isComplete } = await new Census(slow, () => now).look();
+  t.is(byState.active, 400);
   t.false(isComplete);
-  t.true((await new Census(storeOf(MAX_CENSUS_KEYS)).look()).isComplete);
+  t.true((await new Census(storeOf(1_000)).look()).isComplete);
+});
+
+test('a count that took long is made again the later', async (t) => {
+  let now = 0;
+  let steps = 0;
+  const slow = storeOf(100, () => {
+    steps++;
+    now += 3_000;
+  });
+  const census = new Census(slow, () => now);
+  await census.look();
+  for (const at of [CENSUS_INTERVAL_MS + 1, 299_999]) {
+    now = at;
+    await census.look();
+  }
+  t.is(steps, 1);
+  now = 300_001;
+  await census.look();
+  t.is(steps, 2);
 });
 
 test('a store that fails in the middle, or at once, fails no scrape', async (t) => {

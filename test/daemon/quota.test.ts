@@ -4,7 +4,7 @@ import test from 'ava';
 import { KeyQuota } from '../../dist/daemon/quota.js';
 import { createToken } from '../../dist/daemon/token-writer.js';
 import { TOKEN_LOOK_MS } from '../../dist/limits.js';
-import type { KeyDescription, ListQuery } from '../../dist/provider.js';
+import type { KeyDescription } from '../../dist/provider.js';
 import { OP } from '../../dist/wire/frames.js';
 import { askHttp } from './http-peer.js';
 import { configIn, running, start } from './running.js';
@@ -63,12 +63,12 @@ test('the keys are counted page by page, once, and anew after a count that faile
     k_2: { keys: [{ createdBy: 'a' }] as KeyDescription[], next: null },
   };
   let fails = true;
-  const list = async ({ cursor }: ListQuery) => {
+  const glance = async (cursor: string | undefined) => {
     queries.push(cursor);
     if (fails && cursor === 'k_1') throw new Error('a disk');
     return pages[cursor ?? '']!;
   };
-  const quota = new KeyQuota(2, list);
+  const quota = new KeyQuota(2, glance);
   const make = async () => 'made';
   await t.throwsAsync(quota.create('b', make), { message: 'a disk' });
   fails = false;

@@ -218,3 +218,40 @@ test('without a key service, threads are plain, and what needs one says so', asy
   t.is((await ask('POST', '/admin/rotate_thread_dek', { thread_id: 'a' })).status, 409);
   t.is((await ask('POST', '/admin/encryption/rewrap-deks', { all: true })).status, 501);
 });
+
+test('jobs are listed page by page, the oldest or the newest first', async (t) => {
+  const { ask, threads } = await served(t);
+  await ask('POST', '/threads', { thread_id: 'a' });
+  const made: string[] = [];
+  for (let i = 0; i < 5; i += 1) {
+    made.push((await ask('POST', '/admin/rotate_thread_dek', { thread_id: 'a' })).json.job_id);
+    await threads.waitForJob(made[i] as string);
+  }
+  const listed = async (query: string) => {
+    const { json } = await ask('GET', `/admin/jobs${query}`);
+    return [json.jobs.map((job: Answered) => job.job_id), json.next];
+  };
+  t.deepEqual(await listed(''), [made, null]);
+  t.deepEqual(await listed('?limit=3'), [made.slice(0, 3), made[2]]);
+  t.deepEqual(await listed(`?limit=3&cursor=${made[2]}`), [made.slice(3), null]);
+  t.deepEqual(await listed('?limit=1&reverse=true'), [made.slice(4), made[4]]);
+  for (const query of ['limit=0', 'limit=1001', 'cursor=x', 'state=done']) {
+    t.is((await ask('GET', `/admin/jobs?${query}`)).status, 400, query);
+  }
+});
+
+test('encryption that defers its compaction is compacted when that is asked for, and not twice', async (t) => {
+  const { ask, store, threads } = await served(t);
+  const plain = await openThreads({ store });
+  for (const threadId of ['a', 'b']) {
+    await plain.createThread({ threadId });
+    await plain.append(threadId, { body: 'text' });
+  }
+  await plain.close();
+  const compact = async () => (await ask('POST', '/admin/encryption/compact')).json;
+  t.deepEqual(await compact(), { status: 'ok', compacted: false });
+  const { jobs } = (await ask('POST', '/admin/encryption/encrypt-existing', { all: true, defer_compaction: true })).json;
+  for (const { job_id: id } of jobs) t.is((await threads.waitForJob(id)).state, 'done');
+  t.deepEqual(await compact(), { status: 'ok', compacted: true });
+  t.deepEqual(await compact(), { status: 'ok', compacted: false });
+});

@@ -93,6 +93,7 @@ const ADMINS_ONLY: Array<[method: string, url: string, action: string]> = [
   ['POST', '/admin/encryption/rotate-thread-dek', 'rotate_thread_dek'],
   ['POST', '/admin/encryption/rewrap-deks', 'rewrap_deks'],
   ['POST', '/admin/encryption/encrypt-existing', 'encrypt_existing'],
+  ['POST', '/admin/encryption/compact', 'encrypt_existing'],
   ['GET', '/admin/jobs', 'read_jobs'],
   ['GET', '/admin/jobs/job_1', 'read_jobs'],
   ['POST', '/admin/jobs/job_1/pause', 'change_job'],

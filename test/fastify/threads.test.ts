@@ -56,6 +56,25 @@ test('a message is written, read, edited, with the version before, and deleted',
   t.is((await ask('PUT', path, { body: 1 })).status, 404);
 });
 
+test('versions come page by page, in both directions', async (t) => {
+  const { ask } = await served(t);
+  await ask('POST', '/threads', { thread_id: 'a' });
+  const { message_id: id } = (await ask('POST', '/threads/a/messages', { body: 0 })).json;
+  const path = `/threads/a/messages/${id}`;
+  for (let i = 1; i <= 5; i += 1) await ask('PUT', path, { body: i });
+  const bodies = async (query: string) => {
+    const { json } = await ask('GET', `${path}/versions${query}`);
+    return [json.versions.map((version: Answered) => version.body), json.next];
+  };
+  t.deepEqual(await bodies(''), [[0, 1, 2, 3, 4], null]);
+  const [first, next] = await bodies('?limit=3');
+  t.deepEqual(first, [0, 1, 2]);
+  t.deepEqual(await bodies(`?limit=3&cursor=${next}`), [[3, 4], null]);
+  t.deepEqual((await bodies('?limit=2&reverse=true'))[0], [4, 3]);
+  for (const query of ['?limit=0', '?cursor=x', '?nobody=1'])
+    t.is((await ask('GET', `${path}/versions${query}`)).status, 400, query);
+});
+
 test('a body with a member named __proto__ comes back as it was', async (t) => {
   const { app, ask } = await served(t);
   await ask('POST', '/threads', { thread_id: 'a' });

@@ -10,6 +10,7 @@ import { ERROR_TABLE } from '../../dist/errors.js';
 import { openMemoryThreadStore } from '../../dist/threads/memory-store.js';
 import { openThreads } from '../../dist/threads/threads.js';
 import { openedStore } from '../secrets/opened-store.js';
+import { allVersions } from '../threads/threads-ground.js';
 
 const GOLDEN = fileURLToPath(new URL('../../test/golden/', import.meta.url));
 const RELEASES = readdirSync(GOLDEN).filter((name) => /^v\d+$/.test(name));
@@ -49,6 +50,22 @@ function aadOf({ aad }: Message): Buffer | undefined {
 
 test('there is a folder of files for the formats of this release', (t) => {
   t.deepEqual(RELEASES, ['v1', 'v2']);
+});
+
+test('v2: an LMDB store of that release opens, and has its keys', async (t) => {
+  const { directory, dataDir, masterKeyFile, messages } = copyOf(t, 'v2');
+  rmSync(join(dataDir, 'kms-deks'), { recursive: true });
+  cpSync(join(directory, 'keys.lmdb'), join(dataDir, 'keys.lmdb'));
+  chmodSync(join(dataDir, 'keys.lmdb'), 0o600);
+  const kms = await createEmbeddedKms({ dataDir, masterKeyFile, initialise: false });
+  t.teardown(() => kms.close());
+  for (const { keyId, plaintext, aad, ciphertext } of messages) {
+    const bytes = Buffer.from(ciphertext, 'base64');
+    const bound = aad === null ? undefined : Buffer.from(aad);
+    const found = keyId === null ? await kms.decrypt(bytes, bound) : await kms.decryptWithDek(keyId, bytes, bound);
+    t.is(Buffer.from(found).toString(), plaintext);
+  }
+  t.is((await kms.listKeys()).keys.length, 2);
 });
 
 test('a keyring of format 1 becomes one of format 2 with its next change, and its records go on being believed', async (t) => {
@@ -96,7 +113,7 @@ test('v2: threads are read: whole bodies and fields, versions, what looks like a
       ['go', null, { text: 'from the original', big: 1 }],
     ],
   );
-  const before = await threads.versions('golden/thread:1', messages[2]!.messageId);
+  const before = await allVersions(threads, 'golden/thread:1', messages[2]!.messageId);
   t.deepEqual(
     before.map(({ body }) => body),
     ['as it was'],

@@ -7,6 +7,7 @@ import { join, resolve } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import type { EmbeddedKms } from '../../dist/create.js';
 import { binding } from '../../dist/native.js';
+import type { StoreKind } from '../../dist/store/key-store.js';
 import { Vault } from '../../dist/vault.js';
 import { type RecordJson, readJson, recordPath } from '../provider/edited.js';
 import { refused, refusedSync } from '../provider/refused.js';
@@ -42,9 +43,9 @@ interface Ground {
   run(...args: string[]): ReturnType<typeof cli>;
 }
 
-async function ground(t: ExecutionContext): Promise<Ground> {
+async function ground(t: ExecutionContext, store: StoreKind = 'files'): Promise<Ground> {
   const place = newPlace(t);
-  await (await openAt(t, place)).close();
+  await (await openAt(t, place, { store })).close();
   const file = (name: string, text: string) => {
     writeFileSync(join(place.directory, name), text, { mode: 0o600 });
     return join(place.directory, name);
@@ -82,28 +83,30 @@ test('the vector of the original is imported and decrypts', async (t) => {
   t.is((await kms.health()).status, 'ok');
 });
 
-test('files and directories of the first generation are imported, and keep their ids and times', async (t) => {
-  const { place, file, run } = await ground(t);
-  const keys = [original('k_a', 'thread-a'), original('k_b'), original('k_c')];
-  const dir = join(place.directory, 'g1');
-  mkdirSync(join(dir, 'kms-deks'), { recursive: true });
-  const json = ({ id, threadId, wrapped }: Original) =>
-    JSON.stringify(
-      { id, created_at: '2024-03-01T10:20:30.123456789+02:00', wrapped, ...(threadId && { thread_id: threadId }) },
-      null,
-      2,
-    );
-  for (const key of keys.slice(0, 2)) writeFileSync(join(dir, 'kms-deks', `${key.id}.json`), json(key));
-  writeFileSync(join(dir, 'kms-deks', 'k_a.json.2024'), 'no key of now');
-  writeFileSync(join(dir, 'kms-deks', '.k_a.json.tmp.json'), 'left over');
-  const ran = await run(dir, file('k_c.json', json(keys[2]!)));
-  t.is(ran.exit, 0, ran.stderr);
-  t.is(ran.stdout, 'imported 3 keys\n');
-  const kms = await openAt(t, place);
-  for (const key of keys) await decrypts(t, kms, key);
-  t.like(await kms.describeKey('k_a'), { threadId: 'thread-a', createdAt: '2024-03-01T08:20:30.123Z' });
-  t.like(await kms.describeKey('k_b'), { threadId: null });
-});
+for (const store of ['files', 'lmdb'] as const) {
+  test(`files and directories of the first generation are imported to ${store}, and keep their ids and times`, async (t) => {
+    const { place, file, run } = await ground(t, store);
+    const keys = [original('k_a', 'thread-a'), original('k_b'), original('k_c')];
+    const dir = join(place.directory, 'g1');
+    mkdirSync(join(dir, 'kms-deks'), { recursive: true });
+    const json = ({ id, threadId, wrapped }: Original) =>
+      JSON.stringify(
+        { id, created_at: '2024-03-01T10:20:30.123456789+02:00', wrapped, ...(threadId && { thread_id: threadId }) },
+        null,
+        2,
+      );
+    for (const key of keys.slice(0, 2)) writeFileSync(join(dir, 'kms-deks', `${key.id}.json`), json(key));
+    writeFileSync(join(dir, 'kms-deks', 'k_a.json.2024'), 'no key of now');
+    writeFileSync(join(dir, 'kms-deks', '.k_a.json.tmp.json'), 'left over');
+    const ran = await run(dir, file('k_c.json', json(keys[2]!)));
+    t.is(ran.exit, 0, ran.stderr);
+    t.is(ran.stdout, 'imported 3 keys\n');
+    const kms = await openAt(t, place);
+    for (const key of keys) await decrypts(t, kms, key);
+    t.like(await kms.describeKey('k_a'), { threadId: 'thread-a', createdAt: '2024-03-01T08:20:30.123Z' });
+    t.like(await kms.describeKey('k_b'), { threadId: null });
+  });
+}
 
 test('anything that is wrong is named with its line, and nothing is imported', async (t) => {
   const { place, file, run } = await ground(t);

@@ -3,7 +3,7 @@ import test, { type ExecutionContext } from 'ava';
 import { KmsError } from '../../dist/errors.js';
 import type { KeyStore } from '../../dist/store/key-store.js';
 import { openMemoryStore } from '../../dist/store/memory.js';
-import { crashingAt, filled, K1, K2, kekVersions, openOn, opensAll, rotated, storeWith } from './stores.js';
+import { crashingAt, filled, K1, K2, kekVersions, openOn, opensAll, rotated, STORES, storeWith } from './stores.js';
 
 async function backupsOf(store: KeyStore): Promise<string[]> {
   const all: string[] = [];
@@ -12,80 +12,83 @@ async function backupsOf(store: KeyStore): Promise<string[]> {
   return all;
 }
 
-test('creates, encryptions, destroys, disables and enables during a rotation: all exact, all on the new KEK, one backup each', async (t) => {
-  const seed = randomInt(2 ** 31);
-  t.log(`seed ${seed}`);
-  const store = openMemoryStore();
-  const kms = await openOn(t, store, K1);
-  const messages = await filled(kms, 400);
-  const before = new Set(messages.map(({ keyId }) => keyId));
-  const begun = kms.rotateKek({ wait: true });
-  const [destroyed, disabled, enabled] = [messages.slice(0, 40), messages.slice(40, 80), messages.slice(80, 120)];
-  const live = messages.slice(80);
-  const made = filled(kms, 100);
-  const used = live.map(async (message, index) => {
-    if ((index + seed) % 3 === 0) await new Promise((resolve) => setImmediate(resolve));
-    const { ciphertext } = await kms.encryptWithDek(message.keyId, message.plaintext);
-    return { ...message, ciphertext };
-  });
-  const [later] = await Promise.all([
-    Promise.all(used),
-    ...destroyed.map(({ keyId }) => kms.disableKey(keyId).then(() => kms.destroyKey(keyId))),
-    ...disabled.map(({ keyId }) => kms.disableKey(keyId)),
-    ...enabled.map(async ({ keyId }, index) => {
-      if (index % 2 === 0) await kms.setKeyState(keyId, 'active');
-    }),
-  ]);
-  const status = await begun;
-  t.like(status, { state: 'idle', kekVersion: '2', blockedBy: [], error: null });
-  await opensAll(t, kms, [...live, ...later, ...(await made)]);
-  const versions = await kekVersions(store);
-  for (const { keyId } of destroyed) versions.delete(keyId);
-  t.deepEqual([...new Set(versions.values())], [2]);
-  t.is(versions.size, 460);
-  const kept = await backupsOf(store);
-  t.is(new Set(kept).size, kept.length, 'one backup for each');
-  const gone = new Set(destroyed.map(({ keyId }) => keyId));
-  t.deepEqual(
-    kept.filter((keyId) => before.has(keyId)).sort(),
-    [...before].filter((keyId) => !gone.has(keyId)).sort(),
-    'and none of a destroyed key',
-  );
-  for (const { keyId, ciphertext } of disabled) {
-    await t.throwsAsync(kms.decryptWithDek(keyId, ciphertext), { code: 'KEY_DISABLED' });
-    await kms.enableKey(keyId);
-  }
-  await opensAll(t, kms, disabled);
-  const { keyVersion } = await kms.encryptWithDek(live[0]!.keyId, Buffer.from('x'));
-  t.is(keyVersion, '2');
-  await kms.close();
-  const again = await openOn(t, store, K1);
-  await opensAll(t, again, [...live, ...later, ...disabled, ...(await made)], 'after a restart');
-});
-
-for (const isAfter of [false, true]) {
-  test(`a process that dies ${isAfter ? 'after' : 'before'} any one write of a rotation: the next start ends it`, async (t) => {
-    let isThrough = false;
-    for (let nth = 1; !isThrough; nth += 1) {
-      const disk = openMemoryStore();
-      const first = await openOn(t, disk, K1);
-      const messages = await filled(first, 5);
-      await first.disableKey(messages[0]!.keyId);
-      await first.close();
-      // Its own wraps are reserved when it makes its first key: those writes are not the rotation's.
-      const crash = crashingAt(disk, nth, isAfter);
-      const second = await openOn(t, crash.store, K1);
-      const status = await second.rotateKek({ newKekHex: K2, wait: true }).catch((error) => error);
-      isThrough = crash.writes() < nth;
-      if (isThrough) t.is(status.state, 'idle');
-      // Abandoned as it is: what it holds in memory is gone with it.
-      void second.close().catch(() => undefined);
-      for (const master of nth % 2 === 0 ? [K2, K1] : [K1]) await startsWith(t, disk, master, messages, `write ${nth}`);
-      if (nth > 100) return t.fail('it never ends');
+for (const [where, openStore] of STORES)
+  test(`creates, encryptions, destroys, disables and enables during a rotation ${where}: all exact, all on the new KEK, one backup each`, async (t) => {
+    const seed = randomInt(2 ** 31);
+    t.log(`seed ${seed}`);
+    const store = await openStore(t);
+    const kms = await openOn(t, store, K1);
+    const messages = await filled(kms, 400);
+    const before = new Set(messages.map(({ keyId }) => keyId));
+    const begun = kms.rotateKek({ wait: true });
+    const [destroyed, disabled, enabled] = [messages.slice(0, 40), messages.slice(40, 80), messages.slice(80, 120)];
+    const live = messages.slice(80);
+    const made = filled(kms, 100);
+    const used = live.map(async (message, index) => {
+      if ((index + seed) % 3 === 0) await new Promise((resolve) => setImmediate(resolve));
+      const { ciphertext } = await kms.encryptWithDek(message.keyId, message.plaintext);
+      return { ...message, ciphertext };
+    });
+    const [later] = await Promise.all([
+      Promise.all(used),
+      ...destroyed.map(({ keyId }) => kms.disableKey(keyId).then(() => kms.destroyKey(keyId))),
+      ...disabled.map(({ keyId }) => kms.disableKey(keyId)),
+      ...enabled.map(async ({ keyId }, index) => {
+        if (index % 2 === 0) await kms.setKeyState(keyId, 'active');
+      }),
+    ]);
+    const status = await begun;
+    t.like(status, { state: 'idle', kekVersion: '2', blockedBy: [], error: null });
+    await opensAll(t, kms, [...live, ...later, ...(await made)]);
+    const versions = await kekVersions(store);
+    for (const { keyId } of destroyed) versions.delete(keyId);
+    t.deepEqual([...new Set(versions.values())], [2]);
+    t.is(versions.size, 460);
+    const kept = await backupsOf(store);
+    t.is(new Set(kept).size, kept.length, 'one backup for each');
+    const gone = new Set(destroyed.map(({ keyId }) => keyId));
+    t.deepEqual(
+      kept.filter((keyId) => before.has(keyId)).sort(),
+      [...before].filter((keyId) => !gone.has(keyId)).sort(),
+      'and none of a destroyed key',
+    );
+    for (const { keyId, ciphertext } of disabled) {
+      await t.throwsAsync(kms.decryptWithDek(keyId, ciphertext), { code: 'KEY_DISABLED' });
+      await kms.enableKey(keyId);
     }
-    t.pass();
+    await opensAll(t, kms, disabled);
+    for (const { keyId } of [live[0]!, ...live.slice(-5)]) {
+      t.is((await kms.encryptWithDek(keyId, Buffer.from('x'))).keyVersion, '2', 'a key that was in the vault meanwhile, too');
+    }
+    await kms.close();
+    const again = await openOn(t, store, K1);
+    await opensAll(t, again, [...live, ...later, ...disabled, ...(await made)], 'after a restart');
   });
-}
+
+for (const [where, openStore] of STORES)
+  for (const isAfter of [false, true]) {
+    test(`a process that dies ${isAfter ? 'after' : 'before'} any one write of a rotation ${where}: the next start ends it`, async (t) => {
+      let isThrough = false;
+      for (let nth = 1; !isThrough; nth += 1) {
+        const disk = await openStore(t);
+        const first = await openOn(t, disk, K1);
+        const messages = await filled(first, 5);
+        await first.disableKey(messages[0]!.keyId);
+        await first.close();
+        // Its own wraps are reserved when it makes its first key: those writes are not the rotation's.
+        const crash = crashingAt(disk, nth, isAfter);
+        const second = await openOn(t, crash.store, K1);
+        const status = await second.rotateKek({ newKekHex: K2, wait: true }).catch((error) => error);
+        isThrough = crash.writes() < nth;
+        if (isThrough) t.is(status.state, 'idle');
+        // Abandoned as it is: what it holds in memory is gone with it.
+        void second.close().catch(() => undefined);
+        for (const master of nth % 2 === 0 ? [K2, K1] : [K1]) await startsWith(t, disk, master, messages, `write ${nth}`);
+        if (nth > 100) return t.fail('it never ends');
+      }
+      t.pass();
+    });
+  }
 
 /** A start with this key, if the store knows it: every message opens, no rotation is left, and no KEK of it. */
 async function startsWith(

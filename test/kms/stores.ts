@@ -1,3 +1,6 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { type AuditEvent, NO_AUDIT } from '../../dist/audit/audit-log.js';
 import { KmsError } from '../../dist/errors.js';
@@ -6,11 +9,30 @@ import type { EmbeddedSettings } from '../../dist/kms/lifecycle.js';
 import { SOFT_USES } from '../../dist/limits.js';
 import type { Encrypted } from '../../dist/provider.js';
 import type { KeyStore } from '../../dist/store/key-store.js';
+import { openLmdbStore } from '../../dist/store/lmdb.js';
+import { openMemoryStore } from '../../dist/store/memory.js';
 
 /** Master keys of the tests, as 64 hex digits: one digit, over and over. */
 export const K1 = '1'.repeat(64);
 export const K2 = '2'.repeat(64);
 export const K3 = '3'.repeat(64);
+
+/** Stores that handle keys one by one, and those that take many at once. */
+export const STORES: ReadonlyArray<readonly [name: string, open: (t: ExecutionContext) => Promise<KeyStore>]> = [
+  ['in memory', async () => openMemoryStore()],
+  [
+    'in LMDB',
+    async (t) => {
+      const dataDir = mkdtempSync(join(tmpdir(), 'kms-test-'));
+      const store = await openLmdbStore({ dataDir });
+      t.teardown(async () => {
+        await store.close();
+        rmSync(dataDir, { recursive: true });
+      });
+      return store;
+    },
+  ],
+];
 
 /** A provider on a store that outlives it, as a disk does; closed with the test. */
 export async function openOn(
@@ -44,6 +66,7 @@ export async function openOn(
 }
 
 const KEYRING_AND_RECORDS = ['writeKeyring', 'createRecord', 'replaceRecord', 'replaceRecordSync'];
+const PACKED = ['createMany', 'moveMany'];
 const BACKUPS = ['keep', 'keepKeyring', 'drop', 'dropKeyrings', 'forget', 'setAside'];
 
 type Method = (...args: unknown[]) => unknown;
@@ -62,8 +85,14 @@ function intercepted<T extends object>(target: T, names: string[], write: (name:
 /** The store with each of its writes handed to `write`, which may let it through, fail it, or both. */
 export function storeWith(store: KeyStore, write: (name: string, real: () => unknown) => unknown): KeyStore {
   const backups = intercepted(store.backups, BACKUPS, write);
+  const packed = store.packed && intercepted(store.packed, PACKED, write);
   const whole = intercepted(store, KEYRING_AND_RECORDS, write);
-  return new Proxy(whole, { get: (target, property) => (property === 'backups' ? backups : target[property as keyof KeyStore]) });
+  return new Proxy(whole, {
+    get: (target, property) => {
+      if (property === 'backups') return backups;
+      return property === 'packed' ? packed : target[property as keyof KeyStore];
+    },
+  });
 }
 
 export interface Crash {

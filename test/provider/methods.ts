@@ -54,6 +54,7 @@ export const ROTATION_CALLS: ReadonlyArray<[name: string, call: Call]> = [
   ['rotationStatus', (p, _m, o) => p.rotationStatus(o)],
   ['slots', (p, _m, o) => p.slots(o)],
   ['addSlot', (p, _m, o) => p.addSlot({ keyHex: '1'.repeat(64) }, o)],
+  ['confirmSlot', (p, _m, o) => p.confirmSlot(o)],
   ['removeSlot', (p, _m, o) => p.removeSlot(`s_${'0'.repeat(32)}`, o)],
 ];
 

@@ -63,6 +63,9 @@ function subjectOf(kms: EmbeddedKms): Subject {
 
 export const embeddedFiles: Open = async (t, options = {}) => subjectOf(await openAt(t, newPlace(t), options));
 
+export const embeddedLmdb: Open = async (t, options = {}) =>
+  subjectOf(await openAt(t, newPlace(t), { ...options, store: 'lmdb' }));
+
 export const embeddedMemory: Open = async (t, options = {}) => subjectOf(await openMemory(t, options));
 
 /** A daemon on `place` and a client of it. */

@@ -29,7 +29,7 @@ export function backupsContract(test: TestFn, open: (t: ExecutionContext) => Pro
     await store.backups.keep(FIRST, record.keyId);
     const second = next(record, { usesReserved: 4_096 });
     await store.replaceRecord(second);
-    store.replaceRecordSync(next(second, { state: 'disabled' }));
+    await store.replaceRecord(next(second, { state: 'disabled' }));
     t.deepEqual(plain(await store.backups.read(FIRST, record.keyId)), record);
     t.is((await store.readRecord(record.keyId))?.state, 'disabled');
   });
@@ -116,7 +116,6 @@ export function backupsContract(test: TestFn, open: (t: ExecutionContext) => Pro
     t.deepEqual(await store.listKeyIds(undefined, 10), ['k_1', 'k_2']);
     await store.backups.setAside(FIRST, 'k_1');
     t.is(await store.readRecord('k_1'), undefined);
-    t.is(store.readRecordSync('k_1'), undefined);
     t.deepEqual(await store.listKeyIds(undefined, 10), ['k_2']);
     t.deepEqual(plain(await store.backups.read(FIRST, 'k_1')), record);
   });

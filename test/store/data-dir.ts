@@ -1,4 +1,4 @@
-import { chmodSync, cpSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { chmodSync, cpSync, existsSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
@@ -33,6 +33,7 @@ export function copyDirectory(from: string, to: string): void {
 
 /** Temporary files that lie in the data directory. */
 export function temporaries(dataDir: string): string[] {
-  const all = [...readdirSync(dataDir), ...readdirSync(join(dataDir, 'kms-deks'))];
+  const records = join(dataDir, 'kms-deks');
+  const all = [...readdirSync(dataDir), ...(existsSync(records) ? readdirSync(records) : [])];
   return all.filter((name) => name.startsWith('.'));
 }

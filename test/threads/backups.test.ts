@@ -5,6 +5,7 @@ import { openMemoryThreadStore } from '../../dist/threads/memory-store.js';
 import { openThreads, type Threads } from '../../dist/threads/threads.js';
 import {
   allMessages,
+  allVersions,
   embedded,
   entriesOf,
   ground,
@@ -46,7 +47,7 @@ test('backups are ciphertext, and a restore puts them back where nobody has chan
   t.is(await stateOf(kms, job.oldKeyIds[0] as string), 'active');
   t.deepEqual(await bodiesOf(threads), ['secret-later', 'secret-edited', 'secret-2', null]);
   t.deepEqual(
-    (await threads.versions('t', ids[1] as string)).map(({ body }) => body),
+    (await allVersions(threads, 't', ids[1] as string)).map(({ body }) => body),
     ['secret-1'],
   );
   t.deepEqual(await backupsIn(store), []);
@@ -219,4 +220,63 @@ test('a restore that comes when the backups are going is refused, and no key goe
   await opened(t, { kms, store: sweeping, now: () => now });
   t.is(refusal, 'CONFLICT');
   t.deepEqual(await bodiesOf(threads), ['secret-0', 'secret-edited', 'secret-2', 'secret-3']);
+});
+
+test('a restore of what a later job has replaced is refused, and no key is enabled for it or goes with it too early', async (t) => {
+  const kms = await embedded(t);
+  const store = openMemoryThreadStore();
+  let now = Date.now();
+  const threads = await opened(t, { kms, store, now: () => now });
+  await filled(threads);
+  const first = await rotated(threads, 't', { keepBackupsMs: DAY });
+  const second = await rotated(threads, 't', { keepBackupsMs: 3 * DAY });
+  const [oldest] = first.oldKeyIds as [string];
+  await t.throwsAsync(threads.restoreBackup(first.jobId), { code: 'CONFLICT' });
+  t.is(await stateOf(kms, oldest), 'disabled');
+  // The second has an old key of the first among its own: that goes with the first, and no restore of the second needs it.
+  t.true(second.oldKeyIds.includes(oldest));
+  now += 2 * DAY;
+  await threads.sweepBackups();
+  t.is(await stateOf(kms, oldest), 'destroyed');
+  t.deepEqual(await threads.restoreBackup(second.jobId), { restored: 5, changed: 0 });
+  t.is(await stateOf(kms, first.newKeyId), 'active');
+  t.deepEqual(await bodiesOf(threads), ['secret-0', 'secret-edited', 'secret-2', 'secret-3']);
+});
+
+test('a restore enables only the keys that what it puts back is under', async (t) => {
+  const { kms, threads } = await ground(t);
+  await filled(threads);
+  const first = await rotated(threads, 't');
+  const second = await rotated(threads, 't');
+  await threads.restoreBackup(second.jobId);
+  t.is(await stateOf(kms, first.oldKeyIds[0] as string), 'disabled');
+  t.is(await stateOf(kms, first.newKeyId), 'active');
+  t.deepEqual(await bodiesOf(threads), ['secret-0', 'secret-edited', 'secret-2', 'secret-3']);
+});
+
+test('a restore for which everything was changed since puts nothing back, enables nothing, and the key goes in its time', async (t) => {
+  const kms = await embedded(t);
+  const store = openMemoryThreadStore();
+  let now = Date.now();
+  const threads = await opened(t, { kms, store, now: () => now });
+  await threads.createThread({ threadId: 't' });
+  const { messageId } = await threads.append('t', { body: 'one' });
+  const job = await rotated(threads, 't', { keepBackupsMs: DAY });
+  await threads.edit('t', messageId, 'two');
+  t.deepEqual(await threads.restoreBackup(job.jobId), { restored: 0, changed: 1 });
+  t.is(await stateOf(kms, job.oldKeyIds[0] as string), 'disabled');
+  now += 2 * DAY;
+  await threads.sweepBackups();
+  t.is(await stateOf(kms, job.oldKeyIds[0] as string), 'destroyed');
+});
+
+test('a restore without the key service is refused: what it put back would be under a key that stays disabled', async (t) => {
+  const { store, threads } = await ground(t);
+  await filled(threads);
+  const job = await rotated(threads, 't');
+  const none = await opened(t, { store });
+  const before = await entriesOf(store);
+  await t.throwsAsync(none.restoreBackup(job.jobId), { code: 'UNSUPPORTED' });
+  t.deepEqual(await entriesOf(store), before);
+  t.is((await threads.restoreBackup(job.jobId)).restored, 5);
 });

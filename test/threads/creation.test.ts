@@ -3,8 +3,19 @@ import { KmsError } from '../../dist/errors.js';
 import type { Provider } from '../../dist/provider.js';
 import { openMemoryThreadStore } from '../../dist/threads/memory-store.js';
 import type { ThreadStore } from '../../dist/threads/thread-store.js';
-import { openThreads } from '../../dist/threads/threads.js';
-import { embedded, encrypted, entriesOf, ground, Mortality, opened, put, stateOf, watched } from './threads-ground.js';
+import { openThreads, type Threads } from '../../dist/threads/threads.js';
+import {
+  allVersions,
+  embedded,
+  encrypted,
+  entriesOf,
+  ground,
+  Mortality,
+  opened,
+  put,
+  stateOf,
+  watched,
+} from './threads-ground.js';
 
 async function keysOf(kms: Provider, threadId: string): Promise<Map<string, string>> {
   const { keys } = await kms.listKeys({ threadId, limit: 1_000 });
@@ -257,7 +268,8 @@ test('messages of two threads that two processes gave one id have each their own
   t.is(other?.messageId, messageId);
   await one?.edit('one', messageId, 'one, second');
   await two?.edit('two', messageId, 'two, second');
-  const bodies = async (threadId: string) => (await one?.versions(threadId, messageId))?.map(({ body, error }) => error ?? body);
+  const bodies = async (threadId: string) =>
+    (await allVersions(one as Threads, threadId, messageId)).map(({ body, error }) => error ?? body);
   t.deepEqual(await bodies('one'), ['one, first']);
   t.deepEqual(await bodies('two'), ['two, first']);
   const job = await one?.rotateThreadDek('one');

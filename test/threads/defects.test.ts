@@ -13,6 +13,7 @@ import { running } from '../daemon/running.js';
 import { OriginalServer } from './original-server.js';
 import {
   allMessages,
+  allVersions,
   embedded,
   encrypted,
   entriesOf,
@@ -113,7 +114,7 @@ test('13: a rotation that dies leaves a mixture that is read and written, and th
   const { keyId } = (await fourth.thread('t')) as { keyId: string };
   t.deepEqual([...(await keysInUse(store))], [keyId]);
   t.deepEqual(
-    (await fourth.versions('t', messageId)).map(({ body }) => body),
+    (await allVersions(fourth, 't', messageId)).map(({ body }) => body),
     ['body-3'],
   );
   t.is(await stateOf(kms, oldKey), 'disabled');
@@ -180,9 +181,9 @@ test('14: encrypt-existing done again changes nothing, and encrypts nothing twic
   await put(store, { 'thread:t:meta': '{"id":"t","created_ts":1712345678901234567}' });
   const server = new OriginalServer(kms, store, 't');
   for (let i = 0; i < 5; i += 1) await server.append(`{"text":"plaintext-${i}"}`);
-  const threads = await opened(t, { kms, store });
-  await threads.append('t', { body: 'plaintext-5' });
+  await (await opened(t, { store })).append('t', { body: 'plaintext-5' });
   t.true((await textOf(store)).includes('plaintext-5'), 'the thread has no key yet');
+  const threads = await opened(t, { kms, store });
   const first = await encrypted(threads, 't');
   t.is(first.state, 'done');
   t.is(first.moved, 11);

@@ -44,7 +44,7 @@ for (const when of ['before', 'after'] as const) {
       const threadId = `${when}-${at}`;
       const { store, jobId, oldKey } = await restoring(threadId, at);
       // Its time is over: but what is being put back, or is put back, does not lose its key.
-      const next = await openThreads({ kms, store, now: () => Date.now() + (at > 2 ? 2 * DAY : 0) });
+      const next = await openThreads({ kms, store, now: () => Date.now() + (at > 4 ? 2 * DAY : 0) });
       t.deepEqual(await bodiesOf(next, threadId), BODIES, threadId);
       await next.restoreBackup(jobId).catch((error) => t.is(error.code, 'NOT_FOUND'));
       t.deepEqual(await bodiesOf(next, threadId), BODIES, threadId);

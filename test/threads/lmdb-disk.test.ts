@@ -1,30 +1,14 @@
-import { execFileSync } from 'node:child_process';
-import { mkdirSync, readdirSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { readdirSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { KmsError } from '../../dist/errors.js';
 import { openLmdbThreadStore } from '../../dist/threads/lmdb-store.js';
 import type { ThreadStore } from '../../dist/threads/thread-store.js';
+import { smallDisk } from '../store/small-disk.js';
 import { FILES, newStorePath, openedLmdb } from './lmdb-ground.js';
 import { putting } from './store-contract.js';
 
 const unavailable = { instanceOf: KmsError, code: 'STORE_UNAVAILABLE' };
-
-/** A small file system of its own; undefined, said aloud, where this may not be had. */
-function smallDisk(t: ExecutionContext, size: string): string | undefined {
-  const path = join(dirname(newStorePath(t)), 'disk');
-  try {
-    if (process.platform !== 'linux' || process.getuid?.() !== 0) throw new Error('not root');
-    mkdirSync(path, { mode: 0o700 });
-    execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${size},mode=0700`, 'tmpfs', path], { stdio: 'ignore' });
-  } catch {
-    t.log('SKIPPED: needs root and the right to mount a tmpfs');
-    t.pass();
-    return undefined;
-  }
-  t.teardown(() => execFileSync('umount', ['-l', path]));
-  return path;
-}
 
 /** Writes until the disk is full. What was told is made. */
 async function filled(t: ExecutionContext, store: ThreadStore): Promise<string[]> {
@@ -46,7 +30,7 @@ async function keysOf(store: ThreadStore): Promise<string[]> {
 }
 
 test('a full disk refuses commits, loses nothing, and when there is room again the store goes on', async (t) => {
-  const disk = smallDisk(t, '4m');
+  const disk = smallDisk(t, dirname(newStorePath(t)), '4m');
   if (disk === undefined) return;
   const path = join(disk, 'threads');
   const ballast = join(disk, 'ballast');
@@ -83,7 +67,7 @@ test('a full disk refuses commits, loses nothing, and when there is room again t
 });
 
 test('on a full disk no store is made, and none is when there is room again', async (t) => {
-  const disk = smallDisk(t, '1m');
+  const disk = smallDisk(t, dirname(newStorePath(t)), '1m');
   if (disk === undefined) return;
   const path = join(disk, 'threads');
   const ballast = join(disk, 'ballast');

@@ -41,14 +41,19 @@ export class OriginalServer {
     return `{"_enc":"gcm","v":"${Buffer.from(ciphertext).toString('base64')}"}`;
   }
 
-  /** A message, its body as its JSON stands, and the copy in the index of versions. What it is about the body, in its text. */
+  /**
+   * A message, its body as its JSON stands, and the copy in the index of versions. What it is about the body, in its text. An edit,
+   * a reaction or a deletion is the same under an id that is there: at a later place.
+   */
   async append(
     body: string,
     more = '"reply_to":"msg-0","reactions":{"bob":"+1"},"weight":1.0e+02',
+    known?: string,
   ): Promise<{ id: string; key: string; text: string }> {
+    // The id is made before the place is known.
+    const id = known ?? `msg-${this.#ts}-${this.#seq}`;
     this.#ts += 1n;
     this.#seq += 1;
-    const id = `msg-${this.#ts}-${this.#seq}`;
     const place = `${String(this.#ts).padStart(20, '0')}-${String(this.#seq).padStart(6, '0')}`;
     const key = `thread:${this.threadId}:msg:${place}`;
     const text = `{"id":"${id}","thread":"${this.threadId}","author":"ann","ts":${this.#ts},"body":${body},${more}}`;

@@ -6,6 +6,7 @@ import type { Threads } from '../../dist/threads/threads.js';
 import { besideBody, FIRST_TS, OriginalServer } from './original-server.js';
 import {
   allMessages,
+  allVersions,
   embedded,
   encrypted,
   entriesOf,
@@ -63,10 +64,7 @@ test('what the original wrote is read: whole bodies, fields, envelopes within en
   t.is(messages[0]?.author, 'ann');
   const one = await threads.read('old', made[2]?.id as string);
   t.deepEqual(one?.body, { card: { number: '4111' } });
-  t.deepEqual(
-    (await threads.versions('old', made[2]?.id as string)).map(({ body }) => body),
-    [{ card: { number: '4111' } }],
-  );
+  t.deepEqual(await allVersions(threads, 'old', made[2]?.id as string), [], 'nobody has edited it');
   t.is((await threads.thread('old'))?.title, 'Old');
 });
 
@@ -147,18 +145,87 @@ test('what the original wrote is edited and deleted, and its other members stay'
   t.is(besideBody((await entriesOf(store)).get(key) as string), besideBody(text));
   t.deepEqual((await threads.read('old', id))?.body, { now: 'edited-body' });
   t.deepEqual(
-    (await threads.versions('old', id)).map(({ body }) => JSON.stringify(body)),
-    [JSON.stringify(JSON.parse(BIG)), JSON.stringify(JSON.parse(BIG))],
+    (await allVersions(threads, 'old', id)).map(({ body }) => JSON.stringify(body)),
+    [JSON.stringify(JSON.parse(BIG))],
   );
   t.false((await textOf(store)).includes('edited-body'));
   t.is((await rotated(threads, 'old')).state, 'done');
   t.deepEqual((await threads.read('old', id))?.body, { now: 'edited-body' });
-  t.is((await threads.versions('old', id)).length, 2);
+  t.is((await allVersions(threads, 'old', id)).length, 1);
   await threads.delete('old', id);
   const left = await entriesOf(store);
   t.false(left.get(key)?.includes('"body"'));
   t.true(left.get(key)?.includes('"reply_to":"msg-0"'));
   t.is([...left.keys()].filter((name) => name.startsWith('version:')).length, 0);
+});
+
+test('what the original edited is one message, where it put it last, and what it was before are its versions', async (t) => {
+  const { server, store, threads } = await old(t);
+  const { id } = await server.append(await server.envelope('"first"'));
+  const { id: other } = await server.append(await server.envelope('"other"'));
+  await server.append(await server.envelope('"second"'), undefined, id);
+  await server.append(await server.envelope('"last"'), undefined, id);
+  await server.append(await server.envelope('"after"'));
+  const seen = async () => {
+    const messages = [];
+    // Page by page: what replaces a message is on another one.
+    for (let cursor: string | null | undefined; cursor !== null; ) {
+      const page = await threads.list('old', { limit: 1, ...(cursor === undefined ? {} : { cursor }) });
+      messages.push(...page.messages.map(({ body, error }) => error ?? body));
+      cursor = page.next;
+    }
+    const versions = (await allVersions(threads, 'old', id)).map(({ body, error }) => error ?? body);
+    return { messages, versions, read: (await threads.read('old', id))?.body };
+  };
+  const expected = { messages: ['other', 'last', 'after'], versions: ['first', 'second'], read: 'last' as unknown };
+  t.deepEqual(await seen(), expected);
+  t.is((await rotated(threads, 'old')).state, 'done');
+  t.deepEqual(await seen(), expected);
+  await threads.edit('old', id, 'ours');
+  const edited = { messages: ['other', 'ours', 'after'], versions: ['first', 'second', 'last'], read: 'ours' };
+  t.deepEqual(await seen(), edited);
+  t.is((await rotated(threads, 'old', { keepBackupsMs: 0 })).state, 'done');
+  t.deepEqual(await seen(), edited);
+  await threads.delete('old', id);
+  t.deepEqual(
+    (await allMessages(threads, 'old')).map(({ body, isDeleted }) => [body, isDeleted]),
+    [
+      ['other', false],
+      [null, true],
+      ['after', false],
+    ],
+  );
+  const left = [...(await entriesOf(store)).entries()].filter(([key, text]) => !key.startsWith('backup:') && text.includes(id));
+  t.is(left.length, 1, 'what it was, in all places, is gone');
+  t.is((await threads.read('old', other))?.body, 'other');
+});
+
+test('a job takes each entry of what the original edited once', async (t) => {
+  const { server, threads } = await old(t);
+  const { id } = await server.append(await server.envelope('0'));
+  for (let i = 1; i < 40; i += 1) await server.append(await server.envelope(String(i)), undefined, id);
+  const job = await rotated(threads, 'old');
+  t.is(job.total, 80);
+  t.is(job.moved, 80);
+  t.deepEqual(
+    (await allMessages(threads, 'old')).map(({ body }) => body),
+    [39],
+  );
+});
+
+test('what the original deleted is deleted, and nothing of it is told', async (t) => {
+  const { server, threads } = await old(t);
+  const { id } = await server.append(await server.envelope('"secret"'));
+  await server.append(await server.envelope('"secret"'), '"reply_to":"","deleted":true', id);
+  for (let i = 0; i < 2; i += 1) {
+    t.deepEqual(
+      (await threads.list('old')).messages.map(({ body, isDeleted }) => [body, isDeleted]),
+      [[null, true]],
+    );
+    t.is((await threads.read('old', id))?.body, null);
+    await t.throwsAsync(threads.versions('old', id), { code: 'NOT_FOUND' });
+    if (i === 0) t.is((await rotated(threads, 'old')).state, 'done');
+  }
 });
 
 test('once a thread is migrated, what is put there in the old form is refused, and the rest is read', async (t) => {

@@ -3,7 +3,7 @@ import pg from 'pg';
 import { createEmbeddedKms } from '../../dist/index.js';
 import { openThreads } from '../../dist/threads/threads.js';
 import { textOf } from '../house/sources.js';
-import { PostgresServer } from './postgres-server.js';
+import { PostgresServer } from '../postgres-server.js';
 import { openPostgresThreadStore } from './postgres-thread-store.js';
 import { threadStoreContract } from './store-contract.js';
 

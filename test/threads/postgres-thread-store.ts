@@ -30,10 +30,12 @@ class PostgresThreadStore implements ThreadStore {
     return keys.map((key) => values.get(key)?.slice());
   }
 
-  range({ from, to, limit, reverse = false }: RangeQuery): Promise<Entry[]> {
-    const order = reverse ? 'desc' : 'asc';
-    const text = `select key, value from thread_entries where key >= $1 and key < $2 order by key ${order} limit $3`;
-    return this.#query(text, [from, to, limit]);
+  /** How long values are, PostgreSQL knows without reading them: only those of the page are read. */
+  range({ from, to, limit, bytes = Number.MAX_SAFE_INTEGER, reverse = false }: RangeQuery): Promise<Entry[]> {
+    const order = `order by key ${reverse ? 'desc' : 'asc'}`;
+    const page = `select * from thread_entries where key >= $1 and key < $2 ${order} limit $3`;
+    const sized = `select *, sum(octet_length(value)) over (${order}) - octet_length(value) as before from (${page}) as page`;
+    return this.#query(`select key, value from (${sized}) as sized where before < $4 ${order}`, [from, to, limit, bytes]);
   }
 
   /** One transaction for all units. What they expect is read once; a unit sees what those before it change. */

@@ -4,10 +4,10 @@ import { KmsError } from '../../dist/errors.js';
 import type { Provider } from '../../dist/provider.js';
 import { openMemoryThreadStore } from '../../dist/threads/memory-store.js';
 import type { ThreadStore } from '../../dist/threads/thread-store.js';
-import { openThreads } from '../../dist/threads/threads.js';
+import { openThreads, Threads } from '../../dist/threads/threads.js';
 import { bytesOf, newStorePath, openedLmdb } from './lmdb-ground.js';
 import { OriginalServer } from './original-server.js';
-import { allMessages, embedded, entriesOf, ground, Mortality, opened, rotated, stateOf } from './threads-ground.js';
+import { allMessages, embedded, entriesOf, ground, Mortality, opened, rotated, stateOf, watched } from './threads-ground.js';
 
 /** A thread with all that one can have: edits, deletions, two keys, backups, what the original wrote; and one beside it. */
 async function full(kms: EmbeddedKms, store: ThreadStore, threadId: string): Promise<string[]> {
@@ -32,9 +32,7 @@ async function full(kms: EmbeddedKms, store: ThreadStore, threadId: string): Pro
 }
 
 const leftOf = async (store: ThreadStore, threadId: string) =>
-  [...(await entriesOf(store))].filter(
-    ([key, text]) => !key.startsWith('job:entry') && !key.startsWith('kms:backups') && (key + text).includes(threadId),
-  );
+  [...(await entriesOf(store))].filter(([key, text]) => (key + text).includes(threadId));
 
 test('a purge that dies at any call is gone on with by the next start, and leaves nothing', async (t) => {
   const kms = await embedded(t);
@@ -98,13 +96,14 @@ test('a thread that is purged in the middle of a job is gone, with the keys of b
   const { jobId } = await threads.rotateThreadDek('t', { messagesPerSecond: 1 });
   while ((await threads.job(jobId)).moved === 0) await new Promise((resolve) => setTimeout(resolve, 10));
   await threads.purge('t');
+  t.deepEqual(await leftOf(store, '"t"'), []);
   t.deepEqual(await leftOf(store, ':t:'), []);
   for (const { state } of (await kms.listKeys({ threadId: 't' })).keys) t.is(state, 'destroyed');
   await threads.createThread({ threadId: 't' });
   await threads.append('t', { body: 'again' });
   const next = await threads.rotateThreadDek('t', { messagesPerSecond: 1 });
-  // The old job knows nothing of the new thread, and does not set it free for a third.
-  await threads.cancelJob(jobId);
+  // The old job is gone with the thread, and sets the new one free for no third.
+  await t.throwsAsync(threads.cancelJob(jobId), { code: 'NOT_FOUND' });
   await t.throwsAsync(threads.rotateThreadDek('t'), { code: 'CONFLICT' });
   t.is((await threads.waitForJob(next.jobId)).state, 'done');
   t.is((await threads.list('t')).messages[0]?.body, 'again');
@@ -160,4 +159,121 @@ test('a thread whose keys may not be destroyed holds up no start and no other pu
   const { purged, unpurged } = await next.recover();
   t.deepEqual([purged, unpurged], [['a'], []]);
   t.deepEqual(await leftOf(store, 'thread:a'), []);
+});
+
+test('what jobs have kept of messages that are there no more, or cannot be read, goes with their thread, and no other thread\u2019s does', async (t) => {
+  const { store, threads } = await ground(t);
+  for (const threadId of ['t', 'tt']) {
+    await threads.createThread({ threadId });
+    const { messageId } = await threads.append(threadId, { body: 'body' });
+    await threads.edit(threadId, messageId, 'edited');
+    await rotated(threads, threadId);
+  }
+  const all = [...(await entriesOf(store)).keys()];
+  const [message] = all.filter((key) => key.startsWith('thread:t:msg:')) as [string];
+  // As a foreign hand, or a damaged disk, may leave it.
+  await store.commit([{ expect: [], put: [{ key: message, value: Buffer.from('{') }], remove: [] }]);
+  const isOf = (key: string, text: string, threadId: string) =>
+    key.startsWith(`backup:migrate:thread:${threadId}:`) || text.includes(`"threadId":"${threadId}"`);
+  const kept = async (threadId: string) =>
+    [...(await entriesOf(store))].filter(([key, text]) => isOf(key, text, threadId)).length;
+  const beside = await kept('tt');
+  t.is(await kept('t'), beside);
+  t.is(beside, 4, 'a job, its mark, and two backups');
+  await threads.purge('t');
+  t.is(await kept('t'), 0);
+  t.is(await kept('tt'), beside);
+});
+
+test('who goes on with a purge that another has ended takes nothing from the new thread of the name', async (t) => {
+  const { kms, store, threads } = await ground(t);
+  await threads.createThread({ threadId: 't' });
+  await threads.append('t', { body: 'old' });
+  let isOver = false;
+  // Its keys are destroyed; before it removes anything, another process does all the rest, and the name is taken again.
+  const stalled = watched(store, {
+    before: async (method, args) => {
+      if (isOver || method !== 'commit' || !JSON.stringify(args).includes('"remove":["thread:t:msg:')) return;
+      isOver = true;
+      await threads.recover();
+      await threads.createThread({ threadId: 't' });
+      await threads.append('t', { body: 'new' });
+    },
+  });
+  await (await opened(t, { kms, store: watched(stalled, {}, { isShared: true }) })).purge('t');
+  t.true(isOver);
+  t.deepEqual(
+    (await allMessages(threads, 't')).map(({ body, error }) => error ?? body),
+    ['new'],
+  );
+});
+
+test('a purge that dies before the store is compacted leaves that to the next start', async (t) => {
+  const kms = await embedded(t);
+  const path = newStorePath(t);
+  const store = await openedLmdb(t, path);
+  const threads = await opened(t, { kms, store });
+  await threads.createThread({ threadId: 't', title: 'a title that is seen' });
+  const isThere = () => bytesOf(path).some((bytes) => bytes.includes('a title that is seen'));
+  const dying = watched(store, {
+    before: (method) => {
+      if (method === 'compact') throw new KmsError('STORE_UNAVAILABLE', 'struck by the test');
+    },
+  });
+  await t.throwsAsync(new Threads({ kms, store: dying }).purge('t'), { code: 'STORE_UNAVAILABLE' });
+  t.is(await threads.thread('t'), undefined);
+  t.true(isThere());
+  // A start where it fails again says so, and is one.
+  t.regex((await openThreads({ kms, store: dying })).recovered?.uncompacted as string, /struck by the test/);
+  t.is((await openThreads({ kms, store })).recovered?.uncompacted, null);
+  t.false(isThere());
+});
+
+test('a purge destroys a key, too, that a job which failed may have had made', async (t) => {
+  const kms = await embedded(t);
+  const store = openMemoryThreadStore();
+  const lossy = watched(kms as Provider, {
+    after: (method, [threadId]) => {
+      if (method === 'createDekForThread' && threadId === 't' && hasThread) throw new KmsError('INTERNAL', 'the answer is lost');
+    },
+  });
+  let hasThread = false;
+  const threads = await opened(t, { kms: lossy, store });
+  await threads.createThread({ threadId: 't' });
+  hasThread = true;
+  t.is((await rotated(threads, 't')).state, 'failed');
+  t.is((await kms.listKeys({ threadId: 't' })).keys.length, 2);
+  await threads.purge('t');
+  for (const { state } of (await kms.listKeys({ threadId: 't' })).keys) t.is(state, 'destroyed');
+  t.deepEqual([...(await entriesOf(store)).keys()], []);
+});
+
+test('a job that is begun as its thread is purged is not there afterwards', async (t) => {
+  const { kms, store, threads } = await ground(t);
+  await threads.createThread({ threadId: 't' });
+  await threads.append('t', { body: 'body' });
+  let isPurged = false;
+  const slow = watched(store, {
+    before: async (method, args) => {
+      if (isPurged || method !== 'commit' || !JSON.stringify(args).includes('"job:busy:t"')) return;
+      isPurged = true;
+      await threads.purge('t');
+    },
+  });
+  const other = await opened(t, { kms, store: slow });
+  await t.throwsAsync(other.rotateThreadDek('t'), { code: 'NOT_FOUND' });
+  t.true(isPurged);
+  t.deepEqual([...(await entriesOf(store)).keys()], []);
+});
+
+test('the versions of a message go with its thread, too, when the message itself is damaged', async (t) => {
+  const store = openMemoryThreadStore();
+  const threads = await opened(t, { store });
+  await threads.createThread({ threadId: 'goner' });
+  const { messageId } = await threads.append('goner', { body: 'secret in plain' });
+  await threads.edit('goner', messageId, 'edited');
+  const key = `thread:goner:msg:${messageId.slice(4)}`;
+  await store.commit([{ expect: [], put: [{ key, value: Buffer.from('{"id":') }], remove: [] }]);
+  await threads.purge('goner');
+  t.deepEqual([...(await entriesOf(store)).keys()], []);
 });

@@ -76,6 +76,58 @@ export function threadStoreContract(test: TestFn, open: (t: ExecutionContext) =>
     t.deepEqual(texts((await store.range(range)).map(({ value }) => value)), ['=b', '=c']);
   });
 
+  test('a range ends with the entry with which its values come to the bytes asked for, and goes on after it', async (t) => {
+    const store = await open(t);
+    const sizes = [3, 0, 2, 9, 1, 1, 0];
+    const names = sizes.map((_, i) => `k${i}`);
+    await store.commit([putting(...sizes.map((size, i) => [`k${i}`, 'v'.repeat(size)] as const))]);
+    const cases: Array<[bytes: number, forwards: number, backwards: number]> = [
+      [1, 1, 2],
+      [3, 1, 4],
+      [4, 3, 4],
+      [5, 3, 4],
+      [6, 4, 4],
+      [11, 4, 4],
+      [12, 4, 5],
+      [15, 5, 7],
+      [16, 6, 7],
+      [17, 7, 7],
+    ];
+    for (const [bytes, forwards, backwards] of cases) {
+      const range = { from: 'k', to: 'l', limit: 10, bytes };
+      t.deepEqual(keys(await store.range(range)), names.slice(0, forwards), `${bytes}`);
+      t.deepEqual(keys(await store.range({ ...range, reverse: true })), names.toReversed().slice(0, backwards), `${bytes} back`);
+      t.deepEqual(keys(await store.range({ ...range, limit: 2 })), names.slice(0, Math.min(2, forwards)), `${bytes} of two`);
+    }
+    const walked: string[] = [];
+    for (let from = 'k'; ; from = `${walked.at(-1)} `) {
+      const page = await store.range({ from, to: 'l', limit: 10, bytes: 2 });
+      if (page.length === 0) break;
+      walked.push(...keys(page));
+    }
+    t.deepEqual(walked, names);
+  });
+
+  test('a range of large values has as many as its bytes allow, and one of any size', async (t) => {
+    const store = await open(t);
+    const value = randomBytes(300_000);
+    const put = Array.from({ length: 12 }, (_, i) => ({ key: `k${i + 10}`, value }));
+    await store.commit([{ expect: [], put, remove: [] }]);
+    for (const [bytes, count] of [
+      [1, 1],
+      [300_000, 1],
+      [300_001, 2],
+      [1_000_000, 4],
+      [100_000_000, 12],
+    ] as const) {
+      for (const reverse of [false, true]) {
+        const found = await store.range({ from: 'k', to: 'l', limit: 100, bytes, reverse });
+        t.is(found.length, count, `${bytes} ${reverse}`);
+        t.true(found.every((entry) => Buffer.compare(entry.value, value) === 0));
+      }
+    }
+  });
+
   test('a range in which there is nothing is empty', async (t) => {
     const store = await open(t);
     const nothing = [

@@ -63,12 +63,19 @@ export const LABELS = {
     [1024, ' KiB'],
     [1, ' B'],
   ]),
+  decimal: inUnits([
+    [1e9, ' GB'],
+    [1e6, ' MB'],
+    [1e3, ' kB'],
+    [1, ' B'],
+  ]),
   times: `format(datum.value, '~r') + 'x'`,
   gigabytes: inUnits([
     [1, ' GB/s'],
     [1e-3, ' MB/s'],
     [1e-6, ' kB/s'],
   ]),
+  percent: `format(datum.value, '~r') + ' %'`,
   none: "''",
 };
 

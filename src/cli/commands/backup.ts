@@ -1,5 +1,4 @@
-import { readdirSync } from 'node:fs';
-import { isAbsolute, join, resolve } from 'node:path';
+import { isAbsolute, resolve } from 'node:path';
 import { createBackup } from '../../backup/create.js';
 import {
   badRecords,
@@ -14,7 +13,7 @@ import { KmsError } from '../../errors.js';
 import { MAX_TIMER_MS } from '../../limits.js';
 import type { BackupDescription, BackupOrder } from '../../provider.js';
 import { Failure, failureOf, MASTER_KEY_HINT } from '../failure.js';
-import { keyProgress } from '../key-progress.js';
+import { type KeyProgress, keyProgress } from '../key-progress.js';
 import { columns, type Output, wireNames } from '../output.js';
 import { type Access, openAccess } from '../provider.js';
 import type { Settings } from '../settings.js';
@@ -47,13 +46,15 @@ function backUp(access: Access, file: string, skipDamaged: boolean, output: Outp
 }
 
 async function offline({ kms, dataDir }: Access & { kind: 'offline' }, order: BackupOrder, output: Output) {
-  const progress = keyProgress('backing up', readdirSync(join(dataDir, 'kms-deks')).length, output.json);
   const snapshot = kms.snapshot();
+  let progress: KeyProgress | undefined;
   const actor = `uid:${process.getuid?.() ?? 0}`;
   try {
-    return await createBackup(snapshot, { ...order, dataDir, actor, onRecord: progress.one });
+    const shown = keyProgress('backing up', await snapshot.count(), output.json);
+    progress = shown;
+    return await createBackup(snapshot, { ...order, dataDir, actor, onRecord: shown.one });
   } finally {
-    progress.stop();
+    progress?.stop();
     snapshot.release();
   }
 }

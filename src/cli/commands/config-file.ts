@@ -1,6 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { closeSync, constants, existsSync, fchmodSync, fsyncSync, linkSync, openSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
+import type { StoreKind } from '../../store/key-store.js';
+import type { PostgresSettings } from '../../store/postgres-settings.js';
 import { Failure, fileFailure, isSystemError } from '../failure.js';
 
 const { O_CREAT, O_EXCL, O_NOFOLLOW, O_RDONLY, O_WRONLY } = constants;
@@ -9,6 +11,7 @@ export interface ConfigValues {
   /** A path, or host:port. */
   socket: string;
   dataDir: string;
+  store?: StoreKind | PostgresSettings | undefined;
   masterKeyFile: string;
 }
 
@@ -17,8 +20,19 @@ function scalar(text: string): string {
   return /^[A-Za-z0-9._/][A-Za-z0-9._/@:+-]*$/.test(text) ? text : JSON.stringify(text);
 }
 
+/** A password is not copied: where the database was not named by a file, its place is left open. */
+function storeText(store: ConfigValues['store']): string {
+  if (store === undefined) return '';
+  if (typeof store === 'string') return `store: ${store}\n`;
+  const { urlFile, caFile, schema } = store;
+  const urlLine =
+    urlFile === undefined ? '#url_file: FILE              # holds the URL of the database' : `url_file: ${scalar(urlFile)}`;
+  const lines = [urlLine, ...(caFile ? [`ca_file: ${scalar(caFile)}`] : []), ...(schema ? [`schema: ${scalar(schema)}`] : [])];
+  return `store: postgres\npostgres:\n${lines.map((line) => `  ${line}\n`).join('')}`;
+}
+
 /** The file's text. `uid` is whose daemon will read it. */
-export function configText({ socket, dataDir, masterKeyFile }: ConfigValues, uid: number): string {
+export function configText({ socket, dataDir, store, masterKeyFile }: ConfigValues, uid: number): string {
   return `# For \`progressdb-kms serve --config\`, run by uid ${uid}: the key and the data are its own. --check-config only checks this
 # file, \`progressdb-kms config show --config\` shows every value, docs/RUNBOOK.md explains every key. What is marked
 # live holds after \`kill -HUP\`, the rest after a restart.
@@ -30,7 +44,7 @@ listen:
 
 # Keyring, records and audit log. Keep neither the master key nor its backup in there.
 data_dir: ${scalar(dataDir)}
-master_key_file: ${scalar(masterKeyFile)}
+${storeText(store)}master_key_file: ${scalar(masterKeyFile)}
 
 # Who may call, beside uid ${uid}: user ids as \`id -u NAME\` prints them. Live.
 auth:

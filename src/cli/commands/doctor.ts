@@ -11,6 +11,7 @@ import {
   checkKeyFile,
   checkMemory,
   checkSocketFile,
+  checkStores,
   checkSystem,
   checkTokens,
   doctorAs,
@@ -68,6 +69,7 @@ async function checkFiles(settings: Settings, dataDir: string | undefined, uid: 
     findings.push(advice('data-dir', 'the daemon keeps nothing: it runs with --dev', 'progressdb-kms serve'));
   } else if (dataDir !== undefined) {
     await attempt('data-dir', findings, async () => findings.push(...checkDataDir(dataDir, uid)), mend);
+    await attempt('store', findings, async () => findings.push(...checkStores(dataDir)), mend);
     await attempt('tokens', findings, async () => findings.push(...checkTokens(dataDir, uid)), mend);
   }
   const { masterKeyFile } = settings;
@@ -148,7 +150,8 @@ async function checkOffline(settings: Settings, findings: Finding[]): Promise<vo
     return;
   }
   if (!existsSync(dataDir)) return;
-  const look = async () => statSync(join(dataDir, 'keyring.json'), { throwIfNoEntry: false }) !== undefined;
+  const look = async () =>
+    settings.postgres !== undefined || statSync(join(dataDir, 'keyring.json'), { throwIfNoEntry: false }) !== undefined;
   const hasKeyring = await attempt('keyring', findings, look, asOwner(settings));
   if (hasKeyring === undefined) return;
   if (!hasKeyring) {
@@ -169,7 +172,7 @@ async function checkOffline(settings: Settings, findings: Finding[]): Promise<vo
   }
   try {
     findings.push(ok('key', 'the master key opens the keyring'));
-    await attempt('records', findings, () => checkRecords(access, findings), `ls -l ${quoted(join(dataDir, 'kms-deks'))}`);
+    await attempt('records', findings, () => checkRecords(access, findings), `ls -l ${quoted(dataDir)}`);
     await attempt('rotation', findings, () => checkKek(access, findings), 'progressdb-kms rotation-status');
     await checkNewest(access.kms, findings);
   } finally {

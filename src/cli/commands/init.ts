@@ -1,8 +1,16 @@
 import { existsSync, realpathSync } from 'node:fs';
 import { basename, dirname, join, resolve, sep } from 'node:path';
+import type { StoreKind } from '../../store/key-store.js';
+import type { PostgresSettings } from '../../store/postgres-settings.js';
 import { Failure } from '../failure.js';
 import type { Output } from '../output.js';
 import { configText, draftFile } from './config-file.js';
+
+/** Where it is made; `files` unless told. */
+export interface Place {
+  dataDir: string;
+  store?: StoreKind | PostgresSettings | undefined;
+}
 
 export interface Initialised {
   dataDir: string;
@@ -18,14 +26,14 @@ export interface WantedConfig {
 }
 
 /** Makes a key store, its master key file unless that exists, and perhaps a configuration file that names the two. */
-export async function initialise(dataDir: string, masterKeyFile: string, wanted?: WantedConfig): Promise<Initialised> {
-  if (wanted === undefined) return await makeStore(dataDir, masterKeyFile);
+export async function initialise(place: Place, masterKeyFile: string, wanted?: WantedConfig): Promise<Initialised> {
+  if (wanted === undefined) return await makeStore(place, masterKeyFile);
   const { path, socket } = wanted;
   if (real(path) === real(masterKeyFile)) throw new Failure('USAGE', `${path} is named for the key and the configuration`);
   // Written before anything else is made, since it may not be possible, and named when all that it names is there.
-  const draft = draftFile(path, configText({ socket, dataDir, masterKeyFile }, process.geteuid?.() ?? 0));
+  const draft = draftFile(path, configText({ socket, ...place, masterKeyFile }, process.geteuid?.() ?? 0));
   try {
-    const made = await makeStore(dataDir, masterKeyFile);
+    const made = await makeStore(place, masterKeyFile);
     draft.publish();
     return { ...made, configFile: path };
   } finally {
@@ -33,7 +41,7 @@ export async function initialise(dataDir: string, masterKeyFile: string, wanted?
   }
 }
 
-async function makeStore(dataDir: string, masterKeyFile: string): Promise<Initialised> {
+async function makeStore({ dataDir, store }: Place, masterKeyFile: string): Promise<Initialised> {
   const key = real(masterKeyFile);
   if (`${key}${sep}`.startsWith(`${real(dataDir)}${sep}`)) {
     throw new Failure(
@@ -49,7 +57,7 @@ async function makeStore(dataDir: string, masterKeyFile: string): Promise<Initia
   const { binding } = await import('../../native.js');
   if (madeKeyFile) binding.writeKeyFile(masterKeyFile);
   const { createEmbeddedKms } = await import('../../create.js');
-  const kms = await createEmbeddedKms({ dataDir, masterKeyFile, initialise: true });
+  const kms = await createEmbeddedKms({ dataDir, ...(store && { store }), masterKeyFile, initialise: true });
   await kms.close();
   return { dataDir, masterKeyFile, madeKeyFile };
 }

@@ -46,11 +46,16 @@ async function tried(backup: string | undefined, { dataDir }: Settings): Promise
 }
 
 /** The key file is durable before its slot is: a slot of a key that nobody has would be of no use. */
-async function open({ dataDir, masterKeyFile }: Settings): Promise<object> {
+async function open({ dataDir, masterKeyFile, postgres }: Settings): Promise<object> {
   const file = masterKeyFile as string;
   if (file.startsWith(`${dataDir.value}/`))
     throw new Failure('USAGE', `the master key file ${file} is inside the data directory`);
-  const kms = await createEmbeddedKms({ dataDir: dataDir.value, masterKeyFd: KEY_FD, initialise: false });
+  const kms = await createEmbeddedKms({
+    dataDir: dataDir.value,
+    ...(postgres && { store: postgres }),
+    masterKeyFd: KEY_FD,
+    initialise: false,
+  });
   try {
     const isNew = !existsSync(file);
     if (isNew) binding.writeKeyFile(file);

@@ -94,7 +94,7 @@ async function readShares(): Promise<Share[]> {
 /** Restores a backup by shares, where the master key is lost as well; a new one is given to the store afterwards. */
 export async function restoreBySharesCommand(
   file: string,
-  { force, acceptRollback }: RestoreFlags,
+  { force, acceptRollback, store }: RestoreFlags,
   settings: Settings,
   output: Output,
 ): Promise<number> {
@@ -103,6 +103,7 @@ export async function restoreBySharesCommand(
   const shares = await readShares();
   try {
     const flags = [...(force === true ? ['--force'] : []), ...(acceptRollback === true ? ['--accept-rollback'] : [])];
+    if (store !== undefined) flags.push('--store', store);
     const own = ['--backup', resolve(file), '--data-dir', dataDir.value, ...(output.json ? ['--json'] : [])];
     return await leftToKeyChild(['recovery', 'child', 'restore', ...own, ...flags], await joinShares(shares));
   } finally {

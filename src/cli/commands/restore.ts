@@ -1,6 +1,7 @@
 import { resolve } from 'node:path';
 import { type Restored, restoreBackup } from '../../backup/restore.js';
 import { auditOf } from '../../create.js';
+import type { StoreKind } from '../../store/key-store.js';
 import { Failure } from '../failure.js';
 import { type KeyProgress, keyProgress } from '../key-progress.js';
 import { columns, keysText, type Output, wireNames } from '../output.js';
@@ -10,6 +11,7 @@ import { asFileFailure, masterOf } from './backup.js';
 export interface RestoreFlags {
   force?: boolean;
   acceptRollback?: boolean;
+  store?: StoreKind;
   /** Shares of a recovery key instead of a master key. */
   withShares?: boolean;
 }
@@ -40,6 +42,7 @@ export async function restoreCommand(
       master,
       force: flags.force === true,
       acceptRollback: flags.acceptRollback === true,
+      ...(flags.store && { store: flags.store }),
       actor: `uid:${process.getuid?.() ?? 0}`,
       // What is gone back on was accepted by then, or there is nothing.
       openAudit: (directory, vault, keyring) => auditOf(directory, { acceptRollback: true })({ vault, keyring }),

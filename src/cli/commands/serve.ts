@@ -13,7 +13,8 @@ export async function serveCommand(flags: ServeFlags, env: NodeJS.ProcessEnv, ou
   if (flags.checkConfig) return reportChecked(config, output);
   const { runDaemon } = await import('../../daemon/main.js');
   const { dataDir } = config;
-  if (dataDir !== undefined && config.initialise && !existsSync(join(dataDir, 'keyring.json'))) {
+  const isInDirectory = dataDir !== undefined && typeof config.store !== 'object';
+  if (isInDirectory && config.initialise && !existsSync(join(dataDir, 'keyring.json'))) {
     output.note(`${dataDir} holds no key store yet: making one, since --no-init is not given`);
   }
   return await runDaemon(config, () => resolveConfig(flags, env));

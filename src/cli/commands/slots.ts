@@ -30,6 +30,20 @@ export async function addSlotCommand(file: string, settings: Settings, output: O
   }
 }
 
+export async function confirmSlotCommand(confirmed: boolean, settings: Settings, output: Output): Promise<void> {
+  if (!confirmed) {
+    const message = 'older master keys that it succeeds will open the store no more';
+    throw new Failure('USAGE', message, 'add --yes if that is meant, once every daemon was started with the new one');
+  }
+  const { kms } = await openAccess(settings, output);
+  try {
+    const slots = await kms.confirmSlot();
+    output.result({ slots: slots.map(wireNames) }, table(slots.map(rowOf)));
+  } finally {
+    await kms.close();
+  }
+}
+
 export async function removeSlotCommand(slotId: string, confirmed: boolean, settings: Settings, output: Output): Promise<void> {
   if (!confirmed) throw new Failure('USAGE', `the key of ${slotId} will open the store no more`, 'add --yes if that is meant');
   const { kms } = await openAccess(settings, output);

@@ -59,7 +59,18 @@ function visible(title: string | null): string {
   return (title ?? '').replace(/\p{C}/gu, '?');
 }
 
-export async function jobsCommand(jobId: string | undefined, settings: ThreadSettings, output: Output): Promise<void> {
+export interface JobListFlags {
+  limit?: number;
+  cursor?: string;
+  reverse?: boolean;
+}
+
+export async function jobsCommand(
+  jobId: string | undefined,
+  { limit, cursor, reverse }: JobListFlags,
+  settings: ThreadSettings,
+  output: Output,
+): Promise<void> {
   await withThreads(settings, 'orders', output, async (access) => {
     if (jobId !== undefined) {
       const job = (await access.ask('GET', jobPath(jobId))) as unknown as JobForm;
@@ -67,7 +78,12 @@ export async function jobsCommand(jobId: string | undefined, settings: ThreadSet
       if (job.state === 'running' && access.isOffline) output.note(`no process runs it; ${resumption(jobId)}`);
       return;
     }
-    const { jobs } = (await access.ask('GET', '/admin/jobs')) as unknown as { jobs: JobForm[] };
+    const query = new URLSearchParams({
+      ...(limit !== undefined && { limit: String(limit) }),
+      ...(cursor !== undefined && { cursor }),
+      ...(reverse === true && { reverse: 'true' }),
+    });
+    const { jobs, next } = (await access.ask('GET', `/admin/jobs?${query}`)) as unknown as JobsPage;
     const rows = jobs.map((job) => [
       job.job_id,
       job.state,
@@ -76,8 +92,15 @@ export async function jobsCommand(jobId: string | undefined, settings: ThreadSet
       job.started_at,
       job.thread_id,
     ]);
-    output.result({ jobs }, table(rows));
+    output.result({ jobs, next }, table(rows));
+    if (next !== null) output.note(`there are more: --cursor ${next} goes on`);
   });
+}
+
+interface JobsPage {
+  jobs: JobForm[];
+  /** null on the last page. */
+  next: string | null;
 }
 
 export function jobPath(jobId: string): string {
@@ -100,7 +123,7 @@ export function explainJob({ job_id: id, state, blocked_by: blockedBy, error }: 
   }
 }
 
-function resumption(jobId: string): string {
+export function resumption(jobId: string): string {
   return `\`progressdb-kms threads resume ${jobId}\` goes on with it`;
 }
 

@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { STORE_FILE } from '../../threads/lmdb-directory.js';
+import { STORE_FILE } from '../../threads/lmdb-store.js';
 import { Failure } from '../failure.js';
 import type { Output } from '../output.js';
 import { type Purpose, StoreTaken } from './service.js';

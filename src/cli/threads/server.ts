@@ -1,5 +1,3 @@
-import { rmSync } from 'node:fs';
-import { lstat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { parseEndpoint } from '../../daemon/config/endpoint.js';
@@ -8,8 +6,8 @@ import { asKmsError, FAILURES, KmsError } from '../../errors.js';
 import { threadsPlugin } from '../../fastify/index.js';
 import { answerError, refuse } from '../../fastify/refusals.js';
 import { FRAME_TIMEOUT_MS, HTTP_IDLE_TIMEOUT_MS, MAX_CONNECTIONS, MAX_HTTP_HEADER_BYTES, STOP_GRACE_MS } from '../../limits.js';
-import { Failure } from '../failure.js';
-import { answers } from '../provider.js';
+import { binding, type HeldSocket } from '../../native.js';
+import { Failure, failureOf } from '../failure.js';
 import { bearerOf } from './admin-token.js';
 import { loadFastify } from './fastify.js';
 import type { ThreadService } from './service.js';
@@ -85,25 +83,37 @@ function refuseBrowser({ headers }: FastifyRequest, hosts: ReadonlySet<string> |
   if (isForeign) throw new KmsError('PERMISSION_DENIED', 'the Host is not that of the endpoint');
 }
 
-/** A socket is its owner's alone from the beginning. Throws CONFLICT where somebody listens already. */
-export async function listen(app: FastifyInstance, place: Place): Promise<void> {
+/**
+ * A socket is its owner's alone from the beginning; what is left of a process that was killed is replaced, in one step for all
+ * who listen so. Throws CONFLICT where somebody listens already, or another file is. Resolves with the socket, whose file is
+ * removed by `close`.
+ */
+export async function listen(app: FastifyInstance, place: Place): Promise<HeldSocket | undefined> {
   if (!('path' in place)) {
     await app.listen({ host: place.host, port: place.port });
-    return;
+    return undefined;
   }
-  const stats = await lstat(place.path).catch(() => undefined);
-  if (stats !== undefined) {
-    if (!stats.isSocket() || (await answers(place.path))) {
-      throw new Failure('CONFLICT', `${place.path} is there already`, '--listen names another path');
-    }
-    // Of a process that was killed.
-    rmSync(place.path);
-  }
-  const before = process.umask(0o177);
+  const held = heldAt(place.path);
   try {
-    await app.listen({ path: place.path });
-  } finally {
-    process.umask(before);
+    await app.ready();
+    await new Promise<void>((done, fail) => {
+      app.server.once('error', fail);
+      // Fastify cannot say where a server listens that was given a descriptor, and throws.
+      app.server.listen({ fd: held.handOver() }, done);
+    });
+    return held;
+  } catch (error) {
+    held.close();
+    throw error;
+  }
+}
+
+function heldAt(path: string): HeldSocket {
+  try {
+    return binding.holdUnix(path, 0o600);
+  } catch (error) {
+    const failure = failureOf(error);
+    throw failure.code === 'CONFLICT' ? failure.with('--listen names another path') : failure;
   }
 }
 

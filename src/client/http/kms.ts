@@ -148,6 +148,10 @@ export class HttpKms implements KmsClient {
     return this.post(OP.slots, '/v1/slots', members, options, (answer) => onlySlotOf(memberOf(answer, 'slots')));
   }
 
+  async confirmSlot(options?: CallOptions): Promise<SlotDescription[]> {
+    return this.post(OP.slots, '/v1/confirm_slot', {}, options, slotsOf);
+  }
+
   async backup(order: BackupOrder, options?: CallOptions): Promise<BackupDescription> {
     const members = mapOfBackup(order);
     parseArguments(OP.backup, [members]);

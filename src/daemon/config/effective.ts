@@ -3,6 +3,7 @@ import { type HostPort, written } from './endpoint.js';
 import { gather } from './layers.js';
 import { credentialOf, inConfiguration, MASTER_KEYS, refuseTwoKeys, refuseWithDev } from './master-key.js';
 import { refuseHalfOidc } from './oidc.js';
+import { refuseHalfPostgres } from './postgres.js';
 import { NAMES, type Name, placeOf, SCHEMA, titleOf, type Values } from './schema.js';
 import { refusal, type Setting, type Warning } from './setting.js';
 import { refuseHalfTls } from './tls.js';
@@ -107,6 +108,7 @@ export function effective(flags: DaemonFlags, env: NodeJS.ProcessEnv): Effective
     throw refusal(roles, 'means nothing without allow_unauthenticated_loopback: true', true);
   }
   refuseHalfOidc(settings, values);
+  refuseHalfPostgres(settings, values);
   const sourceOf = (name: Name) => settings.get(name)?.[0]?.source ?? DEFAULT;
   const socket = socketOf(values.socket, settings.get('socket'));
   const endpoints = endpointsOf(values.endpoint, sourceOf('endpoint'), socket.endpoint, flags.asOriginal === true);

@@ -7,14 +7,22 @@ import {
   DEFAULT_BURST_MS,
   DEFAULT_CACHED_KEYS,
   DEFAULT_CONTEXT_IDLE_MS,
+  DEFAULT_DATABASE_CONNECTIONS,
   DEFAULT_KEEP_BACKUPS,
   DEFAULT_KEPT_CONTEXTS,
   DEFAULT_KEY_IDLE_MS,
+  DEFAULT_SCHEMA,
+  DEFAULT_STALE_AFTER_MS,
+  DEFAULT_STATEMENT_MS,
   KEK_DUE_DAYS,
+  MAX_DATABASE_CONNECTIONS,
   MAX_KEYS_PER_SECOND,
   MAX_SPIN_US,
+  MAX_STALE_AFTER_MS,
   MAX_TIMER_MS,
   MAX_WORKERS,
+  MIN_STALE_AFTER_MS,
+  MIN_STATEMENT_MS,
 } from '../../limits.js';
 import { DEFAULT_DATA_DIR, DEFAULT_SOCKET } from '../defaults.js';
 import { forwardTargets } from './audit-values.js';
@@ -31,10 +39,13 @@ import {
   keyFile,
   level,
   narrowings,
+  one,
   path,
   publicKey,
   roles,
+  schemaName,
   socket,
+  storeKind,
   uids,
 } from './values.js';
 
@@ -72,6 +83,36 @@ export const SCHEMA = z.object({
   dataDir: path
     .default(() => resolve(DEFAULT_DATA_DIR))
     .register(PLACES, { yaml: ['data_dir'], flag: 'data-dir', variables: ['PROGRESSDB_KMS_DATA_DIR'] }),
+  store: storeKind.optional().register(PLACES, { yaml: ['store'], flag: 'store', variables: ['PROGRESSDB_KMS_STORE'] }),
+  postgresUrl: one.optional().register(PLACES, {
+    yaml: ['postgres.url'],
+    variables: ['PROGRESSDB_KMS_POSTGRES_URL'],
+    secret: true,
+  }),
+  postgresUrlFile: path.optional().register(PLACES, {
+    yaml: ['postgres.url_file'],
+    flag: 'postgres-url-file',
+    variables: ['PROGRESSDB_KMS_POSTGRES_URL_FILE'],
+  }),
+  postgresCaFile: path.optional().register(PLACES, {
+    yaml: ['postgres.ca_file'],
+    flag: 'postgres-ca-file',
+    variables: ['PROGRESSDB_KMS_POSTGRES_CA_FILE'],
+  }),
+  postgresSchema: schemaName.default(DEFAULT_SCHEMA).register(PLACES, {
+    yaml: ['postgres.schema'],
+    flag: 'postgres-schema',
+    variables: ['PROGRESSDB_KMS_POSTGRES_SCHEMA'],
+  }),
+  postgresConnections: count(1, MAX_DATABASE_CONNECTIONS)
+    .default(DEFAULT_DATABASE_CONNECTIONS)
+    .register(PLACES, { yaml: ['postgres.connections'], flag: 'postgres-connections' }),
+  postgresStatementMs: count(MIN_STATEMENT_MS, MAX_TIMER_MS)
+    .default(DEFAULT_STATEMENT_MS)
+    .register(PLACES, { yaml: ['postgres.statement_ms'], flag: 'postgres-statement-ms' }),
+  postgresStaleAfterMs: count(MIN_STALE_AFTER_MS, MAX_STALE_AFTER_MS)
+    .default(DEFAULT_STALE_AFTER_MS)
+    .register(PLACES, { yaml: ['postgres.stale_after_ms'], flag: 'postgres-stale-after-ms' }),
   masterKeyFile: keyFile.optional().register(PLACES, {
     yaml: ['master_key_file'],
     flag: 'master-key-file',

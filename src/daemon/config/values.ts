@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { z } from 'zod';
-import { KEY_BYTES, MAX_THREAD_PREFIXES, PUBLIC_KEY_BYTES, THREAD_ID_PATTERN } from '../../limits.js';
+import { KEY_BYTES, MAX_THREAD_PREFIXES, PUBLIC_KEY_BYTES, SCHEMA_PATTERN, THREAD_ID_PATTERN } from '../../limits.js';
+import { STORE_KINDS } from '../../store/key-store.js';
 import { ROLES } from '../../wire/frames.js';
 import { type Narrowing, NO_UID, OVERFLOW_UID } from '../identity.js';
 import { actorOfName } from '../tls/certificates.js';
@@ -154,3 +155,8 @@ export const publicKey = one
   .refine((bytes) => bytes.length === PUBLIC_KEY_BYTES && !bytes.every((byte) => byte === 0), PUBLIC_KEY);
 
 export const dataOperations = z.enum(['grouped', 'each', 'off'], { error: 'must be grouped, each or off' });
+
+const KINDS = [...STORE_KINDS, 'postgres'] as const;
+export const storeKind = z.enum(KINDS, { error: `must be ${KINDS.join(', ')}` });
+
+export const schemaName = one.regex(SCHEMA_PATTERN, 'must be 1 to 48 lower-case letters, digits and _, with no digit first');

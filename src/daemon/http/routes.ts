@@ -307,6 +307,9 @@ export const ROUTES: readonly Route[] = [
     allSlots,
     (values) => [{ ...present(NEW_SLOT, values), action: 'add' }],
   ),
+  route('POST', '/v1/confirm_slot', OP.slots, 'Makes the key that the daemon was started with one to stay', [], allSlots, () => [
+    { action: 'confirm' },
+  ]),
   route('DELETE', '/v1/slots/{slot_id}', OP.slots, 'Lets a key open the store no more', [], allSlots, ([slotId]) => [
     { action: 'remove', slot_id: slotId },
   ]),

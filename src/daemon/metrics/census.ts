@@ -1,10 +1,17 @@
-import { CENSUS_INTERVAL_MS, CENSUS_TIME_MS, MAX_CENSUS_KEYS } from '../../limits.js';
-import type { KeyPage, Provider } from '../../provider.js';
+import { CENSUS_INTERVAL_MS, CENSUS_SHARE, CENSUS_TIME_MS } from '../../limits.js';
+import type { KeyDescription } from '../../provider.js';
 
 export const KEY_STATES = ['active', 'disabled', 'destroyed'] as const;
 
-/** A page is read between two turns of the event loop: small, so that requests do not wait for it. */
-const PAGE = 100;
+interface Glance {
+  keys: ReadonlyArray<Pick<KeyDescription, 'state' | 'createdAt'>>;
+  next: string | null;
+}
+
+/** Who tells of some keys after a cursor, little enough for one turn of the event loop. */
+interface Keys {
+  glance(cursor: string | undefined): Promise<Glance>;
+}
 
 export interface Counted {
   byState: Record<(typeof KEY_STATES)[number], number>;
@@ -19,7 +26,7 @@ function nothing(): Counted {
   return { byState: { active: 0, disabled: 0, destroyed: 0 }, oldest: undefined, newest: undefined, isComplete: false };
 }
 
-function add(counted: Counted, keys: KeyPage['keys']): void {
+function add(counted: Counted, keys: Glance['keys']): void {
   for (const { state, createdAt } of keys) {
     counted.byState[state]++;
     if (state === 'destroyed') continue;
@@ -29,39 +36,40 @@ function add(counted: Counted, keys: KeyPage['keys']): void {
   }
 }
 
-/** Counts the keys of the store by reading their records: seldom, and never for long. */
+/** Counts the keys of the store by looking at their records: seldom, and never for long. */
 export class Census {
   private last: Promise<Counted> = Promise.resolve(nothing());
-  private takenAt = Number.NEGATIVE_INFINITY;
+  private dueAt = Number.NEGATIVE_INFINITY;
 
-  constructor(private readonly kms: Pick<Provider, 'listKeys'>) {}
+  constructor(
+    private readonly kms: Keys,
+    private readonly now: () => number = () => performance.now(),
+  ) {}
 
   /** The last count, or one that is made now if that is too old. Never rejects. */
   look(): Promise<Counted> {
-    if (performance.now() - this.takenAt >= CENSUS_INTERVAL_MS) {
-      this.takenAt = performance.now();
-      this.last = this.count(this.last);
+    if (this.now() >= this.dueAt) {
+      this.dueAt = Number.POSITIVE_INFINITY;
+      this.last = this.count(this.last, this.now());
     }
     return this.last;
   }
 
-  private async count(before: Promise<Counted>): Promise<Counted> {
-    const until = performance.now() + CENSUS_TIME_MS;
+  private async count(before: Promise<Counted>, begun: number): Promise<Counted> {
     const counted = nothing();
     let cursor: string | undefined;
-    let seen = 0;
     try {
-      while (seen < MAX_CENSUS_KEYS) {
-        const query = cursor === undefined ? { limit: PAGE } : { limit: PAGE, cursor };
-        const { keys, next } = await this.kms.listKeys(query, { deadlineMs: until - performance.now() });
+      while (this.now() - begun < CENSUS_TIME_MS) {
+        const { keys, next } = await this.kms.glance(cursor);
         add(counted, keys);
-        seen += keys.length;
         if (next === null) return { ...counted, isComplete: true };
         cursor = next;
       }
     } catch {
-      // Sealed, out of time, or a store that does not answer. What was known before is nearer to the truth than nothing.
-      if (seen === 0) return await before;
+      // Sealed, or a store that does not answer. What was known before is nearer to the truth than nothing.
+      if (cursor === undefined) return await before;
+    } finally {
+      this.dueAt = begun + Math.max(CENSUS_INTERVAL_MS, CENSUS_SHARE * (this.now() - begun));
     }
     return counted;
   }

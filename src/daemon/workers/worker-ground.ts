@@ -39,6 +39,9 @@ export class WorkerGround implements Ground {
       // Of interest only where answers wait for the log: then no workers are made.
       refusesData: false,
       dataWritten: async () => {},
+      // Records are read on the main thread, for all frames of a chunk in one step.
+      hasRecordsAtHand: false,
+      loadKeys: () => {},
       answerDoorbell: () => {
         doorbell.fill(0);
         gathering.rang();

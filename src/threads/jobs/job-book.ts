@@ -1,16 +1,14 @@
 import { randomBytes } from 'node:crypto';
 import { KmsError } from '../../errors.js';
-import { rangeOf } from '../names.js';
-import type { ThreadStore, Unit } from '../thread-store.js';
+import { KEPT_JOBS_MS, KEPT_JOBS_PER_THREAD, MAX_PAGE_BYTES } from '../../limits.js';
+import { expiryKey, rangeOf } from '../names.js';
+import { beyond, isFull, pagesOf } from '../pages.js';
+import type { Entry, Expectation, ThreadStore, Unit } from '../thread-store.js';
 import { isOver, type Job } from './job.js';
 
 const PREFIX = 'job:entry:';
+const BUSY = 'job:busy:';
 const JOB_ID = /^job_[0-9a-f]{32}$/;
-const PAGE = 500;
-
-export function newJobId(): string {
-  return `job_${randomBytes(16).toString('hex')}`;
-}
 
 export function jobKey(jobId: string): string {
   return PREFIX + jobId;
@@ -18,7 +16,7 @@ export function jobKey(jobId: string): string {
 
 /** Names the job that a thread is busy with: there is one at a time. */
 export function busyKey(threadId: string): string {
-  return `job:busy:${threadId}`;
+  return BUSY + threadId;
 }
 
 function bytesOf(job: Job): Uint8Array {
@@ -35,29 +33,45 @@ export interface Written {
   bytes: Uint8Array;
 }
 
+export interface BookQuery {
+  limit: number;
+  /** The job after which to go on. */
+  cursor?: string;
+  /** The newest first. */
+  reverse?: boolean;
+}
+
 /** The jobs in the store. A change expects the job as it was read, so that orders given meanwhile are seen and none is lost. */
 export class JobBook {
   readonly #store: ThreadStore;
+  #lastAt = 0;
 
   constructor(store: ThreadStore) {
     this.#store = store;
   }
 
-  /** Durable when it resolves. CONFLICT while the thread is busy with another. */
-  async begin(job: Job): Promise<Written> {
+  /** Later ones are greater: jobs stand in the order in which they began, but for those of before, whose ids were any. */
+  newId(): string {
+    this.#lastAt = Math.max(Date.now(), this.#lastAt + 1);
+    return `job_${this.#lastAt.toString(16).padStart(12, '0')}${randomBytes(10).toString('hex')}`;
+  }
+
+  /**
+   * Durable when it resolves; undefined if the thread is not as it was: one that is purged meanwhile gets no job. CONFLICT while it
+   * is busy with another.
+   */
+  async begin(job: Job, thread: Expectation): Promise<Written | undefined> {
     const bytes = bytesOf(job);
     const busy = busyKey(job.threadId);
     const put = [
       { key: jobKey(job.jobId), value: bytes },
       { key: busy, value: Buffer.from(job.jobId, 'latin1') },
     ];
-    const [isBegun] = await this.#store.commit([{ expect: [{ key: busy, value: undefined }], put, remove: [] }]);
+    const [isBegun] = await this.#store.commit([{ expect: [{ key: busy, value: undefined }, thread], put, remove: [] }]);
     if (isBegun) return { job, bytes };
     const [other] = await this.#store.get([busy]);
-    throw new KmsError(
-      'CONFLICT',
-      `thread ${job.threadId} is busy with ${other ? Buffer.from(other).toString() : 'another job'}`,
-    );
+    if (other === undefined) return undefined;
+    throw new KmsError('CONFLICT', `thread ${job.threadId} is busy with ${Buffer.from(other).toString()}`);
   }
 
   /** Throws NOT_FOUND. */
@@ -86,14 +100,58 @@ export class JobBook {
     return isMade ? { job: changed, bytes: after } : undefined;
   }
 
-  async *all(): AsyncGenerator<Written> {
-    const { from, to } = rangeOf(PREFIX);
-    for (let at = from; ; ) {
-      const page = await this.#store.range({ from: at, to, limit: PAGE });
-      for (const { value } of page) yield { job: jobOf(value), bytes: value };
-      const last = page.at(-1);
-      if (last === undefined || page.length < PAGE) return;
-      at = `${last.key} `;
+  /** With whether there may be more: a page ends with its bytes as well. */
+  async page({ limit, cursor, reverse = false }: BookQuery): Promise<{ found: Written[]; isFull: boolean }> {
+    if (cursor !== undefined && !JOB_ID.test(cursor)) throw new KmsError('INVALID_ARGUMENT', 'cursor');
+    const all = { ...rangeOf(PREFIX), limit, bytes: MAX_PAGE_BYTES, reverse };
+    const range = cursor === undefined ? all : { ...all, ...beyond(all, jobKey(cursor)) };
+    const entries = await this.#store.range(range);
+    return { found: entries.map(writtenOf), isFull: isFull(entries, range) };
+  }
+
+  /** Those that are not over: their threads are busy with them. */
+  async *unended(): AsyncGenerator<Written> {
+    for await (const page of pagesOf(this.#store, rangeOf(BUSY))) {
+      const found = await this.#store.get(page.map(({ value }) => jobKey(Buffer.from(value).toString('latin1'))));
+      for (const bytes of found) if (bytes !== undefined) yield { job: jobOf(bytes), bytes };
     }
   }
+
+  /** All, the newest first, page by page. */
+  async *pages(): AsyncGenerator<Written[]> {
+    for await (const page of pagesOf(this.#store, { ...rangeOf(PREFIX), reverse: true })) yield page.map(writtenOf);
+  }
+
+  /**
+   * Removes jobs that ended long ago: each in a change of its own that expects it as it was read, and without backups, which name
+   * it for a restore. What a crash leaves of them, the next prunes.
+   */
+  async prune(now: number): Promise<void> {
+    const seen = new Map<string, number>();
+    for await (const page of this.pages()) {
+      const over = page.filter(({ job }) => {
+        if (!isOver(job)) return false;
+        const newer = seen.get(job.threadId) ?? 0;
+        seen.set(job.threadId, newer + 1);
+        return newer >= KEPT_JOBS_PER_THREAD && now - Date.parse(job.finishedAt ?? job.updatedAt) > KEPT_JOBS_MS;
+      });
+      if (over.length > 0) await this.#store.commit(over.map(({ job, bytes }) => removal(job.jobId, bytes)));
+    }
+  }
+}
+
+function writtenOf({ value }: Entry): Written {
+  return { job: jobOf(value), bytes: value };
+}
+
+function removal(jobId: string, bytes: Uint8Array): Unit {
+  const key = jobKey(jobId);
+  return {
+    expect: [
+      { key, value: bytes },
+      { key: expiryKey(jobId), value: undefined },
+    ],
+    put: [],
+    remove: [key],
+  };
 }

@@ -18,6 +18,8 @@ export interface JobOptions {
   concurrency: number;
   /** How long the ciphertext of before stays restorable, and with it the old key: 7 days unless told; 0 keeps none. */
   keepBackupsMs: number;
+  /** What an `encrypt-existing` has replaced stays in the store's bytes until `Threads.compactStore`; of many jobs the last is enough. */
+  defersCompaction?: boolean;
 }
 
 export interface BlockedMessage {
@@ -68,6 +70,21 @@ export interface JobStatus extends Omit<Job, 'cursor' | 'runner' | 'leaseUntil'>
   secondsLeft: number | null;
 }
 
+export interface JobQuery {
+  /** Jobs at most, 1 to 1,000; 100 unless told. */
+  limit?: number;
+  /** The newest first; the oldest first unless told. */
+  reverse?: boolean;
+  /** `next` of the page before. */
+  cursor?: string;
+}
+
+export interface JobPage {
+  jobs: JobStatus[];
+  /** null on the last page. */
+  next: string | null;
+}
+
 /** What a job would do. */
 export interface Forecast {
   threadId: string;
@@ -82,4 +99,13 @@ export const MAX_BLOCKED = 100;
 
 export function isOver({ state }: Job): boolean {
   return state === 'done' || state === 'cancelled';
+}
+
+/** Messages of one batch: enough to share a request and a flush, few enough to leave others their turn. */
+export const BATCH = 256;
+
+/** Messages that are walked in one go: no more than a throttled job may rewrite in a second. */
+export function pageOf({ concurrency, messagesPerSecond }: JobOptions): number {
+  const most = BATCH * concurrency;
+  return messagesPerSecond === 0 ? most : Math.min(most, messagesPerSecond);
 }

@@ -1,21 +1,35 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { KmsError } from '../../errors.js';
+import { threadKey } from '../names.js';
+import type { ThreadRecord } from '../thread-record.js';
 import type { Unit } from '../thread-store.js';
 import type { Restored } from './backups.js';
 import { countEntries, forecast } from './forecast.js';
-import { type Forecast, isOver, type Job, type JobKind, type JobOptions, type JobStatus } from './job.js';
-import { newJobId, type Written } from './job-book.js';
-import { Runner, type Workshop } from './runner.js';
+import {
+  type Forecast,
+  isOver,
+  type Job,
+  type JobKind,
+  type JobOptions,
+  type JobPage,
+  type JobQuery,
+  type JobStatus,
+} from './job.js';
+import type { Written } from './job-book.js';
+import { Runner } from './runner.js';
+import type { Workshop } from './workshop.js';
 
 const DEFAULTS: JobOptions = { messagesPerSecond: 0, concurrency: 4, keepBackupsMs: 7 * 24 * 3_600_000 };
 const MAX_RATE = 10_000_000;
 const MAX_CONCURRENCY = 16;
 const MAX_KEEP_MS = 10 * 365 * 24 * 3_600_000;
 const LOOK_AGAIN_MS = 100;
+const DEFAULT_LIMIT = 100;
+const MAX_LIMIT = 1_000;
 
 /** Within these bounds, or INVALID_ARGUMENT. */
-const BOUNDS: Array<[keyof JobOptions, number, number]> = [
+const BOUNDS: Array<['messagesPerSecond' | 'concurrency' | 'keepBackupsMs', number, number]> = [
   ['messagesPerSecond', 0, MAX_RATE],
   ['concurrency', 1, MAX_CONCURRENCY],
   ['keepBackupsMs', 0, MAX_KEEP_MS],
@@ -30,11 +44,12 @@ function optionsOf(given: Partial<JobOptions>): JobOptions {
     }
     options[name] = value;
   }
+  if (given.defersCompaction === true) options.defersCompaction = true;
   return options;
 }
 
 /** What belongs into the change that gives a job an order. */
-type Also = (job: Job) => Unit | undefined;
+type Also = (job: Job) => Unit;
 
 /** The jobs of a store: begins them, has them run here, and passes orders on to whoever runs them. */
 export class Jobs {
@@ -50,13 +65,23 @@ export class Jobs {
   /** Durable, and under way, when it resolves. CONFLICT while the thread is busy with another. */
   async begin(kind: JobKind, threadId: string, given: Partial<JobOptions>): Promise<JobStatus> {
     const options = optionsOf(given);
-    const thread = await this.#shop.directory.record(threadId);
+    for (;;) {
+      const thread = await this.#shop.directory.record(threadId);
+      const written = await this.#begun(kind, thread, options);
+      if (written === undefined) continue;
+      this.#start(written, false);
+      return this.#told(written.job);
+    }
+  }
+
+  async #begun(kind: JobKind, thread: ThreadRecord, options: JobOptions): Promise<Written | undefined> {
+    const { threadId } = thread;
     if (kind === 'rotate' && thread.keys === undefined) {
       throw new KmsError('CONFLICT', `thread ${threadId} has no key: encrypt-existing gives it one`);
     }
     const now = new Date().toISOString();
     const job: Job = {
-      jobId: newJobId(),
+      jobId: this.#shop.book.newId(),
       kind,
       threadId,
       state: 'running',
@@ -76,9 +101,7 @@ export class Jobs {
       runner: this.#owner,
       leaseUntil: 0,
     };
-    const written = await this.#shop.book.begin(job);
-    this.#start(written, false);
-    return this.#told(written.job);
+    return this.#shop.book.begin(job, { key: threadKey(threadId), value: thread.bytes });
   }
 
   forecast(kind: JobKind, threadId: string): Promise<Forecast> {
@@ -89,10 +112,13 @@ export class Jobs {
     return this.#told((await this.#shop.book.read(jobId)).job);
   }
 
-  async list(): Promise<JobStatus[]> {
-    const jobs: JobStatus[] = [];
-    for await (const { job } of this.#shop.book.all()) jobs.push(this.#told(job));
-    return jobs.sort((a, b) => (a.startedAt < b.startedAt ? -1 : 1));
+  async list({ limit = DEFAULT_LIMIT, ...from }: JobQuery): Promise<JobPage> {
+    if (!Number.isInteger(limit) || limit < 1 || limit > MAX_LIMIT) {
+      throw new KmsError('INVALID_ARGUMENT', `limit: 1 to ${MAX_LIMIT}`);
+    }
+    const { found, isFull } = await this.#shop.book.page({ ...from, limit: limit + 1 });
+    const jobs = found.slice(0, limit).map(({ job }) => this.#told(job));
+    return { jobs, next: isFull ? (jobs.at(-1) as JobStatus).jobId : null };
   }
 
   /** Resolves with the job once nobody runs it any more. */
@@ -116,14 +142,16 @@ export class Jobs {
       jobId,
       ['running', 'paused', 'blocked', 'failed'],
       { state: 'cancelled', finishedAt: new Date().toISOString() },
-      ({ threadId, options, phase, oldKeyIds }) => {
+      ({ threadId, kind, options, phase, oldKeyIds }) => {
+        // What it has encrypted is in the store's bytes still, as it was before.
+        const owed = kind === 'encrypt-existing' ? [this.#shop.compaction.owed()] : [];
         // All was rewritten, and when backups and keys go is written down.
-        if (phase === 'end') return undefined;
+        if (phase === 'end') return { expect: [], put: owed, remove: [] };
         // What it has rewritten stays restorable as long as that of a job which was done. No key goes with it, unless it has begun
         // to retire them: nothing is under them any more, some may be disabled, and a restore has to enable them again.
         const keyIds = phase === 'retire' ? oldKeyIds : [];
         const mark = this.#shop.backups.expiry(jobId, threadId, keyIds, options.keepBackupsMs);
-        return { expect: [], put: [mark], remove: [] };
+        return { expect: [], put: [mark, ...owed], remove: [] };
       },
     );
   }
@@ -147,7 +175,7 @@ export class Jobs {
   /** Has jobs run here that a process which died has left. Their ids. */
   async adopt(): Promise<string[]> {
     const adopted: string[] = [];
-    for await (const written of this.#shop.book.all()) {
+    for await (const written of this.#shop.book.unended()) {
       const { job } = written;
       if (job.state !== 'running' || this.#running.has(job.jobId)) continue;
       if (this.#shop.store.isShared && job.leaseUntil > Date.now()) continue;

@@ -1,39 +1,27 @@
 import { asKmsError, KmsError } from '../../errors.js';
-import type { KeyProvision } from '../key-provision.js';
+import type { MadeKey } from '../key-provision.js';
 import { mapKey, threadKey } from '../names.js';
 import { isPassing } from '../passing.js';
-import type { ThreadDirectory } from '../thread-directory.js';
 import { changedThread, type ThreadKeys, type ThreadRecord } from '../thread-record.js';
-import type { ThreadStore, Unit } from '../thread-store.js';
-import type { Backups } from './backups.js';
-import type { Entries, Page, Stored } from './entries.js';
-import { type BlockedMessage, type Job, type JobOptions, MAX_BLOCKED } from './job.js';
-import type { JobBook, Written } from './job-book.js';
-import type { Mover, Unmoved } from './mover.js';
+import type { Unit } from '../thread-store.js';
+import { withBlocked } from './blocked.js';
+import type { Stored } from './entries.js';
+import { BATCH, isOver, type Job, pageOf } from './job.js';
+import { busyKey, type Written } from './job-book.js';
+import type { Unmoved } from './mover.js';
 import { Patience } from './patience.js';
+import type { Workshop } from './workshop.js';
 
-/** Messages of one batch: enough to share a request and a flush, few enough to leave others their turn. */
-export const BATCH = 256;
 /** How long a runner in a shared store is believed to live after its last word. */
 const LEASE_MS = 30_000;
 /** Of a pause, after which an order is looked for. */
 const SLICE_MS = 100;
 
-/** What a runner works with. */
-export interface Workshop {
-  store: ThreadStore;
-  directory: ThreadDirectory;
-  provision: KeyProvision;
-  entries: Entries;
-  mover: Mover;
-  backups: Backups;
-  book: JobBook;
-  wait(ms: number): Promise<void>;
-}
-
 /** A page of which all has been done that can be. */
 interface Walked {
-  page: Page;
+  /** Where to go on; undefined at the end. */
+  next: string | undefined;
+  walked: number;
   /** Entries that had to be rewritten. */
   needed: number;
   moved: number;
@@ -58,6 +46,8 @@ export class Runner {
   #written: Written;
   /** A runner before, or this one before a failure, may have ended in the middle of any step. */
   #isResumed: boolean;
+  /** This runner has found nothing under the old keys, and the job was its own ever since. */
+  #isVerified = false;
   #trouble: KmsError | undefined;
   /** Entries walked by this runner, and since when, for the rate. */
   #walked = 0;
@@ -108,14 +98,17 @@ export class Runner {
   async #steps(): Promise<void> {
     await this.#note({});
     if (this.job.phase === 'key') await this.#makeKey();
-    if (this.job.phase === 'move') await this.#walk('verify');
-    while (this.job.phase === 'verify') await this.#verify();
-    if (this.job.phase === 'retire') await this.#retire();
-    if (this.job.phase === 'end') await this.#end();
+    while (this.job.phase !== 'end') {
+      if (this.job.phase === 'move') await this.#walk('verify');
+      else if (this.job.phase === 'verify') await this.#verify();
+      else await this.#retire();
+    }
+    await this.#end();
   }
 
   async #outwait(failure: KmsError): Promise<void> {
     this.#isResumed = true;
+    this.#isVerified = false;
     this.#trouble = failure;
     await this.#rest(this.#patience.pause());
     this.#isHurried = false;
@@ -143,38 +136,60 @@ export class Runner {
     this.#patience.renew();
   }
 
+  /**
+   * The key is found by an intention until the thread's record names it: a crash in between, an order, or another runner leaves
+   * none behind that nobody knows of.
+   */
   async #makeKey(): Promise<void> {
+    const { directory, provision } = this.#shop;
     const { threadId, kind, startedAt } = this.job;
-    let made: ThreadKeys | undefined;
-    for (;;) {
-      const thread = await this.#shop.directory.record(threadId).catch(async (error) => {
-        if (made !== undefined) await this.#shop.provision.discard(made.keyId);
-        throw error;
-      });
-      const old = thread.keys?.all ?? [];
-      if (kind === 'encrypt-existing' && thread.keys !== undefined) {
-        if (await this.#note({ phase: 'move', cursor: '', newKeyId: thread.keys.keyId })) return;
-        continue;
+    let made: MadeKey | undefined;
+    try {
+      for (;;) {
+        const thread = await directory.record(threadId);
+        const known = thread.keys?.all ?? [];
+        if (kind === 'encrypt-existing' && thread.keys !== undefined) {
+          if (!(await this.#note({ phase: 'move', cursor: '', newKeyId: thread.keys.keyId }))) continue;
+          if (made !== undefined) await provision.withdraw(made);
+          return;
+        }
+        // One that has been made is not made again because the thread's record was changed meanwhile.
+        made ??= await provision.another(threadId, known, this.#isResumed ? { known, since: startedAt } : undefined);
+        if (await this.#name(made, thread)) return provision.release(made);
+        if (await provision.holds(made)) continue;
+        await provision.withdraw(made);
+        made = undefined;
       }
-      // One that has been made is not made again because the thread's record was changed meanwhile.
-      made ??= await this.#shop.provision.another(threadId, this.#isResumed ? { known: old, since: startedAt } : undefined);
-      const keys: ThreadKeys = { ...made, all: [...old, made.keyId] };
-      const key = threadKey(threadId);
-      const also: Unit = {
-        expect: [{ key, value: thread.bytes }],
-        put: [
-          { key, value: changedThread(thread, { keys, ...(thread.keys === undefined ? { wasPlain: true } : {}) }) },
-          { key: mapKey(threadId), value: Buffer.from(made.keyId, 'latin1') },
-        ],
-        remove: [],
-      };
-      if (await this.#note({ phase: 'move', cursor: '', newKeyId: made.keyId, oldKeyIds: old }, also)) return;
+    } catch (error) {
+      // Else the next attempt finds it by its intention, as does a start what cannot be withdrawn now.
+      const isForGood = error instanceof Stopped || asKmsError(error).code === 'NOT_FOUND';
+      if (made !== undefined && isForGood) await provision.withdraw(made).catch(() => {});
+      else if (made !== undefined) provision.release(made);
+      throw error;
     }
+  }
+
+  /** Whether the key is in the thread's record, and in the job's. */
+  #name(made: MadeKey, thread: ThreadRecord): Promise<boolean> {
+    const { threadId } = this.job;
+    const old = thread.keys?.all ?? [];
+    const keys: ThreadKeys = { ...made.keys, all: [...old, made.keys.keyId] };
+    const key = threadKey(threadId);
+    const naming = this.#shop.provision.naming(made);
+    const also: Unit = {
+      expect: [{ key, value: thread.bytes }, ...naming.expect],
+      put: [
+        { key, value: changedThread(thread, { keys, ...(thread.keys === undefined ? { wasPlain: true } : {}) }) },
+        { key: mapKey(threadId), value: Buffer.from(keys.keyId, 'latin1') },
+      ],
+      remove: naming.remove,
+    };
+    return this.#note({ phase: 'move', cursor: '', newKeyId: keys.keyId, oldKeyIds: old }, also);
   }
 
   /** Over everything once, from the cursor on. Whether something had to be rewritten. */
   async #walk(next: Job['phase']): Promise<boolean> {
-    const { threadId, kind, options } = this.job;
+    const { options } = this.job;
     let hadWork = false;
     let { cursor } = this.job;
     /** The page before: its changes are on their way to the disk while the next one is read and sealed. */
@@ -183,13 +198,9 @@ export class Runner {
     try {
       for (;;) {
         if (this.#isClosing()) throw new Stopped();
-        const page = await this.#shop.entries.page(threadId, cursor, pageOf(options));
-        const thread = await this.#thread();
-        const needed = page.entries.filter((entry) => this.#shop.mover.needs(kind, thread, entry));
+        const page = await this.#taken(cursor);
         before = under;
-        under = this.#rewrite(thread, needed).then((done) => ({ page, needed: needed.length, ...done }));
-        // Whoever fails first is told of; the other is waited for below.
-        under.catch(() => {});
+        under = page.done;
         if (before !== undefined) hadWork = (await this.#passed(await before, next)) || hadWork;
         if (page.next === undefined) return (await this.#passed(await under, next)) || hadWork;
         cursor = page.next;
@@ -204,16 +215,36 @@ export class Runner {
     }
   }
 
+  /** A page, and the rewriting of it, which is under way. */
+  async #taken(cursor: string): Promise<{ next: string | undefined; done: Promise<Walked> }> {
+    const { threadId, kind, options } = this.job;
+    const { entries, mover, tables } = this.#shop;
+    const leave = await tables.take();
+    try {
+      const { entries: found, next } = await entries.page(threadId, cursor, pageOf(options));
+      const thread = await this.#thread();
+      const needed = found.filter((entry) => mover.needs(kind, thread, entry));
+      const counts = { next, walked: found.length, needed: needed.length };
+      const done = this.#rewrite(thread, needed).then((result) => ({ ...counts, ...result }));
+      // Whoever fails first is told of; the other is waited for below.
+      done.catch(() => {}).then(leave);
+      return { next, done };
+    } catch (error) {
+      leave();
+      throw error;
+    }
+  }
+
   /** Notes that a page is done. Whether something in it was rewritten, or lost a race and will be found by the next walk. */
-  async #passed({ page, needed, moved, unmoved }: Walked, next: Job['phase']): Promise<boolean> {
-    this.#walked += page.entries.length;
+  async #passed({ next, walked, needed, moved, unmoved }: Walked, phase: Job['phase']): Promise<boolean> {
+    this.#walked += walked;
     this.#moved += moved;
     const counts = {
-      walked: this.job.walked + page.entries.length,
+      walked: this.job.walked + walked,
       moved: this.job.moved + moved,
       blockedBy: withBlocked(this.job.blockedBy, unmoved),
     };
-    const at = page.next === undefined ? { phase: next, cursor: '' } : { cursor: page.next };
+    const at = next === undefined ? { phase, cursor: '' } : { cursor: next };
     // What has been done is done, whether or not this is written at the first attempt.
     await this.#again({ ...counts, ...at });
     return needed > unmoved.length;
@@ -235,8 +266,10 @@ export class Runner {
   async #batch(thread: ThreadRecord, batch: readonly Stored[]): Promise<{ moved: number; unmoved: Unmoved[] }> {
     const { jobId, kind, options } = this.job;
     const { moved, unmoved } = await this.#shop.mover.rewrite(kind, thread, batch);
+    // Whoever stalls until the job is over writes nothing any more: what was put back meanwhile stands there as it stood before.
+    const isUnderWay = { key: busyKey(this.job.threadId), value: Buffer.from(jobId, 'latin1') };
     const units = moved.map((one) => ({
-      expect: [{ key: one.entry.key, value: one.entry.value }],
+      expect: [isUnderWay, { key: one.entry.key, value: one.entry.value }],
       put: [{ key: one.entry.key, value: one.value }, ...(options.keepBackupsMs > 0 ? this.#shop.backups.of(jobId, one) : [])],
       remove: [],
     }));
@@ -257,25 +290,80 @@ export class Runner {
     const thread = await this.#thread();
     const key = threadKey(this.job.threadId);
     const put = [{ key, value: changedThread(thread, { isMigrated: true }) }];
-    await this.#note({ phase: 'retire' }, { expect: [{ key, value: thread.bytes }], put, remove: [] });
+    this.#isVerified = await this.#note({ phase: 'retire' }, { expect: [{ key, value: thread.bytes }], put, remove: [] });
   }
 
+  /**
+   * While this runner stalled, another may have taken the job for abandoned and ended it, and what it rewrote may have been put
+   * back since: the old keys serve again. So before each of them is disabled the job is written, which fails unless it is ours,
+   * and who did not walk over everything himself walks first. The key service knows nothing of jobs: who stalls between the two
+   * disables a key all the same. He finds out as he writes down that he has, and gives it back; until then, or for good if he dies
+   * before, what was put back waits for `enableKey`.
+   */
   async #retire(): Promise<void> {
     const { jobId, threadId, oldKeyIds, options } = this.job;
-    const mark = this.#shop.backups.expiry(jobId, threadId, oldKeyIds, options.keepBackupsMs);
-    await this.#shop.provision.disable(oldKeyIds);
-    await this.#again({ phase: 'end' }, { expect: [], put: [mark], remove: [] });
+    const { backups, provision } = this.#shop;
+    if (!this.#isVerified && (await this.#hasStragglers())) {
+      // Somebody may have begun to disable what they are under.
+      await provision.enable(oldKeyIds);
+      await this.#again({ phase: 'move', cursor: '' });
+      return;
+    }
+    let isDisabled = false;
+    try {
+      for (const keyId of oldKeyIds) {
+        await this.#again({});
+        isDisabled = true;
+        await provision.disable([keyId]);
+      }
+      const mark = backups.expiry(jobId, threadId, oldKeyIds, options.keepBackupsMs);
+      await this.#again({ phase: 'end' }, { expect: [], put: [mark], remove: [] });
+    } catch (error) {
+      if (isDisabled && error instanceof Stopped) await this.#giveBack(oldKeyIds);
+      throw error;
+    }
+  }
+
+  /** Whether there is anything that is not under the new key. */
+  async #hasStragglers(): Promise<boolean> {
+    const { threadId, kind, options } = this.job;
+    for (let after = ''; ; ) {
+      if (this.#isClosing()) throw new Stopped();
+      const page = await this.#shop.entries.page(threadId, after, BATCH * options.concurrency);
+      const thread = await this.#thread();
+      if (page.entries.some((entry) => this.#shop.mover.needs(kind, thread, entry))) return true;
+      if (page.next === undefined) return false;
+      after = page.next;
+    }
+  }
+
+  /** Unless the job is gone on with, or what it has kept will be put back later: then the keys are to be disabled. */
+  async #giveBack(keyIds: readonly string[]): Promise<void> {
+    const { backups, provision } = this.#shop;
+    for (;;) {
+      try {
+        if (isOver(this.job) && !(await backups.areKept(this.job.jobId))) await provision.enable(keyIds);
+        return;
+      } catch (error) {
+        const cause = asKmsError(error);
+        if (this.#isClosing() || !isPassing(cause)) return;
+        await this.#outwait(cause);
+      }
+    }
   }
 
   async #end(): Promise<void> {
-    const { jobId, threadId, kind } = this.job;
-    const { backups, mover, store } = this.#shop;
-    await backups.sweep();
+    const { jobId, threadId, kind, options } = this.job;
+    const { backups, compaction, mover, store } = this.#shop;
+    const own = (await backups.sweep()).left.find((left) => left.jobId === jobId);
+    if (own !== undefined) throw own.error;
+    const isDeferred = kind === 'encrypt-existing' && options.defersCompaction === true;
     if (kind === 'encrypt-existing') {
       await backups.dropUncovered(jobId, threadId, (value) => mover.isOfPolicy(value));
-      await store.compact();
+      if (!isDeferred) await store.compact();
     }
-    await this.#again({ state: 'done', finishedAt: new Date().toISOString() });
+    const put = isDeferred ? [compaction.owed()] : [];
+    await this.#again({ state: 'done', finishedAt: new Date().toISOString() }, { expect: [], put, remove: [] });
   }
 
   async #again(change: Partial<Job>, also?: Unit): Promise<void> {
@@ -304,21 +392,4 @@ export class Runner {
   hurry(): void {
     this.#isHurried = true;
   }
-}
-
-/** Messages that are walked in one go: no more than a throttled job may rewrite in a second. */
-function pageOf({ concurrency, messagesPerSecond }: JobOptions): number {
-  const most = BATCH * concurrency;
-  return messagesPerSecond === 0 ? most : Math.min(most, messagesPerSecond);
-}
-
-function blocked({ entry, reason }: Unmoved): BlockedMessage {
-  return { messageId: entry.record?.messageId ?? entry.key, reason };
-}
-
-/** Each message once, whatever is wrong with its versions; up to 100. */
-export function withBlocked(before: readonly BlockedMessage[], unmoved: readonly Unmoved[]): BlockedMessage[] {
-  const known = new Map(before.map((one) => [one.messageId, one]));
-  for (const one of unmoved.map(blocked)) if (!known.has(one.messageId)) known.set(one.messageId, one);
-  return [...known.values()].slice(0, MAX_BLOCKED);
 }

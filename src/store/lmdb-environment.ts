@@ -1,12 +1,15 @@
+import { basename } from 'node:path';
 import type { RootDatabase } from 'lmdb';
 import { KmsError } from '../errors.js';
-import { FILE_MODE } from '../store/data-directory.js';
-import type { Entry, Expectation, RangeQuery, Unit } from './thread-store.js';
+import { FILE_MODE } from './data-directory.js';
+import type { Entry, Expectation, RangeQuery, Unit } from './entries.js';
 
 export type Lmdb = typeof import('lmdb');
 
 /** Below all that is printable, and not empty: LMDB knows no empty key. */
 const LOWEST = '\x01';
+
+const NEW = { noOverwrite: true };
 
 /** Keys are the bytes of their ASCII text, so that LMDB's own order, that of bytes, is the port's. */
 const KEY_ENCODER = {
@@ -36,6 +39,7 @@ export interface EnvironmentOptions {
  */
 export class LmdbEnvironment {
   readonly #db: RootDatabase<Uint8Array, string>;
+  readonly #name: string;
 
   /** The file is ready to be opened: see lmdb-file.ts. */
   constructor(lmdb: Lmdb, path: string, { isScratch = false }: EnvironmentOptions = {}) {
@@ -49,31 +53,42 @@ export class LmdbEnvironment {
       // Memory that has held something else is not written out as the unused part of a page.
       noMemInit: false,
     } as const;
-    this.#db = told('open', () => lmdb.open<Uint8Array, string>(path, options));
+    this.#name = basename(path);
+    this.#db = this.#told('open', () => lmdb.open<Uint8Array, string>(path, options));
   }
 
   get(key: string): Uint8Array | undefined {
-    return told('read', () => this.#db.getBinary(key));
+    return this.#told('read', () => this.#db.getBinary(key));
   }
 
-  range(query: RangeQuery): Entry[] {
-    return [...this.entries(query)];
+  /** As `get`, but the bytes are good until the next call of any method. */
+  getFast(key: string): Uint8Array | undefined {
+    return this.#told('read', () => this.found(key));
   }
 
-  /** One snapshot, as long as the walk takes no longer than the turn. */
-  *entries({ from, to, limit, reverse = false }: RangeQuery): Generator<Entry> {
+  /** The keys alone of what `range` would find. */
+  keys({ from, to, limit }: Omit<RangeQuery, 'reverse'>): string[] {
+    if (from >= to || limit <= 0) return [];
+    return this.#told('read', () => [...this.#db.getKeys({ start: from, end: to, limit })]);
+  }
+
+  /** One snapshot. A value is read when its turn comes: those beyond `bytes` are not. */
+  range({ from, to, limit, bytes = Number.POSITIVE_INFINITY, reverse = false }: RangeQuery): Entry[] {
+    const entries: Entry[] = [];
     const lowest = from < LOWEST ? LOWEST : from;
-    if (lowest >= to || limit <= 0) return;
+    if (lowest >= to || limit <= 0) return entries;
     const bounds = reverse
       ? { start: to, exclusiveStart: true, end: lowest, inclusiveEnd: true, reverse }
       : { start: lowest, end: to };
-    const found = told('read', () => this.#db.getRange({ ...bounds, limit })[Symbol.iterator]());
+    const found = this.#told('read', () => this.#db.getRange({ ...bounds, limit })[Symbol.iterator]());
     try {
-      for (;;) {
-        const { value, done } = told('read', () => found.next());
-        if (done) return;
-        yield value as Entry;
+      for (let left = bytes; left > 0; ) {
+        const { value, done } = this.#told('read', () => found.next());
+        if (done) break;
+        entries.push(value as Entry);
+        left -= (value as Entry).value.length;
       }
+      return entries;
     } finally {
       found.return?.();
     }
@@ -87,10 +102,45 @@ export class LmdbEnvironment {
   async write<T>(change: () => T): Promise<T> {
     try {
       // A child: of an outer transaction lmdb-js commits what there was before the callback threw.
-      return await this.#db.childTransaction(change);
+      return await this.#db.childTransaction(() => {
+        // Of a commit that fails it rejects a promise of its own, too, which nobody else hears of: it would end the process.
+        this.#db.committed.then(undefined, () => {});
+        return change();
+      });
     } catch (error) {
-      throw failure('write', await reasonOf(error));
+      throw this.#failure('write', await reasonOf(error));
     }
+  }
+
+  /**
+   * The same, blocking. Of a transaction that another thread has begun for `write` lmdb-js commits what there is, which is nothing
+   * before its `change` has been called, and awaits the end of one whose `change` has: what is made here is one of its own, and durable.
+   */
+  writeSync<T>(change: () => T): T {
+    return this.#told('write', () => this.#db.transactionSync(change));
+  }
+
+  /** Inside a write. The bytes are good until the next call. */
+  found(key: string): Uint8Array | undefined {
+    const found = this.#db.getBinaryFast(key);
+    // It lies at the beginning of the one buffer that lmdb-js reads into, whose `length` it sets, and native code does not see that.
+    return found?.subarray(0, found.length);
+  }
+
+  /** Inside a write. False, and nothing is changed, where something is there. */
+  putNew(key: string, value: Uint8Array): boolean {
+    // Declared to answer nothing, it answers whether it was done.
+    return this.#db.putSync(key, value, NEW) as unknown as boolean;
+  }
+
+  /** Inside a write. */
+  put(key: string, value: Uint8Array): void {
+    this.#db.putSync(key, value);
+  }
+
+  /** Inside a write. */
+  remove(key: string): void {
+    this.#db.removeSync(key);
   }
 
   /** Inside `write`. Whether its expectations held, and it was made. */
@@ -102,10 +152,9 @@ export class LmdbEnvironment {
   }
 
   #holds({ key, value }: Expectation): boolean {
-    const found = this.#db.getBinaryFast(key);
+    const found = this.found(key);
     if (value === undefined || found === undefined) return value === found;
-    // It lies at the beginning of the one buffer that lmdb-js reads into, whose `length` it sets, and native code does not see that.
-    return Buffer.compare(found.subarray(0, found.length), value) === 0;
+    return Buffer.compare(found, value) === 0;
   }
 
   /** Inside `write`: entries beyond all that there are, in order. Fills pages to their ends. */
@@ -114,25 +163,25 @@ export class LmdbEnvironment {
   }
 
   get size(): number {
-    return told('read', () => (this.#db.getStats() as { entryCount: number }).entryCount);
+    return this.#told('read', () => (this.#db.getStats() as { entryCount: number }).entryCount);
   }
 
   async close(): Promise<void> {
     await this.#db.close();
   }
-}
 
-function failure(deed: string, cause: unknown): KmsError {
-  if (cause instanceof KmsError) return cause;
-  const reason = cause instanceof Error ? cause.message : String(cause);
-  return new KmsError('STORE_UNAVAILABLE', `the threads' LMDB, at ${deed}: ${reason}`, { cause });
-}
+  #failure(deed: string, cause: unknown): KmsError {
+    if (cause instanceof KmsError) return cause;
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    return new KmsError('STORE_UNAVAILABLE', `${this.#name}, at ${deed}: ${reason}`, { cause });
+  }
 
-function told<T>(deed: string, work: () => T): T {
-  try {
-    return work();
-  } catch (error) {
-    throw failure(deed, error);
+  #told<T>(deed: string, work: () => T): T {
+    try {
+      return work();
+    } catch (error) {
+      throw this.#failure(deed, error);
+    }
   }
 }
 

@@ -1,7 +1,7 @@
 import { constants } from 'node:fs';
 import { KmsError } from '../errors.js';
-import { FILE_MODE } from '../store/data-directory.js';
-import { errnoOf, READ_FLAGS, readWhole, nodeFileSystem as system, writeWhole } from '../store/file-system.js';
+import { FILE_MODE } from './data-directory.js';
+import { errnoOf, READ_FLAGS, readWhole, nodeFileSystem as system, writeWhole } from './file-system.js';
 
 /** LMDB's own lock is kept beside the file under this name, and holds nothing that outlives the processes that use it. */
 export const LOCK_SUFFIX = '-lock';
@@ -34,9 +34,14 @@ export async function prepareFile(path: string): Promise<void> {
 
 /** Of a file that is not there yet; `probe` is another one, for a moment. */
 export async function prepareNewFile(path: string, probe: string): Promise<void> {
-  await write(probe, FIRST_BYTES);
+  await writeProbe(probe);
   await system.unlink(probe);
   await lengthen(path + LOCK_SUFFIX);
+}
+
+/** As much as a new file takes. */
+export function writeProbe(path: string): Promise<void> {
+  return write(path, FIRST_BYTES);
 }
 
 /** 0 for one that is not there. */

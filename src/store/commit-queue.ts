@@ -1,5 +1,3 @@
-import type { Unit } from './thread-store.js';
-
 /** Units and bytes of one transaction at most, unless a single call has more: it keeps the event loop for so long. */
 const BATCH_UNITS = 4_096;
 const BATCH_BYTES = 8 * 1024 * 1024;
@@ -9,36 +7,39 @@ interface Waiter<T> {
   reject(error: unknown): void;
 }
 
-interface Call extends Waiter<boolean[]> {
-  units: readonly Unit[];
+interface Call<U, R> extends Waiter<R[]> {
+  units: readonly U[];
   bytes: number;
 }
 
-export interface CommitSteps {
+export interface CommitSteps<U, R> {
   /** Calls `change` inside a transaction, and resolves with its result when that is durable. Rejects if none of it happened. */
   write<T>(change: () => T): Promise<T>;
-  /** Inside a transaction. Whether the unit's expectations held, and it was made. */
-  apply(unit: Unit): boolean;
-  compact(): Promise<void>;
+  /** Inside a transaction, which is given up if it throws. What became of the unit. */
+  apply(unit: U): R;
+  bytesOf(unit: U): number;
+  /** Where somebody asks for it. */
+  compact?(): Promise<void>;
 }
 
 /**
  * One writer for all who commit. Which calls a transaction takes is decided when it has begun, so that all of one turn share it,
  * and those that come while it is being written share the next.
  */
-export class CommitQueue {
-  readonly #steps: CommitSteps;
-  #calls: Call[] = [];
+export class CommitQueue<U, R> {
+  readonly #steps: CommitSteps<U, R>;
+  #calls: Array<Call<U, R>> = [];
   #askers: Waiter<void>[] = [];
   #working: Promise<void> | undefined;
 
-  constructor(steps: CommitSteps) {
+  constructor(steps: CommitSteps<U, R>) {
     this.#steps = steps;
   }
 
-  commit(units: readonly Unit[]): Promise<boolean[]> {
+  /** All units of one call share a transaction. */
+  commit(units: readonly U[]): Promise<R[]> {
     let bytes = 0;
-    for (const { put } of units) for (const { value } of put) bytes += value.length;
+    for (const unit of units) bytes += this.#steps.bytesOf(unit);
     return new Promise((resolve, reject) => {
       this.#calls.push({ units, bytes, resolve, reject });
       this.#wake();
@@ -74,13 +75,13 @@ export class CommitQueue {
 
   /** How many calls are answered. */
   async #commitSome(): Promise<number> {
-    let calls: Call[] = [];
+    let calls: Array<Call<U, R>> = [];
     try {
       const made = await this.#steps.write(() => {
         calls = this.#take();
         return calls.map(({ units }) => units.map((unit) => this.#steps.apply(unit)));
       });
-      for (const [i, { resolve }] of calls.entries()) resolve(made[i] as boolean[]);
+      for (const [i, { resolve }] of calls.entries()) resolve(made[i] as R[]);
     } catch (error) {
       if (calls.length === 0) calls = this.#take();
       for (const { reject } of calls) reject(error);
@@ -88,7 +89,7 @@ export class CommitQueue {
     return calls.length;
   }
 
-  #take(): Call[] {
+  #take(): Array<Call<U, R>> {
     let units = 0;
     let bytes = 0;
     let count = 0;
@@ -103,7 +104,7 @@ export class CommitQueue {
 
   async #compactFor(askers: readonly Waiter<void>[]): Promise<void> {
     try {
-      await this.#steps.compact();
+      await this.#steps.compact?.();
       for (const { resolve } of askers) resolve();
     } catch (error) {
       for (const { reject } of askers) reject(error);

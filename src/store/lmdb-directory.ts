@@ -2,37 +2,51 @@ import { randomBytes } from 'node:crypto';
 import { join, resolve } from 'node:path';
 import { KmsError } from '../errors.js';
 import { binding } from '../native.js';
-import { FILE_MODE, prepareDirectory, refuseWider, removeLeftovers, syncWayTo } from '../store/data-directory.js';
-import { errnoOf, READ_FLAGS, nodeFileSystem as system } from '../store/file-system.js';
-import { LOCK_SUFFIX, prepareFile, prepareNewFile, sizeOf } from './lmdb-file.js';
+import { FILE_MODE, giveFile, type Owner, prepareDirectory, refuseWider, removeLeftovers, syncWayTo } from './data-directory.js';
+import { errnoOf, READ_FLAGS, nodeFileSystem as system } from './file-system.js';
+import { LOCK_SUFFIX, prepareFile, prepareNewFile, sizeOf, writeProbe } from './lmdb-file.js';
 
-export const STORE_FILE = 'threads.mdb';
 const PROBE_SUFFIX = '-probe';
-/** The names of temporary files as this makes them, and LMDB beside them. */
-const LEFTOVER = /^\.threads\.mdb\.[0-9a-f]{16}\.tmp(-lock|-probe)?$/;
 
-/** The directory of a store, held for this process alone. */
+/** The names of temporary files as this makes them, and LMDB beside them. */
+function leftoversOf(name: string): RegExp {
+  return new RegExp(`^\\.${name.replaceAll('.', '\\.')}\\.[0-9a-f]{16}\\.tmp(-lock|-probe)?$`);
+}
+
+/** Where an LMDB file lies, in a directory that is held for this process alone. */
 export class LmdbDirectory {
   readonly path: string;
   readonly file: string;
-  readonly #lock: number;
+  readonly #name: string;
+  readonly #owner: Owner | undefined;
+  readonly #lock: number | undefined;
 
-  private constructor(path: string, lock: number) {
+  private constructor(path: string, name: string, owner?: Owner, lock?: number) {
     this.path = path;
-    this.file = join(path, STORE_FILE);
+    this.file = join(path, name);
+    this.#name = name;
+    this.#owner = owner;
     this.#lock = lock;
+  }
+
+  /** One whose lock the caller has, and which it has prepared; `owner` is whom root leaves the files to. */
+  static async within(path: string, name: string, owner: Owner | undefined): Promise<LmdbDirectory> {
+    const directory = new LmdbDirectory(path, name, owner);
+    await told(() => directory.#prepare());
+    return directory;
   }
 
   /**
    * Makes it if it is not there. CONFLICT while somebody has it: LMDB would let several processes in, but a compaction puts another
    * file in place of the one that they have open. PERMISSION_DENIED where others could reach in.
    */
-  static async open(path: string): Promise<LmdbDirectory> {
+  static async open(path: string, name: string): Promise<LmdbDirectory> {
     const own = resolve(path);
     await told(() => prepareDirectory(system, own));
-    const directory = new LmdbDirectory(own, binding.lockDirectory(own));
+    const directory = new LmdbDirectory(own, name, undefined, binding.lockDirectory(own));
     try {
       await told(() => directory.#prepare());
+      await told(() => syncWayTo(system, own));
       return directory;
     } catch (error) {
       directory.release();
@@ -41,15 +55,15 @@ export class LmdbDirectory {
   }
 
   async #prepare(): Promise<void> {
-    await removeLeftovers(system, this.path, LEFTOVER);
+    await removeLeftovers(system, this.path, leftoversOf(this.#name));
     for (const file of [this.file, this.file + LOCK_SUFFIX]) {
       const stats = await system.lstat(file).catch((error: unknown) => {
         if (errnoOf(error) !== 'ENOENT') throw error;
       });
       if (stats === undefined) continue;
+      if (!stats.isFile()) throw new KmsError('STORE_UNAVAILABLE', `${file} is not a regular file`);
       refuseWider(system, file, stats, FILE_MODE);
     }
-    await syncWayTo(system, this.path);
   }
 
   /** What a killed process had written and not synced is read from here on, and told as durable. */
@@ -67,12 +81,19 @@ export class LmdbDirectory {
 
   /** To be called before `file` is opened. Throws STORE_UNAVAILABLE for what is none. */
   ready(): Promise<void> {
-    return told(() => prepareFile(this.file));
+    return told(async () => {
+      await prepareFile(this.file);
+      for (const file of [this.file, this.file + LOCK_SUFFIX]) await this.#give(file);
+    });
+  }
+
+  async #give(file: string): Promise<void> {
+    if (this.#owner !== undefined) await giveFile(system, file, this.#owner);
   }
 
   /** A path for a temporary file, ready to be opened. */
   async newScratch(): Promise<string> {
-    const scratch = join(this.path, `.${STORE_FILE}.${randomBytes(8).toString('hex')}.tmp`);
+    const scratch = this.#temporary();
     try {
       await told(() => prepareNewFile(scratch, scratch + PROBE_SUFFIX));
       return scratch;
@@ -80,6 +101,20 @@ export class LmdbDirectory {
       await this.dropScratch(scratch);
       throw error;
     }
+  }
+
+  /** Throws what the disk says to a file of a few pages, which is removed again. */
+  async probe(): Promise<void> {
+    const probe = this.#temporary() + PROBE_SUFFIX;
+    try {
+      await writeProbe(probe);
+    } finally {
+      await removed(probe);
+    }
+  }
+
+  #temporary(): string {
+    return join(this.path, `.${this.#name}.${randomBytes(8).toString('hex')}.tmp`);
   }
 
   syncScratch(scratch: string): Promise<void> {
@@ -99,12 +134,13 @@ export class LmdbDirectory {
   replace(scratch: string): Promise<void> {
     return told(async () => {
       await removed(scratch + LOCK_SUFFIX);
+      await this.#give(scratch);
       await system.rename(scratch, this.file);
     });
   }
 
   release(): void {
-    binding.unlock(this.#lock);
+    if (this.#lock !== undefined) binding.unlock(this.#lock);
   }
 }
 

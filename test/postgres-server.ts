@@ -1,5 +1,5 @@
 import { execFileSync, spawnSync } from 'node:child_process';
-import { chownSync, existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { chownSync, existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 
@@ -28,11 +28,19 @@ function serverUser(): User | undefined {
   return undefined;
 }
 
-/** A PostgreSQL of its own in a temporary directory, reachable by a Unix socket only. */
+export interface ServerOptions {
+  /** Serves 127.0.0.1 with TLS alone, by this certificate, to whoever knows a role's password. */
+  tls?: { port: number; certificate: string; key: string };
+  /** Whether a commit reaches the disk: what is lost with a crash of the server alone is in the system's memory either way. */
+  fsync?: boolean;
+}
+
+/** A PostgreSQL of its own in a temporary directory, reachable by a Unix socket, and over TLS when asked. */
 export class PostgresServer {
   readonly directory: string;
   readonly #bin: string;
   readonly #user: User;
+  #options = '';
 
   private constructor(directory: string, bin: string, user: User) {
     this.directory = directory;
@@ -41,7 +49,7 @@ export class PostgresServer {
   }
 
   /** The reason why there is none, as text, where none can be had. */
-  static start(): PostgresServer | string {
+  static start(options: ServerOptions = {}): PostgresServer | string {
     const bin = binaries();
     if (bin === undefined) return 'no PostgreSQL is installed';
     const user = serverUser();
@@ -50,13 +58,41 @@ export class PostgresServer {
     chownSync(directory, user.uid, user.gid);
     const server = new PostgresServer(directory, bin, user);
     server.#run('initdb', ['-D', server.#data, '-U', 'kms', '--auth=trust', '--no-sync', '-E', 'UTF8', '--locale=C']);
-    const options = `-k ${directory} -c listen_addresses= -c fsync=off`;
-    server.#run('pg_ctl', ['-D', server.#data, '-l', join(directory, 'log'), '-o', options, '-w', 'start']);
+    server.#options = `-k ${directory} -c fsync=${options.fsync ? 'on' : 'off'} -c max_connections=200 ${server.#listening(options)}`;
+    server.begin();
     return server;
   }
 
+  #listening({ tls }: ServerOptions): string {
+    if (tls === undefined) return '-c listen_addresses=';
+    const own = (name: string, text: string) => {
+      const path = join(this.directory, name);
+      writeFileSync(path, text, { mode: 0o600 });
+      chownSync(path, this.#user.uid, this.#user.gid);
+      return path;
+    };
+    const rules = own('hba', 'local all all trust\nhostssl all all 127.0.0.1/32 scram-sha-256\n');
+    const [certificate, key] = [own('server.crt', tls.certificate), own('server.key', tls.key)];
+    const ssl = `-c ssl=on -c ssl_cert_file=${certificate} -c ssl_key_file=${key}`;
+    return `-c listen_addresses=127.0.0.1 -c port=${tls.port} -c hba_file=${rules} ${ssl}`;
+  }
+
+  /** Of a database reached by the socket. */
+  url(database: string, port = 5432): string {
+    return `postgres:///${database}?host=${this.directory}&user=kms&port=${port}`;
+  }
+
+  begin(): void {
+    this.#run('pg_ctl', ['-D', this.#data, '-l', join(this.directory, 'log'), '-o', this.#options, '-w', 'start']);
+  }
+
+  /** Every session ends where it is. `immediate`: as in a crash, with recovery at the next start. */
+  end(mode: 'fast' | 'immediate' = 'fast'): void {
+    this.#run('pg_ctl', ['-D', this.#data, '-m', mode, '-w', 'stop']);
+  }
+
   stop(): void {
-    this.#run('pg_ctl', ['-D', this.#data, '-m', 'fast', '-w', 'stop']);
+    this.end();
     rmSync(this.directory, { recursive: true, force: true });
   }
 

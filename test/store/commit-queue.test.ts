@@ -1,12 +1,14 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import test from 'ava';
-import { CommitQueue } from '../../dist/threads/commit-queue.js';
-import { putting } from './store-contract.js';
+import { CommitQueue } from '../../dist/store/commit-queue.js';
+import type { Unit } from '../../dist/store/entries.js';
+import { putting } from '../threads/store-contract.js';
 
 /** A queue whose store says what was done, in order; each step takes a turn. */
 function observed({ failing = () => false }: { failing?: () => boolean } = {}) {
   const log: string[] = [];
-  const queue = new CommitQueue({
+  const queue = new CommitQueue<Unit, boolean>({
+    bytesOf: ({ put }) => put.reduce((sum, { value }) => sum + value.length, 0),
     async write(change) {
       await turn();
       const result = change();
@@ -85,7 +87,8 @@ test('a failure is told to those whom it concerns, and the others go on', async 
 });
 
 test('one whose transactions do not even begin refuses what waits', async (t) => {
-  const queue = new CommitQueue({
+  const queue = new CommitQueue<Unit, boolean>({
+    bytesOf: ({ put }) => put.reduce((sum, { value }) => sum + value.length, 0),
     write: () => Promise.reject(new Error('cannot be opened')),
     apply: () => true,
     compact: () => Promise.resolve(),

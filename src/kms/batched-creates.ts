@@ -1,0 +1,163 @@
+import type { AuditLog } from '../audit/audit-log.js';
+import { asKmsError, KmsError } from '../errors.js';
+import { FIRST_USES } from '../limits.js';
+import type { CreatedKey } from '../provider.js';
+import { wrappedOf } from '../store/canonical.js';
+import type { PackedRecords } from '../store/key-store.js';
+import type { Handle } from '../vault.js';
+import { tellFailure } from './audited.js';
+import { newKeyId } from './key-ids.js';
+import type { ActiveKek } from './keyring.js';
+import type { Opened } from './opened.js';
+
+/** Keys made at once: a transaction's worth, whose wraps are counted together. */
+const MOST = 1_024;
+
+/** A key that somebody wants. */
+interface Wish {
+  threadId: string;
+  actor: string;
+  resolve(key: CreatedKey): void;
+  reject(error: unknown): void;
+}
+
+/** A key that has been made for it. */
+interface Made {
+  wish: Wish;
+  keyId: string;
+  dek: Handle;
+  kek: ActiveKek;
+  bytes: Uint8Array;
+}
+
+/**
+ * Makes the keys that are asked for in one turn together, where the store takes many at once: waiting for each singly costs more than
+ * making it. Crash story: that of `Keys.create` and `audited`, for each key: its record is durable before it serves, and the line about it
+ * before it is told; a crash before that leaves nothing, or a record that nobody knows.
+ */
+export class BatchedCreates {
+  readonly #opened: Opened;
+  readonly #packed: PackedRecords;
+  readonly #audit: AuditLog;
+  #wishes: Wish[] = [];
+  #isDue = false;
+
+  constructor(opened: Opened, packed: PackedRecords, audit: AuditLog) {
+    this.#opened = opened;
+    this.#packed = packed;
+    this.#audit = audit;
+  }
+
+  create(threadId: string, actor: string): Promise<CreatedKey> {
+    return new Promise((resolve, reject) => {
+      this.#wishes.push({ threadId, actor, resolve, reject });
+      if (this.#isDue) return;
+      this.#isDue = true;
+      // When all who are woken in this turn have asked.
+      process.nextTick(() => this.#fulfilAll());
+    });
+  }
+
+  #fulfilAll(): void {
+    this.#isDue = false;
+    const wishes = this.#wishes;
+    this.#wishes = [];
+    for (let from = 0; from < wishes.length; from += MOST) void this.#fulfil(wishes.slice(from, from + MOST));
+  }
+
+  /** Settles every wish; never rejects. */
+  async #fulfil(wishes: readonly Wish[]): Promise<void> {
+    try {
+      this.#audit.refuseIfFailed();
+    } catch (error) {
+      for (const { reject } of wishes) reject(error);
+      return;
+    }
+    try {
+      await this.#told(await this.#opened.keyring.withKek((kek) => this.#stored(wishes, kek), wishes.length));
+    } catch (error) {
+      // There was no KEK to be had: nothing was begun.
+      for (const wish of wishes) this.#refuse(wish, error);
+    }
+  }
+
+  /** The keys that are durable and serve. Never rejects: whose key does not come to be has been told why. */
+  async #stored(wishes: readonly Wish[], kek: ActiveKek): Promise<Made[]> {
+    const made = this.#made(wishes, kek);
+    try {
+      const added = await this.#packed.createMany(made);
+      return made.filter((one, index) => this.#serves(one, added[index] === true));
+    } catch (error) {
+      for (const { wish, dek } of made) {
+        this.#opened.vault.release(dek);
+        this.#refuse(wish, error);
+      }
+      return [];
+    }
+  }
+
+  #made(wishes: readonly Wish[], kek: ActiveKek): Made[] {
+    const { vault } = this.#opened;
+    const at = new Date().toISOString();
+    const made: Made[] = [];
+    for (const wish of wishes) {
+      let dek: Handle = 0;
+      try {
+        const keyId = newKeyId();
+        dek = vault.generate('dek');
+        const bytes = vault.makeRecord(dek, keyId, wish.threadId, wish.actor, at, FIRST_USES);
+        made.push({ wish, keyId, dek, kek, bytes });
+      } catch (error) {
+        vault.release(dek);
+        this.#refuse(wish, error);
+      }
+    }
+    return made;
+  }
+
+  #serves({ wish, keyId, dek, kek }: Made, isAdded: boolean): boolean {
+    const { vault } = this.#opened;
+    try {
+      if (!isAdded) throw new KmsError('CONFLICT', 'the key id is taken');
+      vault.publish(dek, keyId, kek.kekVersion, FIRST_USES);
+      return true;
+    } catch (error) {
+      vault.release(dek);
+      this.#refuse(wish, error);
+      return false;
+    }
+  }
+
+  /** A line for each of them, and once they are durable its key for each who asked. Never rejects. */
+  async #told(made: readonly Made[]): Promise<void> {
+    try {
+      let written: Promise<void> | undefined;
+      for (const [index, { wish, keyId }] of made.entries()) {
+        const event = { ...eventOf(wish), keyId, outcome: 'ok' } as const;
+        // The last of them flushes all.
+        if (index === made.length - 1) written = this.#audit.write(event);
+        else this.#audit.note(event);
+      }
+      await written;
+    } catch (error) {
+      for (const { wish } of made) wish.reject(error);
+      return;
+    }
+    for (const { wish, keyId, bytes, kek } of made) {
+      wish.resolve({ keyId, wrapped: wrappedOf(bytes), kekId: kek.kekId, kekVersion: String(kek.kekVersion) });
+    }
+  }
+
+  #refuse(wish: Wish, error: unknown): void {
+    try {
+      tellFailure(this.#audit, { ...eventOf(wish), outcome: asKmsError(error).code });
+      wish.reject(error);
+    } catch (untold) {
+      wish.reject(untold);
+    }
+  }
+}
+
+function eventOf({ threadId, actor }: Wish) {
+  return { type: 'create_dek', actor, threadId } as const;
+}

@@ -1,0 +1,174 @@
+import test from 'ava';
+import pg from 'pg';
+import { KmsError } from '../../dist/errors.js';
+import { type KeyStore, type SealedDocuments, Superseded } from '../../dist/store/key-store.js';
+import { openPostgresStore } from '../../dist/store/postgres.js';
+import { PostgresServer } from '../postgres-server.js';
+import { backupsContract } from './backups-contract.js';
+import { keyStoreContract } from './contract.js';
+import { newKeyring, newRecord, next, plain } from './documents.js';
+
+const server = PostgresServer.start();
+
+if (typeof server === 'string') {
+  test(`SKIPPED: the key store in PostgreSQL: ${server}`, (t) => t.pass());
+} else {
+  const opened: Array<{ close(): Promise<void> }> = [];
+  const url = server.url('postgres');
+  let count = 0;
+
+  const openIn = async (schema: string, daemonId = 'd1') => {
+    const store = await openPostgresStore({ url, schema, daemonId, connections: 4 });
+    opened.push(store);
+    return store;
+  };
+  const open = () => {
+    count += 1;
+    return openIn(`kms_${count}`);
+  };
+  const asked = async (text: string, values: unknown[] = []) => {
+    const client = new pg.Client({ host: server.directory, user: 'kms', database: 'postgres' });
+    await client.connect();
+    try {
+      return (await client.query(text, values)).rows;
+    } finally {
+      await client.end();
+    }
+  };
+
+  test.after.always(async () => {
+    for (const store of opened) await store.close();
+    server.stop();
+  });
+
+  keyStoreContract(test, open, false);
+  backupsContract(test, open);
+
+  test('two stores that open a new schema at once both have it', async (t) => {
+    const stores = await Promise.all(['d1', 'd2', 'd3'].map((id) => openIn('at_once', id)));
+    const record = newRecord();
+    await stores[0]!.createRecord(record);
+    t.deepEqual(plain(await stores[2]!.readRecord(record.keyId)), record);
+    t.deepEqual(await asked('select version from at_once.migrations'), [{ version: 1 }]);
+  });
+
+  test('a schema that a newer version has made is refused by name', async (t) => {
+    await openIn('newer');
+    await asked('insert into newer.migrations (version) values (2)');
+    const error = await t.throwsAsync(openIn('newer'), { instanceOf: KmsError });
+    t.is(error?.code, 'UNSUPPORTED');
+    t.regex(error?.message ?? '', /newer has version 2; this progressdb-kms knows 1/);
+  });
+
+  test('who only looks makes no schema', async (t) => {
+    const look = () => openPostgresStore({ url, schema: 'unmade', daemonId: 'd1', inspect: true });
+    t.is((await t.throwsAsync(look(), { instanceOf: KmsError }))?.code, 'STORE_UNAVAILABLE');
+    t.deepEqual(await asked("select to_regnamespace('unmade') as found"), [{ found: null }]);
+    await openIn('unmade');
+    await t.notThrowsAsync(look().then((store) => store.close()));
+  });
+
+  test('of two keyrings for one place one is written, and the other is told', async (t) => {
+    const [a, b] = [await openIn('cas', 'a'), await openIn('cas', 'b')];
+    await a!.writeKeyring(newKeyring(1), { before: 0 });
+    await t.throwsAsync(b!.writeKeyring(newKeyring(1), { before: 0 }), { instanceOf: Superseded });
+    const second = newKeyring(2);
+    await b!.writeKeyring(second, { before: 1 });
+    await t.throwsAsync(a!.writeKeyring(newKeyring(2), { before: 1 }), { instanceOf: Superseded });
+    t.deepEqual(plain(await a!.readKeyring()), second);
+  });
+
+  test('no record comes to stand under a KEK that is not active, and one that stands there may change', async (t) => {
+    const store = await open();
+    const first = newKeyring(1);
+    await store.writeKeyring(first, { before: 0 });
+    const record = newRecord();
+    await store.createRecord(record);
+    const [old] = first.keks;
+    const kekId = `kek_${'ef'.repeat(16)}`;
+    const second = newKeyring(2);
+    second.keks = [
+      { ...old!, state: 'decrypt-only' },
+      { ...old!, kekId, kekVersion: 2 },
+    ];
+    await store.writeKeyring(second, { before: 1 });
+    await t.throwsAsync(store.createRecord(newRecord()), { instanceOf: Superseded });
+    const reserved = next(record, { usesReserved: 2048 });
+    await store.replaceRecord(reserved);
+    const moved = next(reserved, { kekId, kekVersion: 2 });
+    await store.replaceRecord(moved);
+    await t.throwsAsync(store.replaceRecord(next(moved, { kekId: record.kekId, kekVersion: 1 })), { instanceOf: Superseded });
+    t.deepEqual(plain(await store.readRecord(record.keyId)), moved);
+  });
+
+  test('a write that was begun under the KEK before is waited for by the keyring that succeeds it', async (t) => {
+    const store = await openIn('waits');
+    await store.writeKeyring(newKeyring(1), { before: 0 });
+    const writer = new pg.Client({ host: server.directory, user: 'kms', database: 'postgres' });
+    await writer.connect();
+    await writer.query('set search_path to waits');
+    await writer.query('begin');
+    const row = ['k_late', 1, 'active', newRecord().kekId, Buffer.alloc(1)];
+    await writer.query('insert into records values ($1, $2, $3, $4, $5)', row);
+    let isWritten = false;
+    const second = newKeyring(2);
+    second.keks[0]!.kekId = `kek_${'ef'.repeat(16)}`;
+    const write = store.writeKeyring(second, { before: 1 }).then(() => {
+      isWritten = true;
+    });
+    for (let looks = 0; looks < 10; looks += 1) {
+      await asked('select 1');
+      t.false(isWritten);
+    }
+    await writer.query('commit');
+    await write;
+    t.deepEqual(await store.listKeyIds(undefined, 10), ['k_late'], 'it is there for whoever moves all records');
+    await writer.end();
+  });
+
+  test('with a key its backups are destroyed, in one transaction with those who keep them', async (t) => {
+    const store = await open();
+    const record = newRecord();
+    await store.createRecord(record);
+    await store.backups.keep('r2-0123456789abcdef', record.keyId);
+    await store.replaceRecord(next(record, { state: 'destroyed', wrapped: new Uint8Array(0) }));
+    t.deepEqual(await store.backups.list(), []);
+  });
+
+  test('a record in the row of another key is damaged', async (t) => {
+    const store = await openIn('swapped');
+    const [one, other] = [newRecord({ keyId: 'k_1' }), newRecord({ keyId: 'k_2' })];
+    for (const record of [one, other]) await store.createRecord(record);
+    await asked(
+      "update swapped.records set packed = (select packed from swapped.records where key_id = 'k_2') where key_id = 'k_1'",
+    );
+    await t.throwsAsync(store.readRecord('k_1'), { name: 'DamagedDocument', message: /swapped/ });
+    await asked("update swapped.records set packed = substr(packed, 1, 40) where key_id = 'k_1'");
+    await t.throwsAsync(store.readRecord('k_1'), { name: 'DamagedDocument' });
+  });
+
+  test('a database that cannot be reached is an error of the table without its password', async (t) => {
+    const away = openPostgresStore({ url: 'postgres://kms:hush-hush@127.0.0.1:1/kms?sslmode=disable', daemonId: 'd' });
+    const error = await t.throwsAsync(away, { instanceOf: KmsError });
+    t.is(error?.code, 'STORE_UNAVAILABLE');
+    t.notRegex(`${error?.message} ${error?.stack} ${error?.cause}`, /hush/);
+  });
+
+  test('sealed documents are compared before they are replaced, listed by prefix, and go with their database', async (t) => {
+    const { sealed } = (await open()) as KeyStore & { sealed: SealedDocuments };
+    const [database, other, inside] = ['a'.repeat(32), 'b'.repeat(32), `${'a'.repeat(32)}/${'1'.repeat(32)}`];
+    const [one, two] = [Buffer.from('one'), Buffer.from('two')];
+    for (const name of [database, other, inside]) await sealed.write(name, one, undefined);
+    t.is((await t.throwsAsync(sealed.write(database, two, undefined), { instanceOf: KmsError }))?.code, 'CONFLICT');
+    t.is((await t.throwsAsync(sealed.write(database, two, two), { instanceOf: KmsError }))?.code, 'CONFLICT');
+    await sealed.write(database, two, one);
+    t.deepEqual(plain(await sealed.read(database)), new Uint8Array(two));
+    t.deepEqual(await sealed.list('', undefined, 10), [database, other]);
+    t.deepEqual(await sealed.list('', database, 10), [other]);
+    t.deepEqual(await sealed.list(`${database}/`, undefined, 10), [inside]);
+    await sealed.drop(database);
+    t.deepEqual(await sealed.list('', undefined, 10), [other]);
+    t.is(await sealed.read(inside), undefined);
+    t.is((await t.throwsAsync(sealed.read('no/name'), { instanceOf: KmsError }))?.code, 'INVALID_ARGUMENT');
+  });
+}
