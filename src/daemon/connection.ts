@@ -15,7 +15,7 @@ import { Misses } from './misses.js';
 import { Outlet } from './outlet.js';
 import { Pace } from './pace.js';
 import { openSource, type Source } from './source.js';
-import { report, walk, walkListed } from './walk.js';
+import { report, walk } from './walk.js';
 
 /** What the connection tells of itself. */
 export interface ConnectionEvents {
@@ -24,10 +24,10 @@ export interface ConnectionEvents {
   onClose(connection: Connection): void;
 }
 
-const misses = new Misses();
-
 /** Makes what the connection's requests wait in. */
 export type NewWaiting = (connection: Connection, outlet: Outlet) => Waiting;
+
+const misses = new Misses();
 
 /** One peer on the binary protocol. */
 export class Connection {
@@ -276,16 +276,9 @@ export class Connection {
   private settle(input: Buffer, bits: number, owned: boolean): void {
     const { kms } = this.service;
     // Whether a narrowed peer may use a key is asked before its record is looked at.
-    const missing = owned || bits >>> POLICY_SHIFT !== 0 ? 0 : misses.take(kms, input, report);
+    const missing = owned || bits >>> POLICY_SHIFT !== 0 ? 0 : misses.take(kms, input);
     this.defer(input, owned);
-    for (let from = 0; from < missing; ) {
-      const flags = walkListed(kms, bits, this.actor, input, from, missing, this.outlet, misses.listed);
-      const next = report[REPORT.consumed]!;
-      this.defer(input, owned);
-      if (next < missing && next === from) throw new Error('the native core makes no progress');
-      if ((flags & FLAG.outputFull) !== 0) this.outlet.flush();
-      from = next;
-    }
+    misses.serve(kms, bits, this.actor, input, missing, this.outlet, () => this.defer(input, owned));
   }
 
   /** Takes the frames that the report names out of the shared buffer, before anything else can read into it or report. */

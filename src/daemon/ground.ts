@@ -7,13 +7,12 @@ import type { Deferred } from './deferred.js';
 import type { Denial } from './denials.js';
 import { ANONYMOUS, type Identity } from './identity.js';
 import type { Log } from './log.js';
-import type { Keys } from './misses.js';
 import type { Spin } from './spin.js';
 import type { Vault } from './walk.js';
 
 /** What a connection stands on, whichever thread it is on. */
 export interface Ground {
-  readonly kms: Vault & Keys & { dataWritten(): Promise<void> };
+  readonly kms: Vault & { dataWritten(): Promise<void> };
   readonly accounts: { of(identity: Identity): Account; paceOf(identity: Identity): Account };
   readonly policy: { bitsOf(identity: Identity): number };
   readonly watch: {

@@ -1,4 +1,4 @@
-import { binding, doorbell, FLAG, NO_LIMIT, REPORT, REPORT_LENGTH, type Space } from '../native.js';
+import { binding, doorbell, FLAG, REPORT, REPORT_LENGTH, type Space } from '../native.js';
 
 /** Whose keys the native core uses, and what is to be known of them. */
 export interface Vault {
@@ -7,12 +7,17 @@ export interface Vault {
   /** Whether data operations are refused because the log cannot be written. */
   readonly refusesData: boolean;
   answerDoorbell(): void;
+  /** Whether `loadKeys` can bring any. */
+  readonly hasRecordsAtHand: boolean;
+  /** Brings keys in this step, as far as it can be. */
+  loadKeys(keyIds: readonly string[]): void;
 }
 
 /** Where answers are written to. */
 export interface Output {
   room(): Uint8Array;
   advance(bytes: number, secret: boolean, untold: boolean): void;
+  flush(): void;
 }
 
 /** One report for all walks of the thread: it is read before anything else can run. */
@@ -31,26 +36,11 @@ export function walk(
 ): number {
   report[REPORT.units] = room;
   binding.serveChunk(vault.space, bits, actor, input, start, end, output.room(), report);
-  return taken(vault, output);
+  return advance(vault, output);
 }
 
-/** The same for the frames from `from` to `to` of those that an earlier walk over `input` has left: they were counted then. */
-export function walkListed(
-  vault: Vault,
-  bits: number,
-  actor: number,
-  input: Uint8Array,
-  from: number,
-  to: number,
-  output: Output,
-  listed: Int32Array,
-): number {
-  report[REPORT.units] = NO_LIMIT;
-  binding.serveListed(vault.space, bits, actor, input, from, to, output.room(), report, listed);
-  return taken(vault, output);
-}
-
-function taken(vault: Vault, output: Output): number {
+/** Takes what the last native call has written. Returns the flags of its report. */
+export function advance(vault: Vault, output: Output): number {
   const flags = report[REPORT.flags]!;
   // While the log refuses them nothing was done, and that is what is answered.
   output.advance(report[REPORT.written]!, (flags & FLAG.plaintextWritten) !== 0, !vault.refusesData);

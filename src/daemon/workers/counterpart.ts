@@ -1,15 +1,20 @@
 import { ERROR_TABLE, type KmsError } from '../../errors.js';
-import { BIT, FLAG, NO_LIMIT, REPORT } from '../../native.js';
+import { BIT, DEFERRED_FIELDS, FLAG, NO_LIMIT, POLICY_SHIFT, REPORT } from '../../native.js';
+import { FRAME_HEADER_BYTES } from '../../wire/frames.js';
 import type { Account } from '../accounts.js';
 import type { SharedBuffers } from '../buffers.js';
 import type { Deferred } from '../deferred.js';
 import { actorOf } from '../ground.js';
 import { ANONYMOUS, type Identity } from '../identity.js';
+import { errorFields } from '../log.js';
+import { Misses } from '../misses.js';
 import type { Service } from '../operations.js';
 import { type Asker, type Bounds, Requests } from '../requests.js';
 import { report, walk } from '../walk.js';
-import type { Order, Told, Word } from './crossing.js';
+import type { Lying, Order, Told, Word } from './crossing.js';
 import { Dispatch } from './dispatch.js';
+
+const misses = new Misses();
 
 /** What the worker has taken from an account for frames that are here now; it is told when they are done with. */
 class Lent implements Bounds {
@@ -142,14 +147,47 @@ export class Counterpart implements Asker {
   }
 
   /** What the native core has left of a chunk. */
-  take({ place, bytes, frames }: Extract<Word, { kind: 'frames' }>): void {
+  take(word: Extract<Word, { kind: 'frames' }>): void {
+    const { place, bytes, frames } = word;
     const lent = new Lent(place, this.dispatch);
     this.lent = lent;
-    const deferred = frames.map(([start, length, why]): Deferred => [Buffer.from(bytes, start, length), why]);
-    this.requests.takeAll(deferred);
+    try {
+      this.settle(Buffer.from(bytes), frames);
+    } catch (error) {
+      // One peer's must not touch the others.
+      this.service.log('error', 'connection_failed', { actor: this.current.actor, ...errorFields(error) });
+      this.destroy();
+    }
     const all = frames.reduce((sum, [, length]) => sum + length, 0);
     // What was not begun is over.
     if (lent.begun < frames.length) this.dispatch.settle(place, frames.length - lent.begun, all - lent.taken);
+  }
+
+  /** As `Connection.settle`: what needs a key that is at hand is served in this step, the rest waits. */
+  private settle(input: Buffer, frames: readonly Lying[]): void {
+    const { kms } = this.service;
+    for (const [index, [start, length, why]] of frames.entries()) {
+      report.set([start + FRAME_HEADER_BYTES, length - FRAME_HEADER_BYTES, why], REPORT.first + index * DEFERRED_FIELDS);
+    }
+    report[REPORT.deferred] = frames.length;
+    const missing = this.isFinishing || this.bits >>> POLICY_SHIFT !== 0 ? 0 : misses.take(kms, input);
+    const waiting = new Set<number>();
+    this.defer(input, waiting);
+    misses.serve(kms, this.bits, this.auditActor, input, missing, this.dispatch, () => this.defer(input, waiting));
+    // The others are those of whom waits for them.
+    for (const [start, length] of frames) if (!waiting.has(start)) input.fill(0, start, start + length);
+    if (missing > 0) this.dispatch.flushSoon();
+  }
+
+  /** Where the frames that wait lie in `input` is added to `waiting`. */
+  private defer(input: Buffer, waiting: Set<number>): void {
+    const deferred = Array.from({ length: report[REPORT.deferred]! }, (_, index): Deferred => {
+      const field = REPORT.first + index * DEFERRED_FIELDS;
+      const start = report[field]! - FRAME_HEADER_BYTES;
+      waiting.add(start);
+      return [input.subarray(start, start + report[field + 1]! + FRAME_HEADER_BYTES), report[field + 2]!];
+    });
+    this.requests.takeAll(deferred);
   }
 
   serveAgain(frame: Buffer): number | undefined {

@@ -39,7 +39,7 @@ export class WorkerGround implements Ground {
       // Of interest only where answers wait for the log: then no workers are made.
       refusesData: false,
       dataWritten: async () => {},
-      // The store is the main thread's.
+      // Records are read on the main thread, for all frames of a chunk in one step.
       hasRecordsAtHand: false,
       loadKeys: () => {},
       answerDoorbell: () => {
