@@ -221,7 +221,7 @@ function refuseOriginal(dataDir: string): void {
 async function storeOf(dataDir: string, asked: EmbeddedOptions['store']): Promise<KeyStore> {
   if (typeof asked !== 'object') return openStore(storeKindFor(dataDir, asked), dataDir);
   const held = storeKindIn(dataDir);
-  if (held !== undefined) {
+  if (held !== undefined && held !== 'postgres') {
     throw new KmsError('CONFLICT', `${dataDir} holds a store of kind ${held}; a store in PostgreSQL has another data directory`);
   }
   return openPostgres(asked, await daemonIdIn(nodeFileSystem, dataDir));
@@ -233,7 +233,10 @@ async function fileGround(options: EmbeddedOptions): Promise<Ground> {
   const master = masterOf(options);
   refuseOriginal(dataDir);
   await refuseInterrupted(nodeFileSystem, dataDir);
-  if (options.initialise === false && !existsSync(dataDir)) throw new KmsError('STORE_UNAVAILABLE', `there is no ${dataDir}`);
+  // Of a store in a database a directory holds what is one daemon's alone, and is made with the first.
+  const holdsKeys = typeof options.store !== 'object';
+  if (holdsKeys && options.initialise === false && !existsSync(dataDir))
+    throw new KmsError('STORE_UNAVAILABLE', `there is no ${dataDir}`);
   await prepareDirectory(nodeFileSystem, dataDir).catch((cause) => {
     if (cause instanceof KmsError) throw cause;
     throw new KmsError('STORE_UNAVAILABLE', `${dataDir} cannot be made or read: ${cause.code ?? 'failure'}`, { cause });

@@ -86,6 +86,10 @@ export const FRAME_TIMEOUT_MS = 30_000;
 export const WRITE_STALL_TIMEOUT_MS = 30_000;
 /** How long a peer whose connection we end may go on sending, for nothing: closed on unread bytes, it might lose its last answers. */
 export const LINGER_MS = 500;
+/** Threads that serve connections: each has buffers and contexts of its own, and no machine that runs this has more cores to spare. */
+export const MAX_WORKERS = 64;
+/** How long a stop waits for a worker whose connections are closed. */
+export const WORKER_END_MS = 5_000;
 /** How long a graceful stop waits for requests under way. */
 export const STOP_GRACE_MS = 10_000;
 
@@ -312,11 +316,16 @@ export const MAX_STORED_VALUE_BYTES = 12 * MIB;
  * of a page takes five times its bytes. 4,096 messages of a KiB, the most that a job takes at once, are 6 MiB.
  */
 export const MAX_PAGE_BYTES = 8 * MIB;
+/** Pages that jobs of one process work on at once, however many jobs there are: two for each of three that go as fast as they can. */
+export const MAX_JOB_PAGES = 6;
 /** Entries of a page whose reader keeps none of them. */
 export const MAX_PAGE_ENTRIES = 500;
 /** Sealed values of one message: an envelope takes more than 100 bytes, so more would not fit into a value of the store. */
 export const MAX_SEALED_PLACES = Math.floor(MAX_STORED_VALUE_BYTES / 100);
-/** The body of a request that writes a message: sealed as a whole, in base64 and with its names, it is a value of the store. */
+/**
+ * The text of a message's body, and of a request that writes one: sealed as a whole, in base64 and with its names, it is a value
+ * of the store, whatever it was sealed as before.
+ */
 export const MAX_MESSAGE_BODY_BYTES = 8 * MIB;
 /** Of one that names threads: as many of the longest ids as one may name. */
 export const MAX_THREAD_LIST_BODY_BYTES = 512 * KIB;

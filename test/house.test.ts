@@ -56,8 +56,19 @@ test('imports are read in every way that they are written', (t) => {
     "  const { f } = await import('./f.js');",
     "export type * from './g.js';",
     "import('./h.js');",
+    "const PROGRAM = new URL('./i.js', import.meta.url);",
   ];
-  t.deepEqual(importsOf(source.join('\n')), ['./a.js', '../b.js', './c.js', './d.js', './e.js', './f.js', './g.js', './h.js']);
+  t.deepEqual(importsOf(source.join('\n')), [
+    './a.js',
+    '../b.js',
+    './c.js',
+    './d.js',
+    './e.js',
+    './f.js',
+    './g.js',
+    './h.js',
+    './i.js',
+  ]);
 });
 
 test('no file is dead', (t) => {

@@ -4,7 +4,6 @@ import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import type { DaemonFlags } from '../daemon/config.js';
 import { MAX_TOKEN_DAYS } from '../limits.js';
 import type { StoreKind } from '../store/key-store.js';
-import type { PostgresSettings } from '../store/postgres-settings.js';
 import { ROLES, type Role } from '../wire/frames.js';
 import type { Act, Result } from './act.js';
 import { addAudit } from './audit-program.js';
@@ -18,8 +17,8 @@ import { addDatabases } from './program-databases.js';
 import { addMasterKeys, addRotation } from './program-rotation.js';
 import { addStorage } from './program-storage.js';
 import { addThreads } from './program-threads.js';
-import { type CommonFlags, type Settings, settingsOf } from './settings.js';
-import { storeOption } from './store-kind.js';
+import { type CommonFlags, databaseOf, type Settings, settingsOf } from './settings.js';
+import { anyStoreOption } from './store-kind.js';
 
 const MINUTE_MS = 60_000;
 const DAY_MS = 24 * 60 * MINUTE_MS;
@@ -116,7 +115,7 @@ function addAlone(program: Command, act: Act, output: Output): void {
     .command('init')
     .description('make a key store, and its master key file unless that exists')
     .addOption(
-      storeOption('what keeps the keys: files, one for each, lmdb, for millions, or postgres, for several daemons').env(
+      anyStoreOption('what keeps the keys: files, one for each, lmdb, for millions, or postgres, for several daemons').env(
         'PROGRESSDB_KMS_STORE',
       ),
     )
@@ -173,6 +172,7 @@ function addAlone(program: Command, act: Act, output: Output): void {
     .option('--parent-fd <n>', 'stop when the other end of this pipe is closed, as by the end of the parent')
     .option('--group <group>', 'group that may connect to the socket')
     .option('--spin-us <us>', 'time after each request in which the daemon does not sleep, 0 is none')
+    .option('--workers <n>', 'threads that serve the binary protocol')
     .option('--cached-keys <n>', 'data keys kept unwrapped')
     .option('--key-idle-ms <ms>', 'time after which an unused one is wiped, 0 is never')
     .option('--kept-contexts <n>', 'keyed cipher contexts kept per thread, 0 is none')
@@ -209,13 +209,6 @@ function addAlone(program: Command, act: Act, output: Output): void {
     const { configCommand } = await import('./commands/config.js');
     configCommand(flags, process.env, output);
   });
-}
-
-/** Named as for every command that works without a daemon. */
-function databaseOf(settings: Settings): PostgresSettings {
-  if (settings.postgres !== undefined) return settings.postgres;
-  const hint = 'name the database with PROGRESSDB_KMS_STORE=postgres and PROGRESSDB_KMS_POSTGRES_URL_FILE=FILE';
-  throw new Failure('USAGE', 'no database is given', hint);
 }
 
 function addService(program: Command, act: Act, output: Output): void {

@@ -4,6 +4,7 @@ import { DEFAULT_DATA_DIR, DEFAULT_SOCKET } from '../daemon/defaults.js';
 import { postgresIn } from '../store/postgres-environment.js';
 import type { PostgresSettings } from '../store/postgres-settings.js';
 import { CALLER_OPTIONS } from './caller-options.js';
+import { Failure } from './failure.js';
 import { type KmsJson, readKmsJson } from './kms-json.js';
 
 /** The options every command takes, before or after its name. */
@@ -81,4 +82,11 @@ function choose(flag: string | undefined, variables: Array<string | undefined>, 
   if (flag) return { value: flag, from: 'flag' };
   const variable = variables.find((value) => value);
   return variable ? { value: variable, from: 'environment' } : { value: fallback, from: 'default' };
+}
+
+/** Named as for every command that works without a daemon. */
+export function databaseOf(settings: Settings): PostgresSettings {
+  if (settings.postgres !== undefined) return settings.postgres;
+  const hint = 'name the database with PROGRESSDB_KMS_STORE=postgres and PROGRESSDB_KMS_POSTGRES_URL_FILE=FILE';
+  throw new Failure('USAGE', 'no database is given', hint);
 }

@@ -54,6 +54,7 @@ export interface DaemonFlags {
   /** A group, by name or number, that may connect to the socket; its members' uids must be allowed as well. */
   group?: string | undefined;
   spinUs?: string | number | undefined;
+  workers?: string | number | undefined;
   oidcIssuer?: string | undefined;
   oidcAudience?: string | string[] | undefined;
   oidcJwksFile?: string | undefined;
@@ -122,6 +123,8 @@ export interface DaemonConfig {
   endpoints: readonly HostPort[];
   /** How long the event loop does not sleep after a request of the binary protocol; 0 is not at all. */
   spinUs: number;
+  /** Threads that serve the binary protocol; with 1 the main thread does. */
+  workers: number;
   tls: TlsFiles | undefined;
   /** Absolute path; undefined with `dev`. */
   dataDir: string | undefined;

@@ -61,6 +61,8 @@ export interface Service {
   readonly timeouts: Timeouts;
   /** Where the event loop is not to sleep at once. */
   readonly spin: Spin | undefined;
+  /** The store was sealed or unsealed, or may have been. */
+  spaceChanged(): void;
   readonly version: string;
   /** Of `performance.now()`. */
   readonly startedAt: number;
@@ -281,15 +283,19 @@ async function keyVersionOf(kms: EmbeddedKms | DatabaseKms, sealed: Uint8Array):
 
 // What is so already is no event: a log full of them hides the one that counts.
 
-async function seal({ kms, log }: Service, { actor }: Identity): Promise<void> {
+async function seal({ kms, log, spaceChanged }: Service, { actor }: Identity): Promise<void> {
   const wasOpen = !kms.sealed;
-  await kms.seal({ actor });
+  const sealing = kms.seal({ actor });
+  // The keys are gone; only the last line of the log is waited for.
+  spaceChanged();
+  await sealing;
   if (wasOpen) log('warn', 'sealed', { actor });
 }
 
-async function unseal({ kms, log }: Service, { actor }: Identity): Promise<void> {
+async function unseal({ kms, log, spaceChanged }: Service, { actor }: Identity): Promise<void> {
   const wasSealed = kms.sealed;
-  await kms.unseal({ actor });
+  // It may have opened the store although it failed, or have found it open.
+  await kms.unseal({ actor }).finally(spaceChanged);
   if (wasSealed) log('warn', 'unsealed', { actor });
 }
 

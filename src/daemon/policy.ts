@@ -1,10 +1,10 @@
 import { KmsError } from '../errors.js';
 import { MAX_POLICIES, MAX_REMEMBERED_POLICIES } from '../limits.js';
-import { binding } from '../native.js';
+import { BIT, binding, POLICY_SHIFT } from '../native.js';
 import type { KeyDescription } from '../provider.js';
 import { OP } from '../wire/frames.js';
 import type { Call } from '../wire/messages.js';
-import type { Identity } from './identity.js';
+import { ANONYMOUS, type Identity, may } from './identity.js';
 
 function refuse(): KmsError {
   return new KmsError('PERMISSION_DENIED', 'the token is not for this key or thread');
@@ -58,6 +58,15 @@ export class Policy {
     const found = this.foundFor(identity);
     found.number ??= binding.newPolicy();
     return found.number;
+  }
+
+  /** What the native core has to know of who asks. */
+  bitsOf(identity: Identity): number {
+    if (identity === ANONYMOUS) return BIT.unknown;
+    const role = may(identity, 'client') ? BIT.client : 0;
+    if (!isNarrowed(identity)) return role;
+    const number = this.numberOf(identity);
+    return number === 0 ? BIT.cold : role | (number << POLICY_SHIFT);
   }
 
   /** Throws PERMISSION_DENIED for what the identity is not for, KEY_NOT_FOUND for a key that does not exist. */

@@ -175,7 +175,10 @@ export class KeyCache {
 
   /** One read for all who want the key at the same time. `use` has it before anything can evict it again; it must not throw. */
   async fetch(keyId: string, use?: (key: CachedKey) => void): Promise<CachedKey> {
-    const loaded = this.load(keyId) ? this.known(keyId) : undefined;
+    const isLoaded = this.load(keyId);
+    // The handle that is remembered may be that of a life before.
+    this.forget(keyId);
+    const loaded = isLoaded ? this.known(keyId) : undefined;
     if (loaded === undefined) return this.#fetch(keyId, use);
     use?.(loaded);
     return loaded;

@@ -9,13 +9,13 @@ import { type KeyStore, STORE_KINDS, type StoreKind } from './key-store.js';
 import { KEYRING } from './keyring-file.js';
 import { KEYS_FILE, openLmdbStore } from './lmdb.js';
 import { LOCK_SUFFIX } from './lmdb-file.js';
-import { MARKER, markedKind } from './marker.js';
+import { type LivePlace, MARKER, markedKind } from './marker.js';
 
 /**
  * The kind of store that a data directory holds, undefined where it holds none. Throws STORE_UNAVAILABLE for one that holds two
  * without a word which of them is the live one: an older state of the records would be served as if it were the newest.
  */
-export function storeKindIn(dataDir: string): StoreKind | undefined {
+export function storeKindIn(dataDir: string): LivePlace | undefined {
   const marked = markedKind(dataDir);
   if (marked !== undefined) return marked;
   const hasLmdb = existsSync(join(dataDir, KEYS_FILE));
@@ -32,6 +32,9 @@ export function storeKindIn(dataDir: string): StoreKind | undefined {
 /** The kind to open: what was asked for, if there is not another one; what there is, if nothing was. */
 export function storeKindFor(dataDir: string, asked: StoreKind | undefined): StoreKind {
   const held = storeKindIn(dataDir);
+  if (held === 'postgres') {
+    throw new KmsError('CONFLICT', `the keys of ${dataDir} are in a database by now, which has to be named (store: postgres)`);
+  }
   if (asked === undefined || held === undefined || held === asked) return held ?? asked ?? 'files';
   throw new KmsError(
     'CONFLICT',
@@ -49,6 +52,8 @@ export function leftOfMigration(dataDir: string): string[] {
   const live = markedKind(dataDir);
   if (live === undefined) return [];
   const old = STORE_KINDS.filter((kind) => kind !== live).flatMap((kind) => pathsOf(kind));
+  // The stores of a directory have its keyring in common; a database has its own.
+  if (live === 'postgres') old.push(KEYRING);
   return old.filter((name) => existsSync(join(dataDir, name)));
 }
 

@@ -26,6 +26,7 @@ const SAMPLES: Record<Name, Array<[text: string, shown: unknown]>> = {
   masterKeyFile: [1, 2, 3].map((n) => [`/k${n}`, `/k${n}`]),
   masterKeyFd: [5, 6, 7].map((n) => [`${n}`, n]),
   spinUs: [1, 2, 3].map((n) => [`${n}`, n]),
+  workers: [1, 2, 3].map((n) => [`${n}`, n]),
   parentFd: [5, 6, 7].map((n) => [`${n}`, n]),
   masterKeyHex: [1, 2, 3].map((n) => [HEX.replace('a1', `0${n}`), '(set)']),
   allowedUids: [1, 2, 3].map((n) => [`${n},10`, [n, 10]]),

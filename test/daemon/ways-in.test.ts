@@ -136,6 +136,7 @@ const TABLE: readonly Operation[] = [
     http: { method: 'GET', path: () => '/v1/slots' },
     more: [
       { method: 'POST', path: () => '/v1/slots', body: () => ({ new_kek_hex: 'a1'.repeat(32) }) },
+      { method: 'POST', path: () => '/v1/confirm_slot', body: () => ({}) },
       { method: 'DELETE', path: ({ spareSlot }) => `/v1/slots/${spareSlot}` },
     ],
   },

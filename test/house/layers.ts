@@ -58,6 +58,7 @@ const LAYERS: ReadonlyArray<readonly string[]> = [
     'store/postgres-backups.ts',
     'store/postgres-database.ts',
     'store/postgres-documents.ts',
+    'store/postgres-entries.ts',
     'store/postgres-environment.ts',
     'store/postgres-lease.ts',
     'store/postgres-schema.ts',

@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
 import { z } from 'zod';
 import {
@@ -21,6 +22,7 @@ import {
   MAX_SPIN_US,
   MAX_STALE_AFTER_MS,
   MAX_TIMER_MS,
+  MAX_WORKERS,
   MIN_STALE_AFTER_MS,
   MIN_STATEMENT_MS,
 } from '../../limits.js';
@@ -77,6 +79,9 @@ export const SCHEMA = z.object({
   spinUs: count(0, MAX_SPIN_US)
     .default(0)
     .register(PLACES, { yaml: ['listen.spin_us'], flag: 'spin-us' }),
+  workers: count(1, MAX_WORKERS)
+    .default(() => Math.min(Math.max(1, availableParallelism() - 1), MAX_WORKERS))
+    .register(PLACES, { yaml: ['workers'], flag: 'workers', variables: ['PROGRESSDB_KMS_WORKERS'] }),
   dataDir: path
     .default(() => resolve(DEFAULT_DATA_DIR))
     .register(PLACES, { yaml: ['data_dir'], flag: 'data-dir', variables: ['PROGRESSDB_KMS_DATA_DIR'] }),

@@ -276,19 +276,6 @@ export const ROUTES: readonly Route[] = [
     (values) => [present(ROTATION_OPTIONS, values)],
   ),
   route('GET', '/rotation_status', OP.rotationStatus, 'How far a rotation is', [], [onlyResult, object(ROTATION_MEMBERS)]),
-  route('POST', '/v1/keys', OP.createDek, 'Makes a data key without a thread', [optional(text('label'))], created),
-  route(
-    'GET',
-    '/v1/keys',
-    OP.listKeys,
-    'Lists keys, a page at a time',
-    [optional(THREAD_ID), optional(text('cursor')), optional(count('limit', 1, MAX_LIST_LIMIT))],
-    [page, object({ keys: { type: 'array', items: KEY }, next: { ...STRING, nullable: true } })],
-    ([threadId, cursor, limit]) => {
-      const query = { thread_id: threadId, cursor, limit };
-      return [Object.fromEntries(Object.entries(query).filter(([, value]) => value !== null))];
-    },
-  ),
   route(
     'POST',
     '/new_database',
@@ -305,6 +292,19 @@ export const ROUTES: readonly Route[] = [
     PAGE_QUERY,
     [objects, object({ objects: { type: 'array', items: OWNED }, next: { ...STRING, nullable: true } })],
     (values) => [present(PAGE_QUERY, values)],
+  ),
+  route('POST', '/v1/keys', OP.createDek, 'Makes a data key without a thread', [optional(text('label'))], created),
+  route(
+    'GET',
+    '/v1/keys',
+    OP.listKeys,
+    'Lists keys, a page at a time',
+    [optional(THREAD_ID), optional(text('cursor')), optional(count('limit', 1, MAX_LIST_LIMIT))],
+    [page, object({ keys: { type: 'array', items: KEY }, next: { ...STRING, nullable: true } })],
+    ([threadId, cursor, limit]) => {
+      const query = { thread_id: threadId, cursor, limit };
+      return [Object.fromEntries(Object.entries(query).filter(([, value]) => value !== null))];
+    },
   ),
   route('GET', '/v1/keys/{key_id}', OP.describeKey, 'What is known about a key', [], oneKey),
   route('PUT', '/v1/keys/{key_id}/state', OP.setKeyState, 'Disables, enables or destroys a key', [text('state')], oneKey),
