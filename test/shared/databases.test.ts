@@ -1,0 +1,91 @@
+import anyTest, { type ExecutionContext, type TestFn } from 'ava';
+import type { EmbeddedKms } from '../../dist/create.js';
+import { KmsError } from '../../dist/errors.js';
+import { madeIn, openedIn } from '../kms/databases.js';
+import { PostgresServer } from '../postgres-server.js';
+import { Fleet, until } from './fleet.js';
+
+const test = anyTest as TestFn;
+const server = PostgresServer.start();
+const text = Buffer.from('a message');
+
+async function code(work: Promise<unknown>): Promise<string> {
+  return work.then(
+    () => 'ok',
+    (error) => (error instanceof KmsError ? error.code : String(error)),
+  );
+}
+
+if (typeof server === 'string') {
+  test(`SKIPPED: databases of two processes on one PostgreSQL: ${server}`, (t) => t.pass());
+} else {
+  let count = 0;
+  const fleets: Fleet[] = [];
+  const two = async (): Promise<[EmbeddedKms, EmbeddedKms]> => {
+    count += 1;
+    const made = new Fleet(server, `databases_${count}`);
+    fleets.push(made);
+    return [await made.open('a'), await made.open('b')];
+  };
+  const both = async (t: ExecutionContext, stores: readonly EmbeddedKms[], secret: string) =>
+    Promise.all(stores.map((kms) => openedIn(t, kms, secret)));
+
+  test.after.always(async () => {
+    for (const each of fleets) await each.end();
+    server.stop();
+  });
+
+  test.serial(
+    'a key of a database that one process has disabled is soon refused by the other, which had it in use',
+    async (t) => {
+      const stores = await two();
+      const [a, b] = await both(t, stores, await madeIn(stores[0]));
+      const { keyId } = await a!.createDek();
+      const { ciphertext } = await b!.encryptWithDek(keyId, text);
+      t.deepEqual(Buffer.from(await a!.decryptWithDek(keyId, ciphertext)), text);
+      await a!.disableKey(keyId);
+      await until(async () => (await code(b!.decryptWithDek(keyId, ciphertext))) === 'KEY_DISABLED');
+      await b!.enableKey(keyId);
+      await until(async () => (await code(a!.encryptWithDek(keyId, text))) === 'ok');
+    },
+  );
+
+  test.serial(
+    'a process that was held up for too long does not use a key of a database before it has read it anew',
+    async (t) => {
+      const stores = await two();
+      const [a] = await both(t, stores, await madeIn(stores[0]));
+      const { keyId } = await a!.createDek();
+      await a!.encryptWithDek(keyId, text);
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1_100);
+      // Nothing else has run since: the key is still there.
+      t.is(await code(a!.encryptWithDek(keyId, text)), 'STORE_UNAVAILABLE');
+      await until(async () => (await code(a!.encryptWithDek(keyId, text))) === 'ok');
+    },
+  );
+
+  test.serial('databases that are made and opened by one process while the other rotates are all there afterwards', async (t) => {
+    const [a, b] = await two();
+    const secrets: string[] = [];
+    for (let round = 0; round < 4; round += 1) {
+      const rotation = a.rotateKek({ wait: true });
+      const made = await Promise.all(Array.from({ length: 8 }, () => madeIn(b)));
+      secrets.push(...made);
+      await Promise.all(secrets.map((secret) => openedIn(t, b, secret)));
+      await rotation;
+    }
+    const status = await a.rotateKek({ wait: true });
+    t.like(status, { state: 'idle', blockedBy: [] });
+    for (const secret of secrets) {
+      for (const database of await both(t, [a, b], secret)) await database.createDek();
+    }
+  });
+
+  test.serial('both come to one default key of a database', async (t) => {
+    const stores = await two();
+    const [a, b] = await both(t, stores, await madeIn(stores[0]));
+    const sealed = await Promise.all([a!, b!, a!, b!].map((database) => database.encrypt(text)));
+    for (const each of sealed) for (const database of [a!, b!]) t.deepEqual(Buffer.from(await database.decrypt(each)), text);
+    t.is((await a!.listKeys()).keys.length, 1);
+  });
+}
