@@ -236,16 +236,24 @@ export class Keyring {
     }
   }
 
-  /** Step 4: no record needs the older KEKs any more. They are wiped once the keyring without them is durable. */
-  async retireKeks(): Promise<void> {
+  /**
+   * Step 4: all records stand under `kekId`, and none needs the KEKs beside it any more. They are wiped once the keyring without them is
+   * durable. STORE_UNAVAILABLE where that one is no more the active one: another daemon has ended this rotation, and has begun
+   * another one, whose records still need it.
+   */
+  async retireKeks(kekId: string): Promise<void> {
     // Who comes to hold them after this reads records that need them no more.
     await this.#holds.none();
     await this.#write(
-      (draft) => ({ ...draft, keks: draft.keks.filter((kek) => kek.state === 'active') }),
+      (draft) => {
+        const kek = activeOf(draft);
+        if (kek.kekId !== kekId) throw new KmsError('STORE_UNAVAILABLE', 'another daemon has begun another rotation by now');
+        return { ...draft, keks: [kek] };
+      },
       () => {
-        for (const [kekId, handle] of this.#keks) {
-          if (kekId === this.active.kekId) continue;
-          this.#keks.delete(kekId);
+        for (const [id, handle] of this.#keks) {
+          if (id === kekId) continue;
+          this.#keks.delete(id);
           this.#vault.release(handle);
         }
       },
