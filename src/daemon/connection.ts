@@ -302,22 +302,28 @@ export class Connection implements Caller {
     const { kms } = this.service;
     // Whether a narrowed peer may use a key is asked before its record is looked at.
     const missing = owned || bits >>> POLICY_SHIFT !== 0 ? 0 : misses.take(kms, input, report);
-    this.defer(input, owned);
+    // Passed on last: one that is broken ends the connection, and what came before it is answered all the same.
+    const left = this.deferred(input, owned);
     for (let from = 0; from < missing; ) {
       // They were counted, and there was room for them, when they were left.
       report[REPORT.units] = NO_LIMIT;
       binding.serveListed(kms.space, bits, this.actor, input, from, missing, this.outlet.room(), report, misses.listed);
       const [next, flags] = [report[REPORT.consumed]!, report[REPORT.flags]!];
       this.advance(flags);
-      this.defer(input, owned);
+      left.push(...this.deferred(input, owned));
       if (next < missing && next === from) throw new Error('the native core makes no progress');
       if ((flags & FLAG.outputFull) !== 0) this.outlet.flush();
       from = next;
     }
+    for (const [frame, why] of left) {
+      // One of them may have been so broken that nothing after it counts.
+      if (this.finishing) frame.fill(0);
+      else this.requests.take(frame, why);
+    }
   }
 
   /** Takes the frames that the report names out of the shared buffer, before anything else can read into it or report. */
-  private defer(input: Buffer, owned: boolean): void {
+  private deferred(input: Buffer, owned: boolean): Array<[frame: Buffer, why: number]> {
     const count = report[REPORT.deferred]!;
     const taken: Array<[frame: Buffer, why: number]> = [];
     for (let index = 0; index < count; index++) {
@@ -326,11 +332,7 @@ export class Connection implements Caller {
       const size = report[field + 1]! + FRAME_HEADER_BYTES;
       taken.push([owned ? input : takeOut(input, start, size), report[field + 2]!]);
     }
-    for (const [frame, why] of taken) {
-      // One of them may have been so broken that nothing after it counts.
-      if (this.finishing) frame.fill(0);
-      else this.requests.take(frame, why);
-    }
+    return taken;
   }
 
   /** Serves a frame again that waited for its key or its uses. Returns why it could not be served now either, or undefined. */
