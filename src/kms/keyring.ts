@@ -41,6 +41,8 @@ export class Keyring {
   #lastWrite: Promise<unknown> = Promise.resolve();
   readonly #holds = new Holds();
   #reserving: Promise<void> | undefined;
+  /** One that waits for its turn. */
+  #refreshing: Promise<boolean> | undefined;
 
   private constructor(vault: Vault, store: KeyStore, { keys, recordMac, usedSlot, document, keks }: OpenKeyring) {
     this.#vault = vault;
@@ -377,9 +379,17 @@ export class Keyring {
     else await this.#commit(this.#keys, after, committed);
   }
 
-  /** Takes over what other daemons have made of the keyring. Resolves to whether there was anything; throws as `follow`. */
+  /**
+   * Takes over what other daemons have made of the keyring. Resolves to whether there was anything; throws as `follow`. Those who ask
+   * before it is read share the answer: news of it can come faster than the keyring does, from anybody who may connect.
+   */
   refresh(): Promise<boolean> {
-    return this.#store.shared === undefined ? Promise.resolve(false) : this.#inTurn(() => this.#follow());
+    if (this.#store.shared === undefined) return Promise.resolve(false);
+    this.#refreshing ??= this.#inTurn(() => {
+      this.#refreshing = undefined;
+      return this.#follow();
+    });
+    return this.#refreshing;
   }
 
   async #follow(): Promise<boolean> {

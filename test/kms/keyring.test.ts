@@ -1,6 +1,7 @@
 import test, { type ExecutionContext } from 'ava';
 import { NO_AUDIT } from '../../dist/audit/audit-log.js';
 import { KmsError } from '../../dist/errors.js';
+import { Keyring } from '../../dist/kms/keyring.js';
 import { binding } from '../../dist/native.js';
 import { openMemoryStore } from '../../dist/store/memory.js';
 import { administered } from './administered.js';
@@ -105,4 +106,27 @@ test.serial('a keyring of 64 slots takes no more, and says so', async (t) => {
   }
   await t.throwsAsync(keyring.addSlot(vault.generate('master'), PENDING), { code: 'CONFLICT', message: /64 slots/ });
   t.is(keyring.slots.length, 64);
+});
+
+test.serial('who asks for the newest keyring while it is being read shares the next reading with all others', async (t) => {
+  const { disk, vault, master, keyring } = await ground(t);
+  let readings = 0;
+  const store = new Proxy(disk, {
+    get: (target, name) => {
+      if (name === 'shared') return {};
+      if (name !== 'readKeyring') return Reflect.get(target, name);
+      return () => {
+        readings += 1;
+        return disk.readKeyring();
+      };
+    },
+  });
+  const other = Keyring.open(vault, store, master(K1), (await disk.readKeyring())!);
+  await keyring.setDefaultKey('k_1');
+  const first = other.refresh();
+  while (readings === 0) await new Promise((resolve) => setImmediate(resolve));
+  await keyring.setDefaultKey('k_2');
+  await Promise.all([first, ...Array.from({ length: 1_000 }, () => other.refresh())]);
+  t.is(readings, 2);
+  t.is(other.defaultKeyId, 'k_2');
 });
