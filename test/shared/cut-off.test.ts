@@ -199,6 +199,24 @@ if (typeof server === 'string') {
     await until(async () => (await code(() => a.decryptWithDek(keyId, ciphertext))) === 'ok');
   });
 
+  test.serial('a process that waits for its turn among others can be closed, and its caller is told', async (t) => {
+    const all = fleet();
+    const a = await all.open('a');
+    const other = new pg.Client({ host: server.directory, user: 'kms', database: 'postgres' });
+    await other.connect();
+    await other.query('select pg_advisory_lock(hashtext($1), hashtext($2))', ['progressdb-kms/default-key', all.schema]);
+    const asking = () =>
+      all.asked("select query from pg_stat_activity where application_name = 'progressdb-kms' and query like '%advisory_lock%'");
+    try {
+      const waiting = code(() => a.encrypt(text));
+      await until(async () => (await asking()).length === 1);
+      await a.close();
+      t.is(await waiting, 'STORE_UNAVAILABLE');
+    } finally {
+      await other.end();
+    }
+  });
+
   test.serial('a log that is gone is missed, and a daemon that is new has none', async (t) => {
     const all = fleet();
     const a = await all.open('a');
