@@ -6,6 +6,7 @@ import type { KeyMeta, KeyStore } from '../store/key-store.js';
 import type { Handle } from '../vault.js';
 import { checkThreadId } from './calls.js';
 import { newKeyId } from './key-ids.js';
+import { keyPages } from './key-walk.js';
 import type { ActiveKek } from './keyring.js';
 import type { Opened } from './opened.js';
 import type { Change } from './records.js';
@@ -151,19 +152,17 @@ export class Keys {
       throw new KmsError('INVALID_ARGUMENT', `limit must be from 1 to ${MAX_LIST_LIMIT}`);
     }
     const keys: KeyDescription[] = [];
-    let after = cursor;
-    for (let scanned = 0; scanned < LIST_SCAN_LIMIT; ) {
-      const ids = await this.#store.listKeyIds(after, READS_AT_ONCE);
+    let scanned = 0;
+    for await (const ids of keyPages(this.#store, READS_AT_ONCE, cursor)) {
       for (const record of await this.#readable(ids)) {
         if (record === undefined || (threadId !== undefined && record.threadId !== threadId)) continue;
         keys.push(describe(record));
         if (keys.length === limit) return { keys, next: record.keyId };
       }
-      if (ids.length < READS_AT_ONCE) return { keys, next: null };
       scanned += ids.length;
-      after = ids.at(-1);
+      if (scanned >= LIST_SCAN_LIMIT && ids.length === READS_AT_ONCE) return { keys, next: ids.at(-1) ?? null };
     }
-    return { keys, next: after ?? null };
+    return { keys, next: null };
   }
 
   /**
@@ -201,12 +200,8 @@ export class Keys {
 
   /** Every record in turn, each opened as a use would open it: the reason why it fails, or null. */
   async *verify(): AsyncGenerator<{ keyId: string; fault: string | null }> {
-    let after: string | undefined;
-    for (;;) {
-      const ids = await this.#store.listKeyIds(after, READS_AT_ONCE);
+    for await (const ids of keyPages(this.#store, READS_AT_ONCE)) {
       for (const keyId of ids) yield { keyId, fault: await this.#faultOf(keyId) };
-      if (ids.length < READS_AT_ONCE) return;
-      after = ids.at(-1);
     }
   }
 
@@ -232,13 +227,11 @@ export class Keys {
 
   /** The raw bytes of the key that `wrapped` belongs to: for `exposeRawKeys` only. KEY_NOT_FOUND if no record holds it. */
   async unwrapRaw(wrapped: Uint8Array): Promise<{ keyId: string; raw: Uint8Array }> {
-    for (let after: string | undefined; ; ) {
-      const ids = await this.#store.listKeyIds(after, READS_AT_ONCE);
+    for await (const ids of keyPages(this.#store, READS_AT_ONCE)) {
       const record = (await this.#readable(ids)).find((one) => one !== undefined && Buffer.from(one.wrapped).equals(wrapped));
       if (record !== undefined) return { keyId: record.keyId, raw: this.#exported(record) };
-      if (ids.length < READS_AT_ONCE) throw new KmsError('KEY_NOT_FOUND');
-      after = ids.at(-1);
     }
+    throw new KmsError('KEY_NOT_FOUND');
   }
 
   #exported(record: KeyMeta): Uint8Array {

@@ -3,7 +3,7 @@ import { KmsError } from '../errors.js';
 import { dekAad } from '../store/canonical.js';
 import type { KeyMeta, KeyringDocument, KeyStore } from '../store/key-store.js';
 import type { Handle, Vault } from '../vault.js';
-import { countKeys } from './key-walk.js';
+import { countKeys, keyPages } from './key-walk.js';
 import type { Keyring } from './keyring.js';
 import type { Records } from './records.js';
 
@@ -57,14 +57,10 @@ export class Snapshot {
    * STORE_UNAVAILABLE with its name if there is none: a backup that lacks a key must not look whole.
    */
   async *records(leaveOut?: (keyId: string) => void): AsyncGenerator<KeyMeta> {
-    let after: string | undefined;
-    for (;;) {
-      const ids = await this.#store.listKeyIds(after, READS_AT_ONCE);
+    for await (const ids of keyPages(this.#store, READS_AT_ONCE)) {
       for (const record of await Promise.all(ids.map((keyId) => this.#read(keyId, leaveOut)))) {
         if (record !== undefined) yield record;
       }
-      if (ids.length < READS_AT_ONCE) return;
-      after = ids.at(-1);
     }
   }
 
