@@ -197,7 +197,10 @@ export class KeyCache {
 
   /** One read for all who want the key at the same time. `use` has it before anything can evict it again; it must not throw. */
   async fetch(keyId: string, use?: (key: CachedKey) => void): Promise<CachedKey> {
-    const loaded = this.load(keyId) ? this.known(keyId) : undefined;
+    if (!this.load(keyId)) return this.#fetch(keyId, use);
+    // What is remembered of it may be the handle that it had before it was evicted.
+    this.forget(keyId);
+    const loaded = this.known(keyId);
     if (loaded === undefined) return this.#fetch(keyId, use);
     use?.(loaded);
     return loaded;
