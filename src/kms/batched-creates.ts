@@ -106,16 +106,20 @@ export class BatchedCreates {
 
   /** The keys that are durable and serve. Never rejects: whose key does not come to be has been told why. */
   async #stored(wishes: readonly Wish[], kek: ActiveKek): Promise<Made[]> {
+    const { vault, cache } = this.#opened;
     const made = this.#made(wishes, kek);
+    for (const { keyId } of made) cache.expect(keyId);
     try {
       const added = await this.#packed.createMany(made);
       return made.filter((one, index) => this.#serves(one, added[index] === true));
     } catch (error) {
       for (const { wish, dek } of made) {
-        this.#opened.vault.release(dek);
+        vault.release(dek);
         this.#refuse(wish, error);
       }
       return [];
+    } finally {
+      for (const { keyId } of made) cache.unexpect(keyId);
     }
   }
 
@@ -139,10 +143,10 @@ export class BatchedCreates {
   }
 
   #serves({ wish, keyId, dek, kek }: Made, isAdded: boolean): boolean {
-    const { vault } = this.#opened;
+    const { vault, cache } = this.#opened;
     try {
       if (!isAdded) throw new KmsError('CONFLICT', 'the key id is taken');
-      vault.publish(dek, keyId, kek.kekVersion, FIRST_USES);
+      cache.admit(keyId, dek, kek.kekVersion, FIRST_USES);
       return true;
     } catch (error) {
       vault.release(dek);

@@ -71,9 +71,14 @@ export class Keys {
       return await keyring.withKek(async (kek) => {
         const keyId = newKeyId();
         const at = new Date().toISOString();
-        const wrapped = await this.#write(kek, dek, { keyId, threadId, createdBy, at });
-        cache.remember(keyId, vault.publish(dek, keyId, kek.kekVersion, FIRST_USES));
-        return { keyId, wrapped, kekId: kek.kekId, kekVersion: String(kek.kekVersion) };
+        cache.expect(keyId);
+        try {
+          const wrapped = await this.#write(kek, dek, { keyId, threadId, createdBy, at });
+          cache.admit(keyId, dek, kek.kekVersion, FIRST_USES);
+          return { keyId, wrapped, kekId: kek.kekId, kekVersion: String(kek.kekVersion) };
+        } finally {
+          cache.unexpect(keyId);
+        }
       });
     } catch (error) {
       vault.release(dek);

@@ -89,8 +89,8 @@ export class Database {
       port,
       user,
       database,
-      // '' keeps the driver from looking for one in the environment and in files of the user.
-      password: password ?? '',
+      // A function keeps the driver from looking for one in the environment and in files of the user: '' would not.
+      password: () => password ?? '',
       ssl: await tlsOf({ host, port, user, password, database, ...rest }, authorities),
       application_name: 'progressdb-kms',
       options: `-c search_path=${schema} -c ${KEEPALIVE}`,
