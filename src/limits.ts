@@ -146,12 +146,27 @@ export const MAX_RECORD_BYTES = 4 * KIB;
 export const MAX_PACKED_BYTES = 731;
 /** A record of a database, padded and sealed, or what its secret is completed by: docs/FORMATS.md. */
 export const MAX_SEALED_DOCUMENT_BYTES = 4 * KIB;
+/** Databases that one identity may make: a small file each, and as many tenants as one service has. */
+export const DEFAULT_DATABASES_PER_IDENTITY = 1_000;
+/** Keys in one database, destroyed ones too: a listing opens them all, in some seconds, and remembers their ids, some 15 MB. */
+export const DEFAULT_KEYS_PER_DATABASE = 100_000;
+/** A secret is 172 characters at most: what is longer is not looked at. */
+export const MAX_DATABASE_SECRET_BYTES = 256;
+/** Databases open at once: each takes a handful of the arena's cells beside its cached keys. */
+export const MAX_OPEN_DATABASES = 4_096;
+/** Keys of databases that nobody has open of which it is remembered how many reserved uses are left. */
+export const MAX_REMEMBERED_RESTS = 65_536;
+/** How often openings of databases are written to the audit log, and of how many databases and identities singly. */
+export const OPENINGS_INTERVAL_MS = 1_000;
+export const MAX_OPENING_GROUPS = 1_000;
 /** Directories of databases kept open, two descriptors each: far below the usual limit of 1,024. */
 export const MAX_OPEN_DIRECTORIES = 64;
 export const MAX_KEYRING_BYTES = MIB;
 export const MAX_KEY_FILE_BYTES = 4 * KIB;
 /** A configuration is a page of text; the parser needs many times its size. */
 export const MAX_CONFIG_BYTES = MIB;
+/** A client's kms.json: an address and a secret. */
+export const MAX_KMS_JSON_BYTES = 16 * KIB;
 /** A certificate chain, all authorities of a fleet, or their revocation lists. */
 export const MAX_TLS_FILE_BYTES = 8 * MIB;
 /** From when on the log warns of a certificate or revocation list that runs out: two weeks. */

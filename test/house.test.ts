@@ -95,7 +95,16 @@ test('only a daemon, an embedding application and the command line reach the key
     (path) => imports.get(path)!.some((to) => /^src\/(kms\/|vault)/.test(to)) && !path.startsWith('src/kms/'),
   );
   const expected = [
-    ...['audit/chained-log', 'audit/signing-keys', 'backup/create', 'backup/drill', 'backup/restore', 'backup/verify', 'create'],
+    ...[
+      'audit/chained-log',
+      'audit/signing-keys',
+      'backup/create',
+      'backup/documents',
+      'backup/drill',
+      'backup/restore',
+      'backup/verify',
+      'create',
+    ],
     ...['daemon/backup', 'daemon/main', 'daemon/operations', 'import/import-keys', 'import/original-key', 'index'],
   ];
   t.deepEqual(

@@ -13,6 +13,7 @@ import type { CreateTokenOptions } from './commands/token.js';
 import { EXIT_USAGE, Failure, failureOf } from './failure.js';
 import { Output } from './output.js';
 import { addBench } from './program-bench.js';
+import { addDatabases } from './program-databases.js';
 import { addMasterKeys, addRotation } from './program-rotation.js';
 import { addStorage } from './program-storage.js';
 import { addThreads } from './program-threads.js';
@@ -64,6 +65,10 @@ function buildProgram(output: Output, setExit: (code: number) => void): Command 
     .option('--socket <address>', 'socket or URL of the daemon (PROGRESSDB_KMS_ENDPOINT, PROGRESSDB_KMS_SOCKET)')
     .option('--data-dir <dir>', 'data directory (PROGRESSDB_KMS_DATA_DIR)')
     .option('--master-key-file <file>', 'master key file (PROGRESSDB_KMS_MASTER_KEY_FILE)')
+    .option(
+      '--kms-json <file>',
+      'client file with kms_server_url and kms_database_secret (./kms.json, ~/.progressdb-kms/kms.json)',
+    )
     .option('--server-uids <uids>', 'users the daemon may run as, beside yours and root', uids);
   addCallerOptions(program)
     .option('--json', 'print one JSON document')
@@ -99,6 +104,7 @@ function buildProgram(output: Output, setExit: (code: number) => void): Command 
   addTokens(program, actAlone, output);
   addAudit(program, actAlone, output);
   addStorage(program, act, actAlone, output);
+  addDatabases(program, act, actAlone, output);
   addBench(program, act, actAlone, output);
   addThreads(program, act, output);
   return program;
@@ -176,6 +182,8 @@ function addAlone(program: Command, act: Act, output: Output): void {
     .option('--bytes-per-second <n>', 'of each identity, that it may send; 0 is any number')
     .option('--burst-ms <ms>', 'for how long these are saved up while little is asked for')
     .option('--keys-per-identity <n>', 'that each may make, destroyed ones too; 0 is any number')
+    .option('--databases-per-identity <n>', 'client-sealed databases that each may make; 0 is any number')
+    .option('--keys-per-database <n>', 'keys of one database, destroyed ones too; 0 is any number')
     .option('--audit-data-operations <how>', 'lines of encryptions and decryptions in the audit log: grouped, each or off')
     .option('--audit-strict', 'with each: answer when the line is durable')
     .option('--audit-continue-on-failure', 'encrypt and decrypt also while the audit log cannot be written')
@@ -265,8 +273,9 @@ function addKeys(program: Command, act: Act, output: Output): void {
     .command('list')
     .description('list keys: id, state, when made, thread')
     .option('--thread <id>', 'of this thread only')
+    .option('--own', 'that you created, in the place of all')
     .option('--limit <n>', 'at most so many', atLeastOne);
-  act<{ thread?: string; limit?: number }>(list, async (options, settings) => {
+  act<{ thread?: string; own?: boolean; limit?: number }>(list, async (options, settings) => {
     const { listCommand } = await import('./commands/keys.js');
     await listCommand(options, settings, output);
   });

@@ -75,6 +75,8 @@ export interface DaemonFlags {
   bytesPerSecond?: string | number | undefined;
   burstMs?: string | number | undefined;
   keysPerIdentity?: string | number | undefined;
+  databasesPerIdentity?: string | number | undefined;
+  keysPerDatabase?: string | number | undefined;
   auditDataOperations?: string | undefined;
   auditStrict?: boolean | undefined;
   auditContinueOnFailure?: boolean | undefined;
@@ -155,6 +157,9 @@ export interface DaemonConfig {
   rates: RateLimits;
   /** 0 is any number. */
   keysPerIdentity: number;
+  /** 0 is any number. */
+  databasesPerIdentity: number;
+  keysPerDatabase: number;
   auditDataOperations: DataOperations;
   /** Data operations are answered once their lines are durable; with `each`. */
   auditStrict: boolean;

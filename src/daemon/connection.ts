@@ -12,9 +12,11 @@ import { actorOf, type Ground, type Waiting } from './ground.js';
 import { ANONYMOUS, type Identity } from './identity.js';
 import { errorFields } from './log.js';
 import { Misses } from './misses.js';
+import type { DatabaseKms } from './operations.js';
 import { Outlet } from './outlet.js';
 import { Pace } from './pace.js';
 import { openSource, type Source } from './source.js';
+import { Stay } from './stay.js';
 import { report, walk } from './walk.js';
 
 /** What the connection tells of itself. */
@@ -32,6 +34,7 @@ const misses = new Misses();
 /** One peer on the binary protocol. */
 export class Connection {
   readonly surface = 'binary';
+  readonly doorway: Stay;
   private current: Identity;
   private account: Account;
   private readonly socket: Socket;
@@ -58,6 +61,7 @@ export class Connection {
     newWaiting: NewWaiting,
   ) {
     this.current = identity;
+    this.doorway = new Stay(service.kms);
     this.account = service.accounts.of(identity);
     this.partial = new PartialFrame(this.account);
     this.roleBits = service.policy.bitsOf(identity);
@@ -114,6 +118,10 @@ export class Connection {
     this.actor = actorOf(identity);
   }
 
+  get database(): DatabaseKms | undefined {
+    return this.doorway.database;
+  }
+
   /** What the native core has to know of who asks. */
   get bits(): number {
     return this.service.kms.sealed ? this.roleBits | BIT.sealed : this.roleBits;
@@ -154,6 +162,7 @@ export class Connection {
 
   /** Called every SWEEP_INTERVAL_MS. */
   sweep(): void {
+    if (this.doorway.isLost) this.finish();
     if (this.partial.length === 0 || this.outlet.stalled || this.pace.isHeld) {
       this.partialSweeps = 0;
     } else if (++this.partialSweeps * SWEEP_INTERVAL_MS > this.service.timeouts.frameMs) {
@@ -269,17 +278,17 @@ export class Connection {
   }
 
   private walk(input: Buffer, start: number, end: number, bits: number, room: number): number {
-    return walk(this.service.kms, bits, this.actor, input, start, end, room, this.outlet);
+    return walk(this.doorway.vault, bits, this.actor, input, start, end, room, this.outlet);
   }
 
   /** What a walk has left: what needs a key that is at hand is served in this step, the rest waits. */
   private settle(input: Buffer, bits: number, owned: boolean): void {
-    const { kms } = this.service;
+    const { vault } = this.doorway;
     // Whether a narrowed peer may use a key is asked before its record is looked at.
-    const missing = owned || bits >>> POLICY_SHIFT !== 0 ? 0 : misses.take(kms, input);
+    const missing = owned || bits >>> POLICY_SHIFT !== 0 ? 0 : misses.take(vault, input);
     // Passed on last: one that is broken ends the connection, and what came before it is answered all the same.
     const left = this.deferred(input, owned);
-    misses.serve(kms, bits, this.actor, input, missing, this.outlet, () => left.push(...this.deferred(input, owned)));
+    misses.serve(vault, bits, this.actor, input, missing, this.outlet, () => left.push(...this.deferred(input, owned)));
     if (left.length > 0) this.requests.takeAll(left);
   }
 
@@ -325,6 +334,7 @@ export class Connection {
   }
 
   endIfDone(): void {
+    if (this.doorway.isLost) this.finish();
     if (!this.finishing || this.ended || this.requests.underWay > 0) return;
     this.ended = true;
     this.outlet.end(() => setTimeout(() => this.socket.destroy(), LINGER_MS).unref());
@@ -334,6 +344,7 @@ export class Connection {
     this.finishing = true;
     this.ended = true;
     this.isClosed = true;
+    this.doorway.end();
     this.wipe();
     this.pace.stop();
     this.account.connections--;

@@ -325,6 +325,8 @@ function optionsOf(config: DaemonConfig, forwarding: Forwarders | undefined): Em
       ...(forwarding === undefined ? {} : { forwarding }),
     },
     keepBackups: config.keepBackups,
+    databasesPerIdentity: config.databasesPerIdentity,
+    keysPerDatabase: config.keysPerDatabase,
     rotationKeysPerSecond: config.rotationKeysPerSecond,
     rotationDueDays: config.rotationDueDays,
   };

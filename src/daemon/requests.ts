@@ -8,7 +8,7 @@ import { placeOf } from './counters.js';
 import { type Deferred, keyIdOf, requestOf } from './deferred.js';
 import type { Waiting } from './ground.js';
 import { errorFields } from './log.js';
-import { type Caller, perform, type Service } from './operations.js';
+import { type Caller, keysOf, perform, type Service } from './operations.js';
 import type { Followed } from './watch.js';
 
 /**
@@ -140,7 +140,9 @@ export class Requests implements Waiting {
     } catch (error) {
       const body = frame.subarray(FRAME_HEADER_BYTES);
       const known =
-        why === DEFERRED.cold ? asKmsError(error) : await this.service.kms.failedFrame(this.asker.auditActor, body, error);
+        why === DEFERRED.cold
+          ? asKmsError(error)
+          : await keysOf(this.service, this.asker).failedFrame(this.asker.auditActor, body, error);
       outcome = known.code;
       followed.isCounted = false;
       this.refuse(request, known, why !== DEFERRED.cold && known.code !== 'AUDIT_UNAVAILABLE');
@@ -157,7 +159,7 @@ export class Requests implements Waiting {
 
   private async perform({ id, op, args }: Request, followed: Followed): Promise<void> {
     const results = await perform(this.service, this.asker, op, args);
-    const opened = op === OP.decrypt || op === OP.decryptMany;
+    const opened = op === OP.decrypt || op === OP.decryptMany || op === OP.newDatabase;
     const answer = encodeAnswer(id, results);
     followed.answerBytes = answer.length;
     this.outlet.append(answer, opened);
@@ -177,14 +179,15 @@ export class Requests implements Waiting {
   /** One round: why it could not be served, undefined if it was or nobody is there any more. */
   private async attempt(frame: Buffer, request: Request, why: number): Promise<number | undefined> {
     const { kms } = this.service;
+    const keys = keysOf(this.service, this.asker);
     // Read before anything is waited for: who asks may be another one afterwards, and then its own number is asked about.
     const policy = this.asker.bits >>> POLICY_SHIFT;
-    if (policy !== 0) await this.service.policy.checkKey(this.asker.identity, keyIdOf(request));
+    if (policy !== 0) await this.service.policy.checkKey(this.asker.identity, keyIdOf(request), keys);
     if (why === DEFERRED.audit) await kms.dataWritten();
-    else if (why === DEFERRED.needsUses) await kms.reserveUses(keyIdOf(request));
-    else if (why === DEFERRED.notCached) await kms.fetchKey(keyIdOf(request));
+    else if (why === DEFERRED.needsUses) await keys.reserveUses(keyIdOf(request));
+    else if (why === DEFERRED.notCached) await keys.fetchKey(keyIdOf(request));
     if (this.outlet.closed) return undefined;
-    if (policy !== 0) binding.coverKey(kms.space, keyIdOf(request), policy);
+    if (policy !== 0) binding.coverKey(keys.space, keyIdOf(request), policy);
     if (why === DEFERRED.large) return this.serveOnPool(frame);
     const again = this.asker.serveAgain(frame);
     return again === DEFERRED.large ? this.serveOnPool(frame) : again;
@@ -194,7 +197,7 @@ export class Requests implements Waiting {
     const { kms } = this.service;
     const untold = !kms.refusesData;
     const answer = await binding.serveOnPool(
-      kms.space,
+      keysOf(this.service, this.asker).space,
       this.asker.bits,
       this.asker.auditActor,
       frame.subarray(FRAME_HEADER_BYTES),

@@ -7,8 +7,8 @@ import type { PackedRecords } from '../store/key-store.js';
 import type { Handle } from '../vault.js';
 import { tellFailure } from './audited.js';
 import { newKeyId } from './key-ids.js';
-import type { ActiveKek } from './keyring.js';
 import type { Opened } from './opened.js';
+import type { ActiveKek } from './ring.js';
 
 /** Keys made at once: a transaction's worth, whose wraps are counted together. */
 const MOST = 1_024;

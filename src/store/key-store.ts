@@ -175,6 +175,12 @@ export interface SealedDocuments {
   drop(database: string): Promise<void>;
 }
 
+/** What data keys stand on: records alone, of a store or of a database in it. */
+export type RecordStore = Pick<
+  KeyStore,
+  'readRecord' | 'createRecord' | 'replaceRecord' | 'replaceRecordSync' | 'readRecordSync' | 'listKeyIds' | 'fault'
+> & { readonly backups: Pick<RecordBackups, 'forget'>; readonly packed?: PackedRecords; readonly shared?: SharedStore };
+
 /** Something of a store under a name of docs/FORMATS.md, "Entries": a record packed, or a keyring as its JSON. Without bytes, why. */
 export type StoredEntry = { name: string; bytes: Uint8Array } | { name: string; fault: string };
 

@@ -15,8 +15,8 @@ import { type LivePlace, MARKER, markedKind } from './marker.js';
  * The file comes to be as a whole, and before the keyring: without it, or empty, a keyring is what is left of a store, and must not be
  * opened as one that has no keys yet. That there was one the marker says, or the lock that LMDB leaves beside it.
  */
-function refuseLost(dataDir: string, marked: StoreKind | undefined): void {
-  if (marked === 'files' || !existsSync(join(dataDir, KEYRING))) return;
+function refuseLost(dataDir: string, marked: LivePlace | undefined): void {
+  if (marked === 'files' || marked === 'postgres' || !existsSync(join(dataDir, KEYRING))) return;
   const path = join(dataDir, KEYS_FILE);
   const bytes = statSync(path, { throwIfNoEntry: false })?.size;
   const isExpected = marked === 'lmdb' || bytes !== undefined || existsSync(path + LOCK_SUFFIX);

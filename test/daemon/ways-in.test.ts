@@ -24,8 +24,6 @@ interface Operation {
   may: ReadonlyArray<Role | 'any'>;
   /** Whether a client must be told of the key before it can be refused. */
   ofKey?: true;
-  /** Whether this version has it; who may is told `UNSUPPORTED` then. */
-  later?: true;
   binary(ground: Ground): unknown[];
   http?: Endpoint;
   /** Its other endpoints. */
@@ -128,7 +126,7 @@ const TABLE: readonly Operation[] = [
     binary: ({ keyId }) => [keyId, 'active'],
     http: { method: 'PUT', path: ({ keyId }) => `/v1/keys/${keyId}/state`, body: () => ({ state: 'active' }) },
   },
-  { name: 'openDatabase', may: ['client', 'admin'], later: true, binary: () => [X] },
+  { name: 'openDatabase', may: ['client', 'admin'], binary: () => [null] },
   { name: 'seal', may: ['admin'], binary: () => [], http: { method: 'POST', path: () => '/v1/seal', body: () => ({}) } },
   { name: 'unseal', may: ['admin'], binary: () => [], http: { method: 'POST', path: () => '/v1/unseal', body: () => ({}) } },
   {
@@ -148,6 +146,18 @@ const TABLE: readonly Operation[] = [
     binary: ({ newFile }) => [{ path: newFile() }],
     http: { method: 'POST', path: () => '/v1/backup', body: ({ newFile }) => ({ path: newFile() }) },
   },
+  {
+    name: 'newDatabase',
+    may: ['client', 'admin'],
+    binary: () => [],
+    http: { method: 'POST', path: () => '/new_database', body: () => ({}) },
+  },
+  {
+    name: 'ownedKeys',
+    may: ['client', 'admin'],
+    binary: () => [{}],
+    http: { method: 'GET', path: () => '/objects/owned' },
+  },
 ];
 
 /** Of HTTP, without an operation of the binary protocol. */
@@ -164,9 +174,9 @@ function allows({ roles, refused, isHeard }: Way, may: ReadonlyArray<Role | 'any
   return roles.some((role) => may.includes(role));
 }
 
-function expectedOf(way: Way, may: ReadonlyArray<Role | 'any'>, later = false): string {
+function expectedOf(way: Way, may: ReadonlyArray<Role | 'any'>): string {
   if (!allows(way, may)) return way.refused ?? 'PERMISSION_DENIED';
-  return later ? 'UNSUPPORTED' : 'OK';
+  return 'OK';
 }
 
 const STATUS: Record<string, string> = {
@@ -208,8 +218,8 @@ for (const way of WAYS) {
     const newFile = () => join(directory, `backup-${++files}`);
     const ground = { keyId, ciphertext: Buffer.from(ciphertext), spareSlot: slotId, newFile };
     for (const operation of TABLE) {
-      const { name, may, ofKey, later, binary } = operation;
-      const expected = expectedOf(way, may, later);
+      const { name, may, ofKey, binary } = operation;
+      const expected = expectedOf(way, may);
       const peer = await binaryPeer(entry).catch(() => undefined);
       const greeted =
         entry.token === undefined || peer === undefined ? 'OK' : await binaryOutcome(peer, OP.hello, [1, entry.token]);

@@ -14,7 +14,7 @@ const LAYERS: ReadonlyArray<readonly string[]> = [
     'store/succession.ts',
     'wire/',
   ],
-  ['vault.ts'],
+  ['audit-chain.ts', 'vault.ts'],
   ['kms/'],
   [
     'audit/',

@@ -8,9 +8,11 @@ import {
   DEFAULT_CACHED_KEYS,
   DEFAULT_CONTEXT_IDLE_MS,
   DEFAULT_DATABASE_CONNECTIONS,
+  DEFAULT_DATABASES_PER_IDENTITY,
   DEFAULT_KEEP_BACKUPS,
   DEFAULT_KEPT_CONTEXTS,
   DEFAULT_KEY_IDLE_MS,
+  DEFAULT_KEYS_PER_DATABASE,
   DEFAULT_SCHEMA,
   DEFAULT_STALE_AFTER_MS,
   DEFAULT_STATEMENT_MS,
@@ -208,6 +210,12 @@ export const SCHEMA = z.object({
   keysPerIdentity: count(0, 1_000_000_000)
     .default(0)
     .register(PLACES, { yaml: ['limits.keys_per_identity'], flag: 'keys-per-identity' }),
+  databasesPerIdentity: count(0, 1_000_000_000)
+    .default(DEFAULT_DATABASES_PER_IDENTITY)
+    .register(PLACES, { yaml: ['limits.databases_per_identity'], flag: 'databases-per-identity' }),
+  keysPerDatabase: count(0, 1_000_000_000)
+    .default(DEFAULT_KEYS_PER_DATABASE)
+    .register(PLACES, { yaml: ['limits.keys_per_database'], flag: 'keys-per-database' }),
   auditDataOperations: dataOperations
     .default('grouped')
     .register(PLACES, { yaml: ['audit.data_operations'], flag: 'audit-data-operations' }),

@@ -8,8 +8,9 @@ import { actorOf } from '../ground.js';
 import { ANONYMOUS, type Identity } from '../identity.js';
 import { errorFields } from '../log.js';
 import { Misses } from '../misses.js';
-import type { Service } from '../operations.js';
+import type { DatabaseKms, Service } from '../operations.js';
 import { type Asker, type Bounds, Requests } from '../requests.js';
+import { Stay } from '../stay.js';
 import { report, walk } from '../walk.js';
 import type { Lying, Order, Told, Word } from './crossing.js';
 import { Dispatch } from './dispatch.js';
@@ -58,6 +59,7 @@ export interface CounterpartEvents {
  */
 export class Counterpart implements Asker {
   readonly surface = 'binary';
+  readonly doorway: Stay;
   private current: Identity;
   private account: Account;
   private roleBits: number;
@@ -75,6 +77,8 @@ export class Counterpart implements Asker {
     private readonly events: CounterpartEvents,
     private readonly post: (order: Order, moved?: ArrayBuffer[]) => void,
   ) {
+    // Before the answer to what has moved it: what comes after that is served from there.
+    this.doorway = new Stay(service.kms, (space) => post({ kind: 'moved', connection: number, space }));
     this.current = identity;
     this.account = service.accounts.of(identity);
     this.account.connections++;
@@ -89,6 +93,10 @@ export class Counterpart implements Asker {
 
   get identity(): Identity {
     return this.current;
+  }
+
+  get database(): DatabaseKms | undefined {
+    return this.doorway.database;
   }
 
   get bits(): number {
@@ -136,9 +144,13 @@ export class Counterpart implements Asker {
   }
 
   /** Its worker looks after its time. */
-  sweep(): void {}
+  sweep(): void {
+    this.endIfDone();
+  }
 
-  endIfDone(): void {}
+  endIfDone(): void {
+    if (this.doorway.isLost) this.finish();
+  }
 
   breakOff(error: KmsError): void {
     this.isBroken = true;
@@ -165,29 +177,28 @@ export class Counterpart implements Asker {
 
   /** As `Connection.settle`: what needs a key that is at hand is served in this step, the rest waits. */
   private settle(input: Buffer, frames: readonly Lying[]): void {
-    const { kms } = this.service;
+    const { vault } = this.doorway;
     for (const [index, [start, length, why]] of frames.entries()) {
       report.set([start + FRAME_HEADER_BYTES, length - FRAME_HEADER_BYTES, why], REPORT.first + index * DEFERRED_FIELDS);
     }
     report[REPORT.deferred] = frames.length;
-    const missing = this.isFinishing || this.bits >>> POLICY_SHIFT !== 0 ? 0 : misses.take(kms, input);
-    const waiting = new Set<number>();
-    this.defer(input, waiting);
-    misses.serve(kms, this.bits, this.auditActor, input, missing, this.dispatch, () => this.defer(input, waiting));
+    const missing = this.isFinishing || this.bits >>> POLICY_SHIFT !== 0 ? 0 : misses.take(vault, input);
+    const left = this.deferred(input);
+    misses.serve(vault, this.bits, this.auditActor, input, missing, this.dispatch, () => left.push(...this.deferred(input)));
     // The others are those of whom waits for them.
+    const waiting = new Set(left.map(([frame]) => frame.byteOffset - input.byteOffset));
     for (const [start, length] of frames) if (!waiting.has(start)) input.fill(0, start, start + length);
+    this.requests.takeAll(left);
     if (missing > 0) this.dispatch.flushSoon();
   }
 
-  /** Where the frames that wait lie in `input` is added to `waiting`. */
-  private defer(input: Buffer, waiting: Set<number>): void {
-    const deferred = Array.from({ length: report[REPORT.deferred]! }, (_, index): Deferred => {
+  /** The frames that the report names, where they lie. */
+  private deferred(input: Buffer): Deferred[] {
+    return Array.from({ length: report[REPORT.deferred]! }, (_, index): Deferred => {
       const field = REPORT.first + index * DEFERRED_FIELDS;
       const start = report[field]! - FRAME_HEADER_BYTES;
-      waiting.add(start);
       return [input.subarray(start, start + report[field + 1]! + FRAME_HEADER_BYTES), report[field + 2]!];
     });
-    this.requests.takeAll(deferred);
   }
 
   serveAgain(frame: Buffer): number | undefined {
@@ -198,13 +209,14 @@ export class Counterpart implements Asker {
   }
 
   private walk(frame: Buffer): number {
-    return walk(this.service.kms, this.bits | BIT.untimed, this.auditActor, frame, 0, frame.length, NO_LIMIT, this.dispatch);
+    return walk(this.doorway.vault, this.bits | BIT.untimed, this.auditActor, frame, 0, frame.length, NO_LIMIT, this.dispatch);
   }
 
   /** The worker has closed it, or has ended. */
   closed(): void {
     if (this.isClosed) return;
     this.isClosed = true;
+    this.doorway.end();
     this.dispatch.close();
     this.account.connections--;
     this.events.onClose(this);

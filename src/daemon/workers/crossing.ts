@@ -1,4 +1,5 @@
 import type { ErrorCode } from '../../errors.js';
+import type { Space } from '../../native.js';
 import type { Timeouts } from '../config.js';
 import type { Denial } from '../denials.js';
 import type { Fields, Level } from '../log.js';
@@ -37,6 +38,8 @@ export type Order =
   /** The descriptor is the worker's from when it answers `opened`. */
   | { kind: 'open'; connection: number; fd: number; told: Told }
   | { kind: 'told'; connection: number; told: Told }
+  /** Into a database, whose keys are in that space, or with 0 out of it. */
+  | { kind: 'moved'; connection: number; space: Space }
   | { kind: 'finish'; connection: number }
   | { kind: 'destroy'; connection: number }
   | { kind: 'breakOff'; connection: number; code: ErrorCode; detail: string }

@@ -73,6 +73,7 @@ function obey(order: Order): void {
 function obeyFor(kept: Kept, order: Exclude<Order, { kind: 'heard' | 'end' | 'open' }>): void {
   const { connection, forwarded } = kept;
   if (order.kind === 'told') connection.become(ground.identityOf(order.told));
+  else if (order.kind === 'moved') connection.doorway.moveTo(order.space);
   else if (order.kind === 'finish') connection.finish();
   else if (order.kind === 'destroy') connection.destroy();
   else if (order.kind === 'breakOff') connection.breakOff(new KmsError(order.code, order.detail || undefined));
