@@ -9,6 +9,8 @@ export type Lmdb = typeof import('lmdb');
 /** Below all that is printable, and not empty: LMDB knows no empty key. */
 const LOWEST = '\x01';
 
+const nothing = () => {};
+
 const NEW = { noOverwrite: true };
 /** Of an asynchronous put; declared to be a version, it is none for a key that is not there. */
 const ONLY_NEW = null as unknown as number;
@@ -121,10 +123,8 @@ export class LmdbEnvironment {
   async addNew(entries: readonly Entry[]): Promise<boolean[]> {
     try {
       const added = entries.map(({ key, value }) => this.#db.put(key, value, undefined as unknown as number, ONLY_NEW));
-      this.#db.committed.then(
-        () => {},
-        () => {},
-      );
+      // Once the turn is over lmdb-js makes a promise of the commit, too, which nobody else hears of: rejected, it would end the process.
+      setImmediate(() => this.#db.committed.then(nothing, nothing));
       return await Promise.all(added);
     } catch (error) {
       throw this.#failure('write', await reasonOf(error));
