@@ -7,6 +7,7 @@
         "native/acceptor.cc",
         "native/audit_calls.cc",
         "native/certificate_calls.cc",
+        "native/database_calls.cc",
         "native/document_calls.cc",
         "native/hot_calls.cc",
         "native/listen_calls.cc",

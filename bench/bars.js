@@ -159,6 +159,13 @@ export const BARS = [
     value: (r) => r.daemon?.creates?.find(({ inFlight }) => inFlight === 64)?.perSecond,
   },
   {
+    part: 'workers',
+    what: 'daemon with two workers at 8 x 64 in flight, of the same with one thread',
+    least: 1.25,
+    unit: 'x',
+    value: (r) => r.workers?.shapes?.find(({ shape }) => shape === '8 x 64')?.twoOverOne,
+  },
+  {
     part: 'latency',
     what: 'round trip of one request, Node client and daemon on one core, p50',
     most: 14,

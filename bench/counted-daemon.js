@@ -24,7 +24,7 @@ const BLOCKS = 60;
 async function start(home, socket) {
   const flags = ['--socket', socket, '--data-dir', join(home, 'data'), '--master-key-file', writeMasterKey(home)];
   const probe = ['--import', join(BENCH, 'heap-probe.js'), join(ROOT, 'dist/cli/main.js')];
-  const child = spawn(process.execPath, [...EXACT_HEAP, ...probe, 'serve', '--log-level', 'error', ...flags], {
+  const child = spawn(process.execPath, [...EXACT_HEAP, ...probe, 'serve', '--workers', '1', '--log-level', 'error', ...flags], {
     stdio: ['ignore', 'ignore', 2, 'ipc'],
   });
   while (!existsSync(socket)) {

@@ -13,10 +13,12 @@ const onPath = (name) => (process.env.PATH ?? '').split(delimiter).some((dir) =>
 export const PINNED = availableParallelism() >= 2 && onPath('taskset');
 export const SERVER_CORE = 0;
 export const DRIVER_CORE = 1;
+/** Where the threads of one process are to have a core each. */
+export const ANYWHERE = -1;
 
 /** The command on that core alone, where cores can be chosen. */
 export function onCore(core, command) {
-  return PINNED ? ['taskset', '-c', String(core), ...command] : command;
+  return PINNED && core !== ANYWHERE ? ['taskset', '-c', String(core), ...command] : command;
 }
 
 /** On a terminal what servers say would break the bar that is drawn there. */

@@ -12,11 +12,15 @@ export interface Results {
   embedded?: Embedded;
   keys?: Keys;
   daemon?: Daemon;
+  /** Daemons with one serving thread and with two, on all cores. */
+  workers?: { turns: number; shapes: Array<{ shape: string; one?: ServerRate; two?: ServerRate; twoOverOne?: Ratio }> };
   latency?: Latency;
   client?: Client;
   audit?: { turns: number; inFlight: string; modes: Array<{ name: string; ofOff: Ratio } & ServerRate> };
   rotation?: { keys: number; createdPerSecond: number; rotatedPerSecond: number };
   nodes?: NodeVersion[];
+  /** Of a run of its own, `npm run bench:scale`: bench/build/scale.json. */
+  scale?: Scale;
   bars: Bar[];
 }
 
@@ -177,6 +181,91 @@ export interface NodeVersion {
   embedded: Array<{ size: number; floorNs: number; encryptInto: Ratio; encryptSync: Ratio; nodeCrypto: Ratio; encryptIntoNs: number }>;
   at256: ServerRate;
   at8x64: ServerRate;
+}
+
+/** What many keys cost, each store with so many of them in turn. */
+export interface Scale extends Pick<Results, 'at' | 'quick' | 'pinned' | 'machine' | 'versions'> {
+  /** Of the daemon's cache, and under how many keys clients encrypt. */
+  cachedKeys: number;
+  hotKeys: number;
+  /** Of a packed record. */
+  recordBytes: number;
+  /** Durable creates under way; connections x in flight of the decryptions; requests a second during a rotation. */
+  inFlight: number;
+  shape: string;
+  servedRate: number;
+  places: ScalePlace[];
+}
+
+/** Bytes of a process by /proc/PID/status, and how many keys it had unwrapped. */
+export interface Memory {
+  anonymous: number;
+  locked: number;
+  files: number;
+  cachedKeys: number;
+}
+
+export interface Disk {
+  store: { apparent: number; allocated: number };
+  audit: { apparent: number; allocated: number };
+}
+
+/** Seconds: of the open, to the first decryption, the same from the start of the process, and of the close. */
+export interface ColdStart {
+  open: number;
+  toDecrypt: number;
+  fromSpawn: number;
+  close: number;
+}
+
+export interface ScalePlace {
+  store: 'lmdb' | 'files';
+  keys: number;
+  /** `cpuNs` here and below: of all threads, for each. The floor is lmdb-js alone. */
+  created: {
+    perSecond: number;
+    cpuNs: number;
+    floorPerSecond: number;
+    overFloor: Ratio;
+    memoryAtOpen: Memory;
+    memory: Memory;
+    closeSeconds: number;
+  };
+  /** When all keys were made. */
+  disk: Disk;
+  /** `cold`: nothing of the files was in the page cache. */
+  coldStart: { warm: ColdStart; cold: ColdStart; daemonSeconds: number };
+  /** In one process; `memory` with as many keys cached as have room. */
+  decrypts: {
+    memoryAtOpen: Memory;
+    memory: Memory;
+    warmNs: number;
+    coldNs: number;
+    firstEncrypts: { perSecond: number; cpuNs: number };
+  };
+  /** Through the daemon; `missNs` of those that bring their key, where not all have room. */
+  served: {
+    all: ServerRate & { failures: number };
+    cached: ServerRate & { failures: number };
+    cpuOverCached: Ratio;
+    missNs?: number;
+    auditBytesPerDecrypt: number;
+    peakBytes: number;
+    stopSeconds: number;
+  };
+  /** `disk` after the one alone. */
+  rotation: {
+    alone: { keys: number; seconds: number; perSecond: number; cpuNs: number };
+    serving: {
+      keys: number;
+      seconds: number;
+      perSecond: number;
+      served: { answers: number; failures: number; perSecond: number; seconds: number };
+      peakBytes: number;
+    };
+    disk: Disk;
+    stopSeconds: number;
+  };
 }
 
 export interface Bar {

@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdtempSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { startServer, stop, writeMasterKey } from './processes.js';
+import { SERVER_CORE, startServer, stop, writeMasterKey } from './processes.js';
 import { BENCH, ROOT } from './programs.js';
 
 export const PLAINTEXT_BYTES = 1024;
@@ -40,12 +40,15 @@ export const startHttp = (dir) => startPeer(dir, 'http-server.js');
 /** The same with Fastify. */
 export const startFastify = (dir) => startPeer(dir, 'fastify-server.js');
 
-/** Our daemon with a fresh store and one key, which it is shown to encrypt and decrypt with before anything is timed. */
-export async function startDaemon(dir, more = [], node = process.execPath) {
+/**
+ * Our daemon with a fresh store and one key, which it is shown to encrypt and decrypt with before anything is timed. One thread of it
+ * serves unless `more` says otherwise: it has one core.
+ */
+export async function startDaemon(dir, more = [], node = process.execPath, core = SERVER_CORE) {
   const home = mkdtempSync(join(dir, 'daemon-'));
   const socket = join(home, 'kms.sock');
-  const flags = ['--socket', socket, '--data-dir', join(home, 'data'), '--master-key-file', writeMasterKey(home), ...more];
-  const child = await startServer([node, CLI, 'serve', ...flags], socket);
+  const flags = ['--socket', socket, '--data-dir', join(home, 'data'), '--master-key-file', writeMasterKey(home)];
+  const child = await startServer([node, CLI, 'serve', ...flags, '--workers', '1', ...more], socket, core);
   try {
     const keyId = await makeKey(socket);
     return { child, socket, keyId, bodyFile: writeBody(home, keyId) };

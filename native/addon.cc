@@ -56,7 +56,7 @@ using Value = Napi::Value;
 
 constexpr uint32_t kWrapping = KeyTable::bit(Kind::SlotKey) | KeyTable::bit(Kind::Root) | KeyTable::bit(Kind::Kek);
 constexpr uint32_t kWrappable = KeyTable::bit(Kind::SlotKey) | KeyTable::bit(Kind::Root) | KeyTable::bit(Kind::Kek) | KeyTable::bit(Kind::Dek) |
-                                KeyTable::bit(Kind::Mac) | KeyTable::bit(Kind::Signing);
+                                KeyTable::bit(Kind::Mac) | KeyTable::bit(Kind::Signing) | KeyTable::bit(Kind::Half);
 constexpr uint32_t kDerivable = KeyTable::bit(Kind::Master) | KeyTable::bit(Kind::Root);
 constexpr uint32_t kMaster = KeyTable::bit(Kind::Master);
 constexpr uint32_t kMac = KeyTable::bit(Kind::Mac);
@@ -116,7 +116,7 @@ class Arguments {
     const std::string name = text();
     constexpr std::pair<const char*, Kind> kinds[] = {{"master", Kind::Master}, {"slot", Kind::SlotKey}, {"root", Kind::Root},
                                                       {"kek", Kind::Kek},       {"mac", Kind::Mac},      {"dek", Kind::Dek},
-                                                      {"signing", Kind::Signing}};
+                                                      {"signing", Kind::Signing}, {"half", Kind::Half}};
     for (const auto& [known, kind] : kinds) {
       if (name == known) return kind;
     }
@@ -508,6 +508,7 @@ Napi::Object load(Napi::Env env, Napi::Object exports) {
   defineListenCalls(env, exports, environment);
   defineCertificateCalls(env, exports, environment);
   defineAuditCalls(env, exports, environment);
+  defineDatabaseCalls(env, exports, environment);
   return exports;
 }
 

@@ -27,6 +27,8 @@ class Arguments {
 
   Environment& environment() const { return *environment_; }
   bool good() const { return good_; }
+  // Whether another one was given; one that may be absent is last.
+  bool more() const { return good_ && at_ < count_; }
 
   double number() {
     double value = 0;
@@ -181,16 +183,17 @@ napi_value closeChain(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
-// (chain, mostBytes)
+// (chain, mostBytes, space?)
 napi_value takeData(napi_env env, napi_callback_info info) {
   Arguments arguments(env, info);
   const uint32_t id = arguments.uint32();
   const double most = arguments.number();
+  const SpaceId other = arguments.more() ? arguments.uint32() : 0;
   if (!arguments.good() || most < DataAudit::kMaxDataLineBytes) return arguments.refuse();
   const std::shared_ptr<AuditChain> chain = AuditChains::instance().find(id);
   if (chain == nullptr) return arguments.fail(Failure(Status::Sealed));
   std::vector<uint8_t> lines;
-  const std::shared_ptr<DataAudit> audit = DataAudits::instance().find(chain->space());
+  const std::shared_ptr<DataAudit> audit = DataAudits::instance().find(other == 0 ? chain->space() : other);
   const Failure failure = audit == nullptr ? Failure() : audit->take(*chain, static_cast<size_t>(most), &lines);
   // Lines that are made are the chain's: they are given away before the failure is told, by the next call.
   return failure.ok() || !lines.empty() ? bytesValue(env, lines.data(), lines.size()) : arguments.fail(failure);
@@ -206,15 +209,17 @@ napi_value auditActor(napi_env env, napi_callback_info info) {
   return result;
 }
 
-// (space, mode, ownActor)
+// (space, mode, ownActor, database?)
 napi_value setDataAudit(napi_env env, napi_callback_info info) {
   Arguments arguments(env, info);
   const SpaceId space = arguments.uint32();
   const std::string mode = arguments.text();
   const uint32_t actor = arguments.uint32();
+  const std::string database = arguments.more() ? arguments.text() : std::string();
   const bool known = mode == "off" || mode == "grouped" || mode == "each";
   if (!arguments.good() || !known || (mode != "off" && AuditActors::instance().nameOf(actor).empty())) return arguments.refuse();
   if (!KeyTable::instance().hasSpace(space)) return arguments.fail(Failure(Status::Sealed));
+  if (!database.empty()) DataAudits::instance().of(space)->nameDatabase(database);
   DataAudits::instance().of(space)->set(mode == "off" ? DataMode::Off : mode == "grouped" ? DataMode::Grouped : DataMode::Each, actor);
   return nullptr;
 }

@@ -43,6 +43,8 @@ napi_status defineRecordCalls(napi_env env, napi_value exports, Environment* env
 napi_status defineCertificateCalls(napi_env env, napi_value exports, Environment* environment);
 // openChain and what is done with a chain; publicKeyOf: the lines of the audit log, and what signs them.
 napi_status defineAuditCalls(napi_env env, napi_value exports, Environment* environment);
+// newDatabaseSecret, readDatabaseSecret, joinHalves, sealDocument, openDocument: client-sealed databases.
+napi_status defineDatabaseCalls(napi_env env, napi_value exports, Environment* environment);
 // listenUnix, listenTcp, holdUnix, listenFd, peerOf, widenFd, closeFd, notifyManager: sockets, and who is at the other end.
 napi_status defineListenCalls(napi_env env, napi_value exports, Environment* environment);
 

@@ -46,7 +46,8 @@ function refuseUnbuilt() {
   if (missing.length > 0) throw new Error(`not built: ${missing.join(', ')} (\`npm run build\`)`);
 }
 
-async function measureAll(run, plan, places) {
+/** `keep` is given what there is whenever there is more: a run that ends early was not in vain. */
+async function measureAll(run, plan, places, keep) {
   const measured = [];
   const progress = progressOf(places.length);
   try {
@@ -54,12 +55,15 @@ async function measureAll(run, plan, places) {
       progress.begin(`${place.store}, ${place.keys} keys`, done);
       measured.push(await measurePlace({ ...run, say: progress.say }, plan, place));
       progress.ended();
+      keep(measured);
     }
   } finally {
     progress.stop();
   }
   return measured;
 }
+
+const write = (path, results) => writeFileSync(path, `${JSON.stringify(results, null, 2)}\n`);
 
 /** `scratch`: a directory on the disk that is measured. */
 async function measure({ quick, keys, store }) {
@@ -73,14 +77,15 @@ async function measure({ quick, keys, store }) {
   const run = { programs, scratch, product: pathToFileURL(join(ROOT, 'dist/index.js')).href };
   const cache = { cachedKeys: CACHED_KEYS, hotKeys: HOT_KEYS };
   const how = { ...cache, recordBytes: RECORD_BYTES, inFlight: IN_FLIGHT, servedRate: SERVED_RATE, shape: SHAPE.join(' x ') };
-  const results = { ...describeMachine(quick), ...how, places: await measureAll(run, plan, places) };
+  const about = { ...describeMachine(quick), ...how };
+  const keep = (measured) => write(join(BUILD, 'scale-part.json'), { ...about, places: measured });
+  const results = { ...about, places: await measureAll(run, plan, places, keep) };
   const isWhole = !quick && keys === undefined && store === undefined;
   if (!isWhole) {
-    writeFileSync(join(BUILD, 'scale-part.json'), `${JSON.stringify(results, null, 2)}\n`);
     process.stdout.write(scalingText(results));
     return;
   }
-  writeFileSync(SCALE_RESULTS, `${JSON.stringify(results, null, 2)}\n`);
+  write(SCALE_RESULTS, results);
   await report(results);
 }
 

@@ -5,6 +5,7 @@ import { ChainedLog, type Forwarding } from './audit/chained-log.js';
 import { refuseInterrupted } from './backup/target.js';
 import { KmsError } from './errors.js';
 import { ownActor } from './kms/calls.js';
+import type { DatabaseKms } from './kms/databases/database-kms.js';
 import { EmbeddedKms } from './kms/embedded.js';
 import { readKeyring } from './kms/keyring-document.js';
 import type { EmbeddedSettings } from './kms/lifecycle.js';
@@ -15,9 +16,11 @@ import {
   DEFAULT_AUDIT_FILE_BYTES,
   DEFAULT_CACHED_KEYS,
   DEFAULT_CONTEXT_IDLE_MS,
+  DEFAULT_DATABASES_PER_IDENTITY,
   DEFAULT_KEEP_BACKUPS,
   DEFAULT_KEPT_CONTEXTS,
   DEFAULT_KEY_IDLE_MS,
+  DEFAULT_KEYS_PER_DATABASE,
   KEK_DUE_DAYS,
   KEY_BYTES,
   SOFT_USES,
@@ -34,7 +37,7 @@ import type { SharedStore } from './store/shared-store.js';
 import type { DataOperations, MasterSource } from './vault.js';
 import { versionOfPackage } from './version.js';
 
-export type { EmbeddedKms };
+export type { DatabaseKms, EmbeddedKms };
 
 /** The audit log in the data directory; docs/AUDIT.md. */
 export interface AuditOptions {
@@ -97,6 +100,10 @@ export interface EmbeddedOptions {
   keepBackups?: number;
   /** Keys that a rotation rewraps per second at most; 0, any number, unless told. */
   rotationKeysPerSecond?: number;
+  /** Client-sealed databases that one identity may make, 0 for any number; 1,000 unless told. */
+  databasesPerIdentity?: number;
+  /** Keys of one database, destroyed ones too, 0 for any number; 100,000 unless told. */
+  keysPerDatabase?: number;
   /** Days after which a rotation is due, 0 for never; 365 unless told. */
   rotationDueDays?: number;
 }
@@ -121,6 +128,8 @@ const NUMBERS = [
   'keepBackups',
   'rotationKeysPerSecond',
   'rotationDueDays',
+  'databasesPerIdentity',
+  'keysPerDatabase',
 ] as const;
 
 function checkOptions(options: unknown): asserts options is EmbeddedOptions {
@@ -212,7 +221,7 @@ function refuseOriginal(dataDir: string): void {
 async function storeOf(dataDir: string, asked: EmbeddedOptions['store']): Promise<KeyStore> {
   if (typeof asked !== 'object') return openStore(storeKindFor(dataDir, asked), dataDir);
   const held = storeKindIn(dataDir);
-  if (held !== undefined) {
+  if (held !== undefined && held !== 'postgres') {
     throw new KmsError('CONFLICT', `${dataDir} holds a store of kind ${held}; a store in PostgreSQL has another data directory`);
   }
   return openPostgres(asked, await daemonIdIn(nodeFileSystem, dataDir));
@@ -224,7 +233,10 @@ async function fileGround(options: EmbeddedOptions): Promise<Ground> {
   const master = masterOf(options);
   refuseOriginal(dataDir);
   await refuseInterrupted(nodeFileSystem, dataDir);
-  if (options.initialise === false && !existsSync(dataDir)) throw new KmsError('STORE_UNAVAILABLE', `there is no ${dataDir}`);
+  // Of a store in a database a directory holds what is one daemon's alone, and is made with the first.
+  const holdsKeys = typeof options.store !== 'object';
+  if (holdsKeys && options.initialise === false && !existsSync(dataDir))
+    throw new KmsError('STORE_UNAVAILABLE', `there is no ${dataDir}`);
   await prepareDirectory(nodeFileSystem, dataDir).catch((cause) => {
     if (cause instanceof KmsError) throw cause;
     throw new KmsError('STORE_UNAVAILABLE', `${dataDir} cannot be made or read: ${cause.code ?? 'failure'}`, { cause });
@@ -341,6 +353,8 @@ async function openOn(ground: Ground, options: EmbeddedOptions): Promise<Embedde
       keepBackups: options.keepBackups ?? DEFAULT_KEEP_BACKUPS,
       keysPerSecond: options.rotationKeysPerSecond ?? 0,
       dueDays: options.rotationDueDays ?? KEK_DUE_DAYS,
+      databasesPerIdentity: options.databasesPerIdentity ?? DEFAULT_DATABASES_PER_IDENTITY,
+      keysPerDatabase: options.keysPerDatabase ?? DEFAULT_KEYS_PER_DATABASE,
     });
   } catch (error) {
     await ground.release();

@@ -86,6 +86,10 @@ export const FRAME_TIMEOUT_MS = 30_000;
 export const WRITE_STALL_TIMEOUT_MS = 30_000;
 /** How long a peer whose connection we end may go on sending, for nothing: closed on unread bytes, it might lose its last answers. */
 export const LINGER_MS = 500;
+/** Threads that serve connections: each has buffers and contexts of its own, and no machine that runs this has more cores to spare. */
+export const MAX_WORKERS = 64;
+/** How long a stop waits for a worker whose connections are closed. */
+export const WORKER_END_MS = 5_000;
 /** How long a graceful stop waits for requests under way. */
 export const STOP_GRACE_MS = 10_000;
 
@@ -142,12 +146,27 @@ export const MAX_RECORD_BYTES = 4 * KIB;
 export const MAX_PACKED_BYTES = 731;
 /** A record of a database, padded and sealed, or what its secret is completed by: docs/FORMATS.md. */
 export const MAX_SEALED_DOCUMENT_BYTES = 4 * KIB;
+/** Databases that one identity may make: a small file each, and as many tenants as one service has. */
+export const DEFAULT_DATABASES_PER_IDENTITY = 1_000;
+/** Keys in one database, destroyed ones too: a listing opens them all, in some seconds, and remembers their ids, some 15 MB. */
+export const DEFAULT_KEYS_PER_DATABASE = 100_000;
+/** A secret is 172 characters at most: what is longer is not looked at. */
+export const MAX_DATABASE_SECRET_BYTES = 256;
+/** Databases open at once: each takes a handful of the arena's cells beside its cached keys. */
+export const MAX_OPEN_DATABASES = 4_096;
+/** Keys of databases that nobody has open of which it is remembered how many reserved uses are left. */
+export const MAX_REMEMBERED_RESTS = 65_536;
+/** How often openings of databases are written to the audit log, and of how many databases and identities singly. */
+export const OPENINGS_INTERVAL_MS = 1_000;
+export const MAX_OPENING_GROUPS = 1_000;
 /** Directories of databases kept open, two descriptors each: far below the usual limit of 1,024. */
 export const MAX_OPEN_DIRECTORIES = 64;
 export const MAX_KEYRING_BYTES = MIB;
 export const MAX_KEY_FILE_BYTES = 4 * KIB;
 /** A configuration is a page of text; the parser needs many times its size. */
 export const MAX_CONFIG_BYTES = MIB;
+/** A client's kms.json: an address and a secret. */
+export const MAX_KMS_JSON_BYTES = 16 * KIB;
 /** A certificate chain, all authorities of a fleet, or their revocation lists. */
 export const MAX_TLS_FILE_BYTES = 8 * MIB;
 /** From when on the log warns of a certificate or revocation list that runs out: two weeks. */
@@ -297,11 +316,16 @@ export const MAX_STORED_VALUE_BYTES = 12 * MIB;
  * of a page takes five times its bytes. 4,096 messages of a KiB, the most that a job takes at once, are 6 MiB.
  */
 export const MAX_PAGE_BYTES = 8 * MIB;
+/** Pages that jobs of one process work on at once, however many jobs there are: two for each of three that go as fast as they can. */
+export const MAX_JOB_PAGES = 6;
 /** Entries of a page whose reader keeps none of them. */
 export const MAX_PAGE_ENTRIES = 500;
 /** Sealed values of one message: an envelope takes more than 100 bytes, so more would not fit into a value of the store. */
 export const MAX_SEALED_PLACES = Math.floor(MAX_STORED_VALUE_BYTES / 100);
-/** The body of a request that writes a message: sealed as a whole, in base64 and with its names, it is a value of the store. */
+/**
+ * The text of a message's body, and of a request that writes one: sealed as a whole, in base64 and with its names, it is a value
+ * of the store, whatever it was sealed as before.
+ */
 export const MAX_MESSAGE_BODY_BYTES = 8 * MIB;
 /** Of one that names threads: as many of the longest ids as one may name. */
 export const MAX_THREAD_LIST_BODY_BYTES = 512 * KIB;

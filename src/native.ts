@@ -13,7 +13,8 @@ export type Trust = { readonly [trust]: never };
 export type Space = number;
 
 export type Protection = 'secretmem' | 'mlock' | 'none';
-export type Kind = 'master' | 'slot' | 'root' | 'kek' | 'mac' | 'dek' | 'signing';
+/** `half`: what a client or the server has of a database's key. */
+export type Kind = 'master' | 'slot' | 'root' | 'kek' | 'mac' | 'dek' | 'signing' | 'half';
 /** The lines of one epoch of an audit log. */
 export type Chain = number;
 /** The last line of a chain: its number, and the SHA-256 of it without its line feed. */
@@ -317,13 +318,14 @@ export interface Binding {
   closeChain(chain: Chain): void;
   /**
    * The next lines of the chain, about what data operations of its space have done and not told yet: of groups and then of
-   * single events as many as fit into `mostBytes` (at least 640). Empty when there is nothing to tell. What is not taken goes with the space.
+   * single events as many as fit into `mostBytes` (at least 640). Empty when there is nothing to tell. What is not taken goes with the
+   * space. Of another space only by name.
    */
-  takeData(chain: Chain, mostBytes: number): Uint8Array;
+  takeData(chain: Chain, mostBytes: number, space?: Space): Uint8Array;
   /** The number of an actor, for as long as the process lives; 0 for what is none, and when there are no more numbers. */
   auditActor(name: string): number;
-  /** `ownActor` is who uses keys where a call does not say. */
-  setDataAudit(space: Space, mode: DataOperations, ownActor: number): void;
+  /** `ownActor` is who uses keys where a call does not say; `database` stands in each line, where the space is one's. */
+  setDataAudit(space: Space, mode: DataOperations, ownActor: number, database?: string): void;
   /** While it is on, encryptions and decryptions answer AUDIT_UNAVAILABLE. */
   setDataRefusal(space: Space, on: boolean): void;
   /**
@@ -370,6 +372,17 @@ export interface Binding {
   moveRecord(space: Space, keyId: string, packed: Uint8Array, at: string, out: Uint8Array, offset: number): number;
   /** 1 if both, of one key id, hold the same key, 0 if they hold two, or a negative status. */
   holdSameKey(space: Space, one: Uint8Array, other: Uint8Array): number;
+  // Client-sealed databases
+  /** Draws a secret: what the client gets, its key in the vault, and the name of its database. The caller wipes `secret`. */
+  newDatabaseSecret(space: Space, storeId: Uint8Array): { half: Handle; databaseId: string; secret: Uint8Array };
+  /** INVALID_ARGUMENT for what is none. */
+  readDatabaseSecret(space: Space, storeId: Uint8Array, secret: Uint8Array): { half: Handle; databaseId: string };
+  /** A `root` of `space`: HKDF-SHA256 of the client's half with the server's as salt. */
+  joinHalves(space: Space, half: Handle, share: Handle, info: Uint8Array): Handle;
+  /** nonce ‖ ciphertext ‖ tag under HKDF-SHA256 of a `root` or `kek`; a document has at most 4,096 bytes. */
+  sealDocument(under: Handle, info: Uint8Array, aad: Uint8Array, document: Uint8Array): Uint8Array;
+  /** AUTHENTICATION_FAILED unless it was sealed so. */
+  openDocument(under: Handle, info: Uint8Array, aad: Uint8Array, sealed: Uint8Array): Uint8Array;
 
   // Certificates
   /** Both are PEM. With revocation lists, every issuer of a chain must have one in force. INVALID_ARGUMENT if one cannot be read. */

@@ -161,6 +161,16 @@ export interface SlotKeeper {
   removeSlot(slotId: string, options?: CallOptions): Promise<void>;
 }
 
+/** What is known of a client-sealed database without its secret. */
+export interface DatabaseDescription {
+  databaseId: string;
+  /** Null where its document is damaged. */
+  createdAt: string | null;
+  createdBy: string | null;
+  /** Why it cannot be opened, null where that is not known before its secret comes. */
+  fault: string | null;
+}
+
 /** What a backup shall be. */
 export interface BackupOrder {
   /** Of a file that is not there, absolute, on the machine that has the store. */

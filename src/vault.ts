@@ -1,9 +1,9 @@
+import { AuditChain } from './audit-chain.js';
 import { ERROR_TABLE, type ErrorCode, errorCodeOfWire, KmsError } from './errors.js';
 import { CIPHERTEXT_OVERHEAD, INLINE_BYTES, KEY_BYTES, MAX_PACKED_BYTES } from './limits.js';
 import {
   type ArenaInfo,
   binding,
-  type Chain,
   type ChainHead,
   type DataOperations,
   doorbell,
@@ -223,9 +223,9 @@ export class Vault {
     return new AuditChain(binding.openChain(this.#use(), storeId, boot, head.seq, head.prev));
   }
 
-  /** How data operations come into the audit log; `ownActor` does those that name nobody. */
-  setDataAudit(mode: DataOperations, ownActor: string): void {
-    binding.setDataAudit(this.#use(), mode, actorNumber(ownActor));
+  /** How data operations come into the audit log; `ownActor` does those that name nobody. Lines name `database` if it is given. */
+  setDataAudit(mode: DataOperations, ownActor: string, database = ''): void {
+    binding.setDataAudit(this.#use(), mode, actorNumber(ownActor), database);
   }
 
   /** While it is on, encryptions and decryptions answer AUDIT_UNAVAILABLE. */
@@ -311,6 +311,32 @@ export class Vault {
     if (this.#open) binding.releaseKey(key);
   }
 
+  /** A new secret of a database of the store; whoever gets it wipes it. */
+  newDatabaseSecret(storeId: string): { half: Handle; databaseId: string; secret: Uint8Array } {
+    return binding.newDatabaseSecret(this.#use(), Buffer.from(storeId, 'latin1'));
+  }
+
+  /** The client's half, and the name of the database that the secret is of, which need not exist. `secret` is wiped. */
+  readDatabaseSecret(storeId: string, secret: Uint8Array): { half: Handle; databaseId: string } {
+    return binding.readDatabaseSecret(this.#use(), Buffer.from(storeId, 'latin1'), secret);
+  }
+
+  /** What both halves make together, in this vault; they may stand in another one. */
+  join(half: Handle, share: Handle, info: Uint8Array): Handle {
+    return binding.joinHalves(this.#use(), half, share, info);
+  }
+
+  sealDocument(under: Handle, info: Uint8Array, aad: Uint8Array, document: Uint8Array): Uint8Array {
+    this.#use();
+    return binding.sealDocument(under, info, aad, document);
+  }
+
+  /** AUTHENTICATION_FAILED unless `sealed` was made under this key with this info and AAD. */
+  openDocument(under: Handle, info: Uint8Array, aad: Uint8Array, sealed: Uint8Array): Uint8Array {
+    this.#use();
+    return binding.openDocument(under, info, aad, sealed);
+  }
+
   exportDek(dek: Handle): Uint8Array {
     this.#use();
     return binding.exportKey(dek);
@@ -389,46 +415,6 @@ export class Vault {
 
   get cachedKeys(): number {
     return this.#open ? binding.cachedKeys(this.space) : 0;
-  }
-}
-
-/** The lines of one epoch of an audit log; its key is made and replaced natively. After its or the vault's close: SEALED. */
-export class AuditChain {
-  readonly #chain: Chain;
-
-  /** By `Vault.openChain`. */
-  constructor(chain: Chain) {
-    this.#chain = chain;
-  }
-
-  /**
-   * The next line with its line feed. `members`: the JSON of the event from `type` on, as `JSON.stringify` gives it, without its
-   * braces. Signed with `signing`, an Ed25519 key, if given. Throws TOO_LARGE above 8,192 bytes; then there is no line.
-   */
-  line(members: string, signing: Handle = 0): Uint8Array {
-    return binding.chainLine(this.#chain, members, signing);
-  }
-
-  /** The epoch key sealed to an auditor's X25519 public key; CONFLICT once there is a line. */
-  sealEpochKey(auditorPublic: Uint8Array): Uint8Array {
-    return binding.sealEpochKey(this.#chain, auditorPublic);
-  }
-
-  /**
-   * The next lines, about what data operations did since the last time: of groups and then of single events what fits into `most`
-   * bytes. Empty when there is nothing more to tell. To be taken a last time before the vault is closed.
-   */
-  takeData(most: number): Uint8Array {
-    return binding.takeData(this.#chain, most);
-  }
-
-  head(): ChainHead {
-    return binding.chainHead(this.#chain);
-  }
-
-  /** Wipes the epoch key. */
-  close(): void {
-    binding.closeChain(this.#chain);
   }
 }
 

@@ -28,6 +28,12 @@ function serverUser(): User | undefined {
   return undefined;
 }
 
+/** Nothing outlives the tests, however they end. */
+const running = new Set<PostgresServer>();
+process.once('exit', () => {
+  for (const server of running) server.stop('immediate');
+});
+
 export interface ServerOptions {
   /** Serves 127.0.0.1 with TLS alone, by this certificate, to whoever knows a role's password. */
   tls?: { port: number; certificate: string; key: string };
@@ -60,6 +66,7 @@ export class PostgresServer {
     server.#run('initdb', ['-D', server.#data, '-U', 'kms', '--auth=trust', '--no-sync', '-E', 'UTF8', '--locale=C']);
     server.#options = `-k ${directory} -c fsync=${options.fsync ? 'on' : 'off'} -c max_connections=200 ${server.#listening(options)}`;
     server.begin();
+    running.add(server);
     return server;
   }
 
@@ -91,8 +98,10 @@ export class PostgresServer {
     this.#run('pg_ctl', ['-D', this.#data, '-m', mode, '-w', 'stop']);
   }
 
-  stop(): void {
-    this.end();
+  stop(mode: 'fast' | 'immediate' = 'fast'): void {
+    running.delete(this);
+    // It may have been stopped as part of a test that then failed.
+    if (existsSync(join(this.#data, 'postmaster.pid'))) this.end(mode);
     rmSync(this.directory, { recursive: true, force: true });
   }
 

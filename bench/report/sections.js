@@ -7,12 +7,14 @@ import { auditSection, rotationSection } from './sections/durable.js';
 import { embeddedSection, keysSection } from './sections/embedded.js';
 import { nodesSection } from './sections/nodes.js';
 import { scaleSection } from './sections/scale.js';
+import { workersSection } from './sections/workers.js';
 
 const SECTIONS = [
   ['nodes', nodesSection],
   ['embedded', embeddedSection],
   ['keys', keysSection],
   ['daemon', daemonSection],
+  ['workers', workersSection],
   ['latency', latencySection],
   ['client', clientSection],
   ['audit', auditSection],

@@ -46,7 +46,7 @@ export function planOf({ quick, keys }) {
   return keys === undefined ? plan : { ...plan, sizes: [keys] };
 }
 
-/** `{store, keys}` in the order in which they are measured: the largest while the machine is freshest. */
+/** `{store, keys}` in the order in which they are measured. */
 export function placesOf({ sizes }) {
   const places = STORES.flatMap((store) => sizes.map((keys) => ({ store, keys })));
   return places.filter(({ store, keys }) => store !== 'files' || keys <= MOST_FILES);

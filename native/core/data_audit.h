@@ -4,7 +4,9 @@
 #include <deque>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "core/audit_actors.h"
@@ -27,6 +29,8 @@ class DataAudit {
   // While nothing can be written nothing is done that would have to be.
   bool refuses() const { return refuses_.load(std::memory_order_relaxed); }
   void set(DataMode mode, uint32_t ownActor);
+  // Of the client-sealed database that the space is of: each line names it. Set before the first use.
+  void nameDatabase(std::string id) { database_ = std::move(id); }
   void refuse(bool on) { refuses_.store(on, std::memory_order_relaxed); }
   // Past its deadline, on the clock of `sinceBoot`, nothing is done with the keys of a store that others change, too: what was
   // changed is not known any more. It is asked by whoever uses a key, so that no thread that stands still can hold it up.
@@ -56,6 +60,7 @@ class DataAudit {
   std::atomic<DataMode> mode_{DataMode::Off};
   std::atomic<uint32_t> ownActor_{AuditActors::kNone};
   std::atomic<bool> refuses_{false};
+  std::string database_;
   static constexpr int64_t kForever = INT64_MAX;
   std::atomic<int64_t> freshUntil_{kForever};
   EventQueue events_;

@@ -9,7 +9,7 @@ namespace kms {
 
 namespace {
 
-void open(AuditLine& line, uint32_t actor, bool encrypts, std::string_view keyId, Status outcome) {
+void open(AuditLine& line, uint32_t actor, bool encrypts, std::string_view keyId, Status outcome, std::string_view database) {
   line.text(encrypts ? "\"type\":\"encrypt\",\"actor\":\"" : "\"type\":\"decrypt\",\"actor\":\"");
   line.text(AuditActors::instance().nameOf(actor));
   if (!keyId.empty()) {
@@ -18,6 +18,10 @@ void open(AuditLine& line, uint32_t actor, bool encrypts, std::string_view keyId
   }
   line.text("\",\"outcome\":\"");
   line.text(outcome == Status::Ok ? "ok" : statusCode(outcome));
+  if (!database.empty()) {
+    line.text("\",\"database\":\"");
+    line.text(database);
+  }
   line.text("\"");
 }
 
@@ -102,7 +106,7 @@ Failure DataAudit::takeGroups(AuditChain& chain, size_t most, std::vector<uint8_
       [&](AuditLine* line) {
         if (written == gathered_.size() || isFull(*out, most)) return false;
         const DataGroup& group = gathered_[written++];
-        open(*line, group.actor, group.encrypts, group.keyId(), group.outcome);
+        open(*line, group.actor, group.encrypts, group.keyId(), group.outcome, database_);
         sum(*line, group.sum);
         return true;
       },
@@ -115,7 +119,7 @@ Failure DataAudit::takeGroups(AuditChain& chain, size_t most, std::vector<uint8_
       [&](AuditLine* line) {
         if (written == gatheredOverflows_.size() || isFull(*out, most)) return false;
         const DataOverflow& overflow = gatheredOverflows_[written++];
-        open(*line, overflow.actor, overflow.encrypts, {}, overflow.outcome);
+        open(*line, overflow.actor, overflow.encrypts, {}, overflow.outcome, database_);
         sum(*line, overflow.sum);
         member(*line, "keys", overflow.keys.count());
         return true;
@@ -133,7 +137,7 @@ Failure DataAudit::takeEvents(AuditChain& chain, size_t most, std::vector<uint8_
       [&](AuditLine* line) {
         if (written == waiting || isFull(*out, most)) return false;
         const EventQueue::Event& event = events_.at(written++);
-        open(*line, event.actor, event.encrypts, {event.id, event.idLength}, static_cast<Status>(event.outcome));
+        open(*line, event.actor, event.encrypts, {event.id, event.idLength}, static_cast<Status>(event.outcome), database_);
         member(*line, "bytes", event.bytes);
         if (event.batch) member(*line, "items", event.items);
         return true;

@@ -170,11 +170,11 @@ void KeyTable::begin(uint32_t slot, Kind kind, Arena::Cell cell, SpaceId space) 
   entry.remaining = 0;
 }
 
-// Where the arena is full, a key of the space makes room.
-bool KeyTable::takeCell(SpaceId space, Arena::Cell* cell) {
+// Where the arena is full, a key of the space that has most of them makes room.
+bool KeyTable::takeCell(Arena::Cell* cell) {
   while ((*cell = Arena::instance().allocate()) == Arena::kNone) {
     const std::unique_lock<WritersFirst> hold(mutex_);
-    if (!evictOne(space)) return false;
+    if (!evictOne(fullest())) return false;
   }
   return true;
 }
@@ -329,6 +329,17 @@ void KeyTable::retireLocked(uint32_t slot, Retire how) {
   }
   entry.state = how == Retire::Disabled ? KeyState::Disabled : KeyState::Destroyed;
   renew(slot);
+}
+
+SpaceId KeyTable::fullest() const {
+  SpaceId found = 0;
+  uint32_t most = 0;
+  for (const auto& [id, space] : spaces_) {
+    if (space.cached <= most) continue;
+    most = space.cached;
+    found = id;
+  }
+  return found;
 }
 
 // The least lately used of the next few keys after the hand, as a clock would go round.

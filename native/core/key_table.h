@@ -22,8 +22,9 @@ namespace kms {
 
 using SpaceId = uint32_t;
 
-// What a key is for. An operation takes only its kinds, so that a data key cannot be made to unwrap a KEK.
-enum class Kind : uint8_t { Master, SlotKey, Root, Kek, Mac, Dek, Signing, Epoch };
+// What a key is for. An operation takes only its kinds, so that a data key cannot be made to unwrap a KEK. `Half` is what a client or the
+// server has of a database's key: alone it is for nothing.
+enum class Kind : uint8_t { Master, SlotKey, Root, Kek, Mac, Dek, Signing, Epoch, Half };
 enum class KeyState : uint8_t { Active, Disabled, Destroyed };
 enum class Retire : uint8_t { Evicted, Disabled, Destroyed };
 
@@ -212,7 +213,7 @@ class KeyTable {
 
   Entry* entryOf(Handle key);
   Failure adopt(SpaceId space, Kind kind, Arena::Cell cell, Handle* handle);
-  bool takeCell(SpaceId space, Arena::Cell* cell);
+  bool takeCell(Arena::Cell* cell);
   Failure publishCell(SpaceId space, Arena::Cell cell, std::string_view id, uint32_t kekVersion, Handle* serving);
   bool serves(SpaceId space, std::string_view id, uint64_t uses, Handle* serving);
   void begin(uint32_t slot, Kind kind, Arena::Cell cell, SpaceId space);
@@ -227,6 +228,8 @@ class KeyTable {
   void retireLocked(uint32_t slot, Retire how);
   uint64_t wipeContexts(Handle key);
   bool evictOne(SpaceId space);
+  // The space with the most cached keys: who has many gives way, not who comes with a first one.
+  SpaceId fullest() const;
   bool makeRoom(Space& space, SpaceId id);
   HotResult bind(ThreadState& thread, Handle dek, uint32_t uses, Context* context);
   bool takeUses(ThreadState& thread, Entry& entry, Context& context, uint32_t uses);
@@ -262,7 +265,7 @@ Failure KeyTable::add(SpaceId space, Kind kind, Fill&& fill, Handle* handle) {
   // Filled in a cell that nobody knows yet; the lock is not held while `fill` reads a file or draws random bytes.
   Arena& arena = Arena::instance();
   Arena::Cell cell = Arena::kNone;
-  if (!takeCell(space, &cell)) return Failure(Status::Busy, "the key arena is full");
+  if (!takeCell(&cell)) return Failure(Status::Busy, "the key arena is full");
   Failure failure = fill(arena.key(cell));
   if (failure.ok()) failure = adopt(space, kind, cell, handle);
   if (!failure.ok()) arena.release(cell);
@@ -273,7 +276,7 @@ template <typename Fill>
 Failure KeyTable::load(SpaceId space, std::string_view id, uint32_t kekVersion, Fill&& fill, Handle* serving) {
   const RegisterGuard registers;
   Arena::Cell cell = Arena::kNone;
-  if (!takeCell(space, &cell)) return Failure(Status::Busy, "the key arena is full");
+  if (!takeCell(&cell)) return Failure(Status::Busy, "the key arena is full");
   Failure failure = fill(Arena::instance().key(cell));
   if (failure.ok()) failure = publishCell(space, cell, id, kekVersion, serving);
   if (!failure.ok()) Arena::instance().release(cell);

@@ -46,6 +46,13 @@ export interface AuditLog {
   note(event: AuditEvent): void;
 }
 
+/** Where data operations of a database are counted until they have their lines: its vault. */
+export interface FollowedSpace {
+  readonly space: number;
+  setDataAudit(mode: 'off' | 'grouped' | 'each', ownActor: string, database?: string): void;
+  setDataRefusal(on: boolean): void;
+}
+
 /** How a log is doing. */
 export interface AuditState {
   /** The last line. */
@@ -71,6 +78,10 @@ export interface OpenAuditLog extends AuditLog {
    * they need may be wiped then.
    */
   finish(event: AuditEvent): LastLines;
+  /** From here on data operations in the space of a database are told as the store's are, under the database's name. */
+  follow(vault: FollowedSpace, database: string): void;
+  /** What they did so far has its lines when this returns, and the vault may be closed. */
+  leave(vault: FollowedSpace): void;
 }
 
 /** Neither rejects. */
@@ -90,4 +101,6 @@ export const NO_AUDIT: OpenAuditLog = {
   refusesData: false,
   async dataWritten() {},
   finish: () => ({ closed: Promise.resolve(), told: Promise.resolve() }),
+  follow() {},
+  leave() {},
 };

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import type { AuditChain } from '../audit-chain.js';
 import { KmsError } from '../errors.js';
 import {
   AUDIT_DRAIN_BYTES,
@@ -10,8 +11,8 @@ import {
   LAST_LINES_MS,
 } from '../limits.js';
 import type { FileSystem } from '../store/file-system.js';
-import type { AuditChain, DataOperations, Vault } from '../vault.js';
-import type { AuditEvent, AuditState, LastLines, OpenAuditLog } from './audit-log.js';
+import type { DataOperations, Vault } from '../vault.js';
+import type { AuditEvent, AuditState, FollowedSpace, LastLines, OpenAuditLog } from './audit-log.js';
 import { membersOf } from './event-text.js';
 import type { LogEnd } from './log-end.js';
 import type { LogFile } from './log-file.js';
@@ -76,6 +77,7 @@ export class ChainedLog implements OpenAuditLog {
   readonly #file: LogFile;
   readonly #keys: SigningKeys;
   readonly #chain: AuditChain;
+  readonly #followed = new Set<FollowedSpace>();
   #timer: NodeJS.Timeout | undefined;
   #ticks = 0;
   #seq: number;
@@ -185,8 +187,13 @@ export class ChainedLog implements OpenAuditLog {
 
   /** What data operations have done since the last time. */
   #drain(): void {
+    this.#drainSpace(0);
+    for (const { space } of this.#followed) this.#drainSpace(space);
+  }
+
+  #drainSpace(space: number): void {
     for (;;) {
-      const lines = this.#chain.takeData(AUDIT_DRAIN_BYTES);
+      const lines = this.#chain.takeData(AUDIT_DRAIN_BYTES, space);
       if (lines.length === 0) return;
       this.#file.append(lines);
       this.#seq = this.#chain.head().seq;
@@ -234,9 +241,24 @@ export class ChainedLog implements OpenAuditLog {
     const failing = this.#file.fault !== null;
     if (failing === this.#refusing || this.#timer === undefined) return;
     this.#refusing = failing;
-    if (!continueOnFailure) this.#vault.setDataRefusal(failing);
-    // Counted in groups they take no more room, however long it lasts.
-    else if (dataOperations === 'each') this.#vault.setDataAudit(failing ? 'grouped' : 'each', actor);
+    for (const one of [this.#vault, ...this.#followed]) {
+      if (!continueOnFailure) one.setDataRefusal(failing);
+      // Counted in groups they take no more room, however long it lasts.
+      else if (dataOperations === 'each') one.setDataAudit(failing ? 'grouped' : 'each', actor);
+    }
+  }
+
+  follow(vault: FollowedSpace, database: string): void {
+    const { continueOnFailure, dataOperations, actor } = this.#settings;
+    vault.setDataAudit(this.#refusing && dataOperations === 'each' ? 'grouped' : dataOperations, actor, database);
+    if (this.refusesData && !continueOnFailure) vault.setDataRefusal(true);
+    this.#followed.add(vault);
+  }
+
+  /** While nothing can be written its lines wait in memory, as those of administrative events do: it is the last chance to make them. */
+  leave(vault: FollowedSpace): void {
+    if (!this.#followed.delete(vault)) return;
+    this.#drainSpace(vault.space);
   }
 
   refuseIfFailed(): void {

@@ -2,7 +2,17 @@ import { createHash } from 'node:crypto';
 import { constants } from 'node:fs';
 import { ERROR_TABLE, KmsError } from '../errors.js';
 import { errnoOf, type FileSystem } from '../store/file-system.js';
-import { DIGEST_BYTES, damaged, ENTRIES, ENTRY_HEADER_BYTES, type EntryName, MAGIC, VERSION } from './format.js';
+import {
+  DIGEST_BYTES,
+  damaged,
+  ENTRIES,
+  ENTRY_HEADER_BYTES,
+  type EntryName,
+  isRepeated,
+  MAGIC,
+  VERSION_BYTES,
+  type Version,
+} from './format.js';
 
 const READ_BYTES = 256 * 1024;
 const NAMES = Object.keys(ENTRIES) as EntryName[];
@@ -14,6 +24,8 @@ export interface Entry {
   at: number;
   /** Of the seal: SHA-256 of everything before it. */
   digest?: Uint8Array;
+  /** Of the backup. */
+  version: Version;
 }
 
 /** A file from front to back, a bounded piece of it in memory. */
@@ -59,13 +71,14 @@ async function opened(system: FileSystem, path: string): Promise<number> {
   throw new KmsError('INVALID_ARGUMENT', `${path} is not a regular file`);
 }
 
-async function checkBeginning(path: string, pieces: Pieces): Promise<Uint8Array> {
+async function checkBeginning(path: string, pieces: Pieces): Promise<{ beginning: Uint8Array; version: Version }> {
   const beginning = await pieces.take(MAGIC.length + 1);
   if (!MAGIC.equals(beginning.subarray(0, MAGIC.length))) throw new KmsError('INVALID_ARGUMENT', `${path} is no backup`);
-  const version = beginning[MAGIC.length];
-  if (version === undefined) throw damaged(path, 'it ends after its first bytes');
-  if (version !== VERSION) throw new KmsError('UNSUPPORTED', `${path} is a backup of another version than this program knows`);
-  return beginning;
+  const byte = beginning[MAGIC.length];
+  if (byte === undefined) throw damaged(path, 'it ends after its first bytes');
+  const version = ([1, 2] as const).find((one) => VERSION_BYTES[one] === byte);
+  if (version === undefined) throw new KmsError('UNSUPPORTED', `${path} is a backup of another version than this program knows`);
+  return { beginning, version };
 }
 
 /**
@@ -76,7 +89,8 @@ export async function* readEntries(system: FileSystem, path: string): AsyncGener
   const fd = await opened(system, path);
   try {
     const pieces = new Pieces(system, fd);
-    const hash = createHash('sha256').update(await checkBeginning(path, pieces));
+    const { beginning, version } = await checkBeginning(path, pieces);
+    const hash = createHash('sha256').update(beginning);
     let place = 0;
     for (;;) {
       const at = pieces.at;
@@ -84,20 +98,20 @@ export async function* readEntries(system: FileSystem, path: string): AsyncGener
       if (header.length < ENTRY_HEADER_BYTES) throw damaged(path, `it ends at byte ${pieces.at}, before its seal`);
       const name = NAMES.find((one) => ENTRIES[one].type === header[0]);
       const length = header.readUInt32BE(1);
-      if (name === undefined || length > ENTRIES[name].maxBytes)
+      if (name === undefined || length > ENTRIES[name].maxBytes || (name === 'document' && version === 1))
         throw damaged(path, `byte ${at} begins nothing that it may hold`);
       if (ENTRIES[name].place < place) throw damaged(path, `the ${name} at byte ${at} is out of place`);
-      place = ENTRIES[name].place + (name === 'record' ? 0 : 1);
+      place = ENTRIES[name].place + (isRepeated(name) ? 0 : 1);
       const bytes = await pieces.take(length);
       if (bytes.length < length) throw damaged(path, `it ends at byte ${pieces.at}, within the ${name} that begins at ${at}`);
       if (name === 'seal') {
         if (length !== ENTRIES.seal.maxBytes) throw damaged(path, 'its seal has the wrong length');
         if ((await pieces.take(1)).length > 0) throw damaged(path, 'something follows its seal');
-        yield { name, bytes, at, digest: hash.digest() };
+        yield { name, bytes, at, version, digest: hash.digest() };
         return;
       }
       hash.update(header).update(bytes);
-      yield { name, bytes, at };
+      yield { name, bytes, at, version };
     }
   } catch (error) {
     if (error instanceof KmsError || errnoOf(error) === '') throw error;

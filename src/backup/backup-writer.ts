@@ -4,7 +4,7 @@ import { KmsError } from '../errors.js';
 import { binding } from '../native.js';
 import { FILE_MODE } from '../store/data-directory.js';
 import { CREATE_FLAGS, errnoOf, type FileSystem, writeWhole } from '../store/file-system.js';
-import { ENTRIES, ENTRY_HEADER_BYTES, type EntryName, MAGIC, VERSION } from './format.js';
+import { ENTRIES, ENTRY_HEADER_BYTES, type EntryName, MAGIC, VERSION_BYTES, type Version } from './format.js';
 import { syncDirectory } from './target.js';
 
 /** Entries are gathered until one write of this size is worth it. */
@@ -40,25 +40,25 @@ export class BackupWriter {
   #written = 0;
   #ended = false;
 
-  private constructor(system: FileSystem, path: string, temporary: string, fd: number, lock: number) {
+  private constructor(system: FileSystem, path: string, version: Version, temporary: string, fd: number, lock: number) {
     this.#system = system;
     this.#path = path;
     this.#temporary = temporary;
     this.#fd = fd;
     this.#lock = lock;
     this.#gather(MAGIC);
-    this.#gather(Buffer.of(VERSION));
+    this.#gather(Buffer.of(VERSION_BYTES[version]));
   }
 
   /** CONFLICT if there is such a file. */
-  static async create(system: FileSystem, path: string): Promise<BackupWriter> {
+  static async create(system: FileSystem, path: string, version: Version): Promise<BackupWriter> {
     const directory = dirname(path);
     try {
       await removeLeftovers(system, directory);
       if (await isThere(system, path)) throw new KmsError('CONFLICT', `${path} is there already`);
       const temporary = join(directory, `.progressdb-kms-backup.${randomBytes(8).toString('hex')}.tmp`);
       const fd = await system.open(temporary, CREATE_FLAGS, FILE_MODE);
-      return new BackupWriter(system, path, temporary, fd, await locked(system, temporary, fd));
+      return new BackupWriter(system, path, version, temporary, fd, await locked(system, temporary, fd));
     } catch (error) {
       throw failure(path, error);
     }

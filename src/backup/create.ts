@@ -7,7 +7,16 @@ import { keyringJson, recordJson } from '../store/document-json.js';
 import { errnoOf, type FileSystem, nodeFileSystem, READ_FLAGS, readWhole } from '../store/file-system.js';
 import { auditEndOf } from './audit-end.js';
 import { BackupWriter } from './backup-writer.js';
-import { auditHeadJson, canonicalBackup, MAC_INFO, type Manifest, manifestJson } from './format.js';
+import {
+  auditHeadJson,
+  canonicalBackup,
+  documentBytes,
+  MAC_INFO,
+  type Manifest,
+  manifestJson,
+  nameOfDatabase,
+  type Version,
+} from './format.js';
 
 export interface BackupOptions {
   /** Absolute, or from the working directory. */
@@ -46,9 +55,11 @@ export async function createBackup(snapshot: Snapshot, options: BackupOptions): 
 async function writeBackup(snapshot: Snapshot, path: string, options: BackupOptions): Promise<Backup> {
   const { fileSystem: system = nodeFileSystem } = options;
   await checkPlace(system, path, options.dataDir);
-  const writer = await BackupWriter.create(system, path);
+  // Before the first byte: who makes the first database meanwhile is in the next backup.
+  const version = (await snapshot.hasDatabases()) ? 2 : 1;
+  const writer = await BackupWriter.create(system, path, version);
   try {
-    const made = { ...(await write(snapshot, writer, system, options)), path, bytes: writer.bytes };
+    const made = { ...(await write(snapshot, writer, version, system, options)), path, bytes: writer.bytes };
     await writer.publish();
     return made;
   } finally {
@@ -59,6 +70,7 @@ async function writeBackup(snapshot: Snapshot, path: string, options: BackupOpti
 async function write(
   snapshot: Snapshot,
   writer: BackupWriter,
+  version: Version,
   system: FileSystem,
   { dataDir, actor, skipDamaged, onRecord }: BackupOptions,
 ): Promise<Manifest> {
@@ -74,6 +86,14 @@ async function write(
     records += 1;
     onRecord?.();
   }
+  const leaveDatabaseOut = (databaseId: string) => leaveOut(nameOfDatabase(databaseId));
+  let documents = 0;
+  if (version === 2) {
+    for await (const document of snapshot.documents(skipDamaged === true ? leaveDatabaseOut : undefined)) {
+      await writer.add('document', documentBytes(document));
+      documents += 1;
+    }
+  }
   const { storeId, generation } = await addKeyring(snapshot, writer);
   if (dataDir !== null) {
     const tokens = await contentOf(system, resolve(dataDir, 'tokens.json'), MAX_TOKEN_FILE_BYTES);
@@ -81,7 +101,7 @@ async function write(
     const head = await auditEndOf(system, dataDir);
     if (head !== undefined) await writer.add('audit', auditHeadJson(head));
   }
-  const manifest = { storeId, generation, createdAt, createdBy: actor, records, leftOut: leftOut.sort() };
+  const manifest = { version, storeId, generation, createdAt, createdBy: actor, records, documents, leftOut: leftOut.sort() };
   await writer.add('manifest', manifestJson(manifest));
   const digest = writer.digest();
   await writer.add('seal', Buffer.concat([digest, snapshot.mac(canonicalBackup(manifest, digest))]));

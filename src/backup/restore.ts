@@ -1,10 +1,12 @@
 import { join } from 'node:path';
 import type { OpenAuditLog } from '../audit/audit-log.js';
 import { KmsError } from '../errors.js';
+import { type Known, Shares } from '../kms/databases/shares.js';
 import { Keyring } from '../kms/keyring.js';
 import { Records } from '../kms/records.js';
 import { MAX_KEYRING_BYTES, MAX_LIST_LIMIT, MAX_USES, RESTORED_USES } from '../limits.js';
 import { binding } from '../native.js';
+import { DATABASES_DIRECTORY } from '../store/file-documents.js';
 import { type FileSystem, nodeFileSystem, READ_FLAGS, readWhole } from '../store/file-system.js';
 import { RECORDS_DIRECTORY } from '../store/files.js';
 import type { KeyMeta, KeyringDocument, KeyStore, StoreKind } from '../store/key-store.js';
@@ -13,7 +15,8 @@ import { openMemoryStore } from '../store/memory.js';
 import { Turnstile } from '../store/turnstile.js';
 import type { Handle, MasterSource, Vault } from '../vault.js';
 import { type AuditEnd, auditEndOf, auditFiles } from './audit-end.js';
-import { damaged } from './format.js';
+import type { SoundDocument } from './documents.js';
+import { damaged, nameOfDatabase } from './format.js';
 import { Target } from './target.js';
 import { badRecords, checkSeal, type OpenedBackup, openBackup, type Scanned, scanBackup } from './verify.js';
 
@@ -49,7 +52,7 @@ export interface Restored {
   leftOut: readonly string[];
   /** Where the directory is that was there; null if there was none. */
   setAside: string | null;
-  /** Keys of that directory that are not in the backup: only what is set aside has them. */
+  /** Keys and databases of that directory that are not in the backup: only what is set aside has them. */
   keysMissing: string[];
   /** Keys that encrypt no more, since their use counts are at the end. */
   exhausted: number;
@@ -205,6 +208,7 @@ async function fill(
   const { path, vault, master } = backup;
   const keyring = Keyring.open(vault, store, master, backup.keyring);
   const records = new Records(vault, store, keyring);
+  const shares = new Shares({ vault, keyring }, store.sealed);
   const writes = new Writes();
   let [exhausted, defaultKeyId] = [0, ''];
   const write = (record: KeyMeta) => {
@@ -216,7 +220,13 @@ async function fill(
     });
   };
   try {
-    for await (const { keyId, reason } of badRecords(backup, write, system)) throw damaged(path, `${keyId}: ${reason}`);
+    const writeDocument = ({ name, document, known }: SoundDocument) =>
+      writes.add(
+        () => store.sealed.write(name, known === undefined ? document : restoredDatabase(shares, known), undefined),
+        known !== undefined,
+      );
+    for await (const { keyId, reason } of badRecords(backup, write, system, writeDocument))
+      throw damaged(path, `${keyId}: ${reason}`);
   } finally {
     // A write that goes on after its directory was removed would make parts of it anew.
     await writes.settled();
@@ -240,14 +250,19 @@ async function restoredRecord(records: Records, store: KeyStore, record: KeyMeta
   await records.create({ ...draft, usesReserved, version: record.version + 1, updatedAt: new Date().toISOString() });
 }
 
+/** How often keys in it were used since the backup is not known either: its next opener takes so many uses as done for each time. */
+function restoredDatabase(shares: Shares, { document }: Known): Uint8Array {
+  return shares.encoded({ ...document, version: document.version + 1, restores: document.restores + 1 });
+}
+
 /** A bounded number of writes at once; the first failure is kept, and nothing is begun after it. */
 class Writes {
   readonly #turnstile = new Turnstile(WRITES_AT_ONCE);
   readonly #under = new Set<Promise<void>>();
   #failure: { error: unknown } | undefined;
 
-  /** Resolves when there is room for another one. */
-  async add(work: () => Promise<void>): Promise<void> {
+  /** Resolves when there is room for another one, or, where what comes after needs it, when it is done. */
+  async add(work: () => Promise<void>, isNeeded = false): Promise<void> {
     this.refuseIfFailed();
     const write = this.#turnstile
       .through(work)
@@ -256,6 +271,7 @@ class Writes {
       })
       .finally(() => this.#under.delete(write));
     this.#under.add(write);
+    if (isNeeded) await write;
     if (this.#under.size >= WRITES_AT_ONCE) await Promise.race(this.#under);
   }
 
@@ -272,7 +288,17 @@ class Writes {
 async function missingKeys(system: FileSystem, target: Target): Promise<string[]> {
   if (!target.replaces) return [];
   const restored = new Set(await keyIdsIn(system, target.staging));
-  return (await keyIdsIn(system, target.path)).filter((keyId) => !restored.has(keyId)).sort();
+  const missing = (await keyIdsIn(system, target.path)).filter((keyId) => !restored.has(keyId)).sort();
+  return [...missing, ...(await missingDatabases(system, target))];
+}
+
+async function missingDatabases(system: FileSystem, target: Target): Promise<string[]> {
+  const restored = new Set(await databasesIn(system, target.staging));
+  const old = await databasesIn(system, target.path);
+  return old
+    .filter((databaseId) => !restored.has(databaseId))
+    .sort()
+    .map(nameOfDatabase);
 }
 
 /** None where they cannot be listed: that may be why there is a restore. */
@@ -282,16 +308,34 @@ async function keyIdsIn(system: FileSystem, dataDir: string): Promise<string[]> 
       const names = await system.readdir(join(dataDir, RECORDS_DIRECTORY));
       return names.flatMap((name) => /^(k_[0-9a-z]{1,64})\.json$/.exec(name)?.[1] ?? []);
     }
-    const store = await openStore('lmdb', dataDir);
-    try {
-      const found: string[] = [];
-      for (let page = ['']; page.length > 0; found.push(...page)) page = await store.listKeyIds(found.at(-1), MAX_LIST_LIMIT);
-      return found;
-    } finally {
-      await store.close();
-    }
+    return await allOf(dataDir, (store, after) => store.listKeyIds(after, MAX_LIST_LIMIT));
   } catch {
     return [];
+  }
+}
+
+async function databasesIn(system: FileSystem, dataDir: string): Promise<string[]> {
+  try {
+    if (storeKindIn(dataDir) !== 'lmdb') {
+      const names = await system.readdir(join(dataDir, DATABASES_DIRECTORY));
+      return names.flatMap((name) => /^([0-9a-f]{32})\.database$/.exec(name)?.[1] ?? []);
+    }
+    return await allOf(dataDir, (store, after) => store.sealed.list('', after, MAX_LIST_LIMIT));
+  } catch {
+    return [];
+  }
+}
+
+type ListPage = (store: KeyStore, after: string | undefined) => Promise<string[]>;
+
+async function allOf(dataDir: string, list: ListPage): Promise<string[]> {
+  const store = await openStore('lmdb', dataDir);
+  try {
+    const found: string[] = [];
+    for (let page = ['']; page.length > 0; found.push(...page)) page = await list(store, found.at(-1));
+    return found;
+  } finally {
+    await store.close();
   }
 }
 

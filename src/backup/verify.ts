@@ -10,6 +10,7 @@ import type { KeyMeta, KeyringDocument } from '../store/key-store.js';
 import { openMemoryStore } from '../store/memory.js';
 import { type Handle, type MasterSource, Vault } from '../vault.js';
 import { readEntries, reasonOf, sealParts } from './backup-reader.js';
+import { Documents, type SoundDocument } from './documents.js';
 import {
   type AuditHead,
   canonicalBackup,
@@ -40,10 +41,10 @@ export interface Scanned {
 /** Reads a backup once and keeps all but its records, the order of which is checked. Throws INVALID_ARGUMENT if it has been cut or mixed up. */
 export async function scanBackup(path: string, system: FileSystem = nodeFileSystem): Promise<Scanned> {
   const parts = new Map<string, Uint8Array>();
-  let records = 0;
+  const counts = { record: 0, document: 0 };
   for await (const entry of readEntries(system, path)) {
-    if (entry.name === 'record') {
-      records += 1;
+    if (entry.name === 'record' || entry.name === 'document') {
+      counts[entry.name] += 1;
       continue;
     }
     parts.set(entry.name, entry.bytes);
@@ -55,7 +56,7 @@ export async function scanBackup(path: string, system: FileSystem = nodeFileSyst
     const scanned = {
       path,
       bytes: entry.at + ENTRY_HEADER_BYTES + entry.bytes.length,
-      manifest: parseManifest(path, manifest),
+      manifest: parseManifest(path, entry.version, manifest),
       keyring: await keyringOf(path, keyring),
       tokens: parts.get('tokens'),
       audit: audit && parseAuditHead(path, audit),
@@ -63,7 +64,7 @@ export async function scanBackup(path: string, system: FileSystem = nodeFileSyst
       mac,
       isWhole: Buffer.from(entry.digest as Uint8Array).equals(digest),
     };
-    checkManifest(scanned, records);
+    checkManifest(scanned, counts);
     return scanned;
   }
   throw damaged(path, 'it has no seal');
@@ -80,8 +81,9 @@ export async function keyringOf(path: string, bytes: Uint8Array): Promise<Keyrin
   }
 }
 
-function checkManifest({ path, manifest, keyring }: Scanned, records: number): void {
-  if (manifest.records !== records) throw damaged(path, `it holds ${records} records, and says ${manifest.records}`);
+function checkManifest({ path, manifest, keyring }: Scanned, { record, document }: { record: number; document: number }): void {
+  if (manifest.records !== record) throw damaged(path, `it holds ${record} records, and says ${manifest.records}`);
+  if (manifest.documents !== document) throw damaged(path, `it holds ${document} documents, and says ${manifest.documents}`);
   if (manifest.storeId !== keyring.storeId || manifest.generation !== keyring.generation)
     throw damaged(path, 'its manifest is of another keyring');
 }
@@ -116,7 +118,7 @@ export async function checkSeal(backup: OpenedBackup): Promise<void> {
   }
 }
 
-/** Why a record of a backup is not to be restored. */
+/** Why a record or a database of a backup is not to be restored. */
 export interface BadRecord {
   keyId: string;
   reason: string;
@@ -137,19 +139,27 @@ function faultOf({ vault, opened }: OpenedBackup, record: KeyMeta, before: strin
 
 /**
  * Reads a backup once more, verifies each record, unwraps its key and drops it again; the good ones go to `use`, the others are
- * yielded. Throws INVALID_ARGUMENT if the file is not the one that was scanned.
+ * yielded. So are databases: of each its own document is opened, and what is in it, which only its secret opens, has to follow it.
+ * Throws INVALID_ARGUMENT if the file is not the one that was scanned.
  */
 export async function* badRecords(
   backup: OpenedBackup,
   use: (record: KeyMeta) => Promise<void> | void,
   system: FileSystem = nodeFileSystem,
+  useDocument: (document: SoundDocument) => Promise<void> | void = () => {},
 ): AsyncGenerator<BadRecord> {
   const { path } = backup;
+  const documents = new Documents(backup);
   let before = '';
   let number = 0;
   for await (const { name, bytes, digest } of readEntries(system, path)) {
     if (name === 'seal' && backup.isWhole && !Buffer.from(digest as Uint8Array).equals(backup.digest)) {
       throw damaged(path, 'it was changed while it was read');
+    }
+    if (name === 'document') {
+      const found = documents.take(bytes);
+      if ('reason' in found) yield found;
+      else await useDocument(found);
     }
     if (name !== 'record') continue;
     number += 1;

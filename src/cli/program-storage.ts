@@ -5,7 +5,7 @@ import type { SplitFlags } from './commands/recovery.js';
 import type { RestoreFlags } from './commands/restore.js';
 import type { MigrateFlags } from './commands/store.js';
 import type { Output } from './output.js';
-import { storeKind, storeOption } from './store-kind.js';
+import { anyKind, storeOption } from './store-kind.js';
 
 /** Backups, restore, recovery and import. `alone` is for those that call no daemon. */
 export function addStorage(program: Command, act: Act, alone: Act, output: Output): void {
@@ -60,7 +60,7 @@ function addStores(program: Command, alone: Act, output: Output): void {
   const migrate = store
     .command('migrate')
     .description('copy all keys to a store of another kind, prove the copy, and use it from then on; the old one stays')
-    .addOption(new Option('--to <kind>', 'files or lmdb').argParser(storeKind))
+    .addOption(new Option('--to <kind>', 'files, lmdb or postgres').argParser(anyKind))
     .option('--remove-source', 'remove the old one, once another has taken its place');
   alone<MigrateFlags>(migrate, async (flags, settings) => {
     const { migrateCommand } = await import('./commands/store.js');

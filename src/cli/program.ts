@@ -4,7 +4,6 @@ import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import type { DaemonFlags } from '../daemon/config.js';
 import { MAX_TOKEN_DAYS } from '../limits.js';
 import type { StoreKind } from '../store/key-store.js';
-import type { PostgresSettings } from '../store/postgres-settings.js';
 import { ROLES, type Role } from '../wire/frames.js';
 import type { Act, Result } from './act.js';
 import { addAudit } from './audit-program.js';
@@ -14,11 +13,12 @@ import type { CreateTokenOptions } from './commands/token.js';
 import { EXIT_USAGE, Failure, failureOf } from './failure.js';
 import { Output } from './output.js';
 import { addBench } from './program-bench.js';
+import { addDatabases } from './program-databases.js';
 import { addMasterKeys, addRotation } from './program-rotation.js';
 import { addStorage } from './program-storage.js';
 import { addThreads } from './program-threads.js';
-import { type CommonFlags, type Settings, settingsOf } from './settings.js';
-import { storeOption } from './store-kind.js';
+import { type CommonFlags, databaseOf, type Settings, settingsOf } from './settings.js';
+import { anyStoreOption } from './store-kind.js';
 
 const MINUTE_MS = 60_000;
 const DAY_MS = 24 * 60 * MINUTE_MS;
@@ -65,6 +65,10 @@ function buildProgram(output: Output, setExit: (code: number) => void): Command 
     .option('--socket <address>', 'socket or URL of the daemon (PROGRESSDB_KMS_ENDPOINT, PROGRESSDB_KMS_SOCKET)')
     .option('--data-dir <dir>', 'data directory (PROGRESSDB_KMS_DATA_DIR)')
     .option('--master-key-file <file>', 'master key file (PROGRESSDB_KMS_MASTER_KEY_FILE)')
+    .option(
+      '--kms-json <file>',
+      'client file with kms_server_url and kms_database_secret (./kms.json, ~/.progressdb-kms/kms.json)',
+    )
     .option('--server-uids <uids>', 'users the daemon may run as, beside yours and root', uids);
   addCallerOptions(program)
     .option('--json', 'print one JSON document')
@@ -100,6 +104,7 @@ function buildProgram(output: Output, setExit: (code: number) => void): Command 
   addTokens(program, actAlone, output);
   addAudit(program, actAlone, output);
   addStorage(program, act, actAlone, output);
+  addDatabases(program, act, actAlone, output);
   addBench(program, act, actAlone, output);
   addThreads(program, act, output);
   return program;
@@ -110,7 +115,7 @@ function addAlone(program: Command, act: Act, output: Output): void {
     .command('init')
     .description('make a key store, and its master key file unless that exists')
     .addOption(
-      storeOption('what keeps the keys: files, one for each, lmdb, for millions, or postgres, for several daemons').env(
+      anyStoreOption('what keeps the keys: files, one for each, lmdb, for millions, or postgres, for several daemons').env(
         'PROGRESSDB_KMS_STORE',
       ),
     )
@@ -167,6 +172,7 @@ function addAlone(program: Command, act: Act, output: Output): void {
     .option('--parent-fd <n>', 'stop when the other end of this pipe is closed, as by the end of the parent')
     .option('--group <group>', 'group that may connect to the socket')
     .option('--spin-us <us>', 'time after each request in which the daemon does not sleep, 0 is none')
+    .option('--workers <n>', 'threads that serve the binary protocol')
     .option('--cached-keys <n>', 'data keys kept unwrapped')
     .option('--key-idle-ms <ms>', 'time after which an unused one is wiped, 0 is never')
     .option('--kept-contexts <n>', 'keyed cipher contexts kept per thread, 0 is none')
@@ -176,6 +182,8 @@ function addAlone(program: Command, act: Act, output: Output): void {
     .option('--bytes-per-second <n>', 'of each identity, that it may send; 0 is any number')
     .option('--burst-ms <ms>', 'for how long these are saved up while little is asked for')
     .option('--keys-per-identity <n>', 'that each may make, destroyed ones too; 0 is any number')
+    .option('--databases-per-identity <n>', 'client-sealed databases that each may make; 0 is any number')
+    .option('--keys-per-database <n>', 'keys of one database, destroyed ones too; 0 is any number')
     .option('--audit-data-operations <how>', 'lines of encryptions and decryptions in the audit log: grouped, each or off')
     .option('--audit-strict', 'with each: answer when the line is durable')
     .option('--audit-continue-on-failure', 'encrypt and decrypt also while the audit log cannot be written')
@@ -201,13 +209,6 @@ function addAlone(program: Command, act: Act, output: Output): void {
     const { configCommand } = await import('./commands/config.js');
     configCommand(flags, process.env, output);
   });
-}
-
-/** Named as for every command that works without a daemon. */
-function databaseOf(settings: Settings): PostgresSettings {
-  if (settings.postgres !== undefined) return settings.postgres;
-  const hint = 'name the database with PROGRESSDB_KMS_STORE=postgres and PROGRESSDB_KMS_POSTGRES_URL_FILE=FILE';
-  throw new Failure('USAGE', 'no database is given', hint);
 }
 
 function addService(program: Command, act: Act, output: Output): void {
@@ -272,8 +273,9 @@ function addKeys(program: Command, act: Act, output: Output): void {
     .command('list')
     .description('list keys: id, state, when made, thread')
     .option('--thread <id>', 'of this thread only')
+    .option('--own', 'that you created, in the place of all')
     .option('--limit <n>', 'at most so many', atLeastOne);
-  act<{ thread?: string; limit?: number }>(list, async (options, settings) => {
+  act<{ thread?: string; own?: boolean; limit?: number }>(list, async (options, settings) => {
     const { listCommand } = await import('./commands/keys.js');
     await listCommand(options, settings, output);
   });

@@ -19,13 +19,18 @@ export interface DaemonAccess {
   address: DaemonAddress;
 }
 
+/** What a daemon is to be shown once it is reached: offline the caller goes into the database itself. */
+export interface Into {
+  databaseSecret?: string;
+}
+
 /**
  * Through the daemon if one answers, else on the data directory. What was asked for by name is never replaced: a socket named
  * by an option must answer unless a data directory is named as well, and a daemon must serve the directory that was named. A
  * daemon over TCP is never replaced, but by a data directory that an option names over an address from the environment.
  */
-export async function openAccess(settings: Settings, output: Output): Promise<Access> {
-  const daemon = await openRunning(settings, output);
+export async function openAccess(settings: Settings, output: Output, into: Into = {}): Promise<Access> {
+  const daemon = await openRunning(settings, output, into);
   if (daemon !== undefined) return daemon;
   const offline = await openOffline(settings);
   output.detail(`no daemon serves it: working on ${settings.dataDir.value} itself`);
@@ -34,10 +39,10 @@ export async function openAccess(settings: Settings, output: Output): Promise<Ac
 
 export const KEYRING = 'keyring.json';
 /** The daemon that `openAccess` would take; undefined where it would open the data directory itself. */
-export async function openRunning(settings: Settings, output: Output): Promise<DaemonAccess | undefined> {
+export async function openRunning(settings: Settings, output: Output, into: Into = {}): Promise<DaemonAccess | undefined> {
   const address = daemonAddressOf(settings);
   const { socket } = address;
-  const daemon = socket === undefined ? await overTcp(address, settings) : await onSocket(socket, address, settings);
+  const daemon = socket === undefined ? await overTcp(address, settings, into) : await onSocket(socket, address, settings, into);
   if (daemon !== undefined) output.detail(`through the daemon ${address.where}`);
   return daemon;
 }
@@ -49,14 +54,19 @@ function askedBy({ address, callerFlags }: Settings): Chosen['from'] {
   return callerFlags.length > 0 ? 'flag' : address.from;
 }
 
-async function onSocket(socket: string, address: DaemonAddress, settings: Settings): Promise<DaemonAccess | undefined> {
+async function onSocket(
+  socket: string,
+  address: DaemonAddress,
+  settings: Settings,
+  into: Into,
+): Promise<DaemonAccess | undefined> {
   const { dataDir, callerFlags } = settings;
   const asked = askedBy(settings);
   if (!(await answers(socket))) {
     if (callerFlags.length > 0 || (asked === 'flag' && dataDir.from !== 'flag')) throw noDaemon(address);
     return undefined;
   }
-  const daemon = await reach(address, settings);
+  const daemon = await reach(address, settings, into);
   if (RANK[asked] > RANK[dataDir.from] || (await servesOrCloses(daemon, dataDir))) return daemon;
   if (asked === dataDir.from) {
     throw new Failure('CONFLICT', `the daemon on ${socket} does not serve ${dataDir.value}`, 'name only one of the two');
@@ -64,8 +74,8 @@ async function onSocket(socket: string, address: DaemonAddress, settings: Settin
   return undefined;
 }
 
-async function overTcp(address: DaemonAddress, settings: Settings): Promise<DaemonAccess | undefined> {
-  return isOutranked(address, settings) ? undefined : await reach(address, settings);
+async function overTcp(address: DaemonAddress, settings: Settings, into: Into): Promise<DaemonAccess | undefined> {
+  return isOutranked(address, settings) ? undefined : await reach(address, settings, into);
 }
 
 /** Whether an option names a data directory, and only the environment a daemon over TCP. Throws USAGE if options name both. */
@@ -131,12 +141,12 @@ export function answers(socket: string): Promise<boolean> {
   });
 }
 
-async function reach(address: DaemonAddress, { caller, serverUids }: Settings): Promise<DaemonAccess> {
+async function reach(address: DaemonAddress, { caller, serverUids }: Settings, into: Into = {}): Promise<DaemonAccess> {
   const { tokenFile } = caller;
   // An environment that is for TLS does no harm elsewhere.
   const files = address.tls !== undefined ? caller : tokenFile === undefined ? {} : { tokenFile };
   try {
-    return { kind: 'daemon', kms: await connectAs(files, { ...address.target, serverUids }), address };
+    return { kind: 'daemon', kms: await connectAs(files, { ...address.target, serverUids, ...into }), address };
   } catch (error) {
     throw address.socket === undefined && error instanceof KmsError ? notReached(address, error) : error;
   }

@@ -2,29 +2,22 @@ import { type ErrorCode, KmsError } from '../errors.js';
 import { MAX_FRAME_BYTES, MAX_TIMER_MS } from '../limits.js';
 import type { BatchAad, CallOptions } from '../provider.js';
 import { FRAME_HEADER_BYTES, MAX_REQUEST_ID, NO_REQUEST, OK, OP, PROTOCOL_VERSION } from '../wire/frames.js';
-import {
-  batchFrameBytes,
-  hotFrameBytes,
-  readBinary,
-  readEncrypted,
-  readItems,
-  requestIdAt,
-  writeBatchFrame,
-  writeColdFrame,
-  writeHotFrame,
-} from '../wire/hot.js';
+import { batchFrameBytes, hotFrameBytes, requestIdAt, writeBatchFrame, writeColdFrame, writeHotFrame } from '../wire/hot.js';
 import { encodeRequest, errorOfWire } from '../wire/messages.js';
 import { MalformedMessage, Reader } from '../wire/reader.js';
 import { Inbox } from './inbox.js';
 import { Link } from './link.js';
 import { Outbox } from './outbox.js';
 import { aborted, closed, refusalOf } from './refusals.js';
+import { opens, readResults } from './results.js';
 import { lost, type Server } from './server.js';
 import { KIND, type Kind, MAX_SLOTS, type Slot, SlotTable } from './slots.js';
 
 export interface ConnectionOptions extends Server {
   /** Shown to the server in the hello of each connection. */
   token?: string | undefined;
+  /** Of the database that each connection goes into; wiped when this is closed. */
+  databaseSecret?: Uint8Array | undefined;
   /** For calls that name none. */
   deadlineMs: number;
   /** The pause before the first attempt to connect again, and what it doubles up to. */
@@ -42,7 +35,7 @@ const ANY_ID = MAX_REQUEST_ID;
 /** No slot has it: their generations begin above the bits of an index. */
 const INTRODUCTION_ID = 1;
 /** A server that must not be spoken to, or does not let us in: waiting changes nothing about it. */
-const LASTING: readonly ErrorCode[] = ['PERMISSION_DENIED', 'UNAUTHENTICATED', 'UNSUPPORTED'];
+const LASTING: readonly ErrorCode[] = ['PERMISSION_DENIED', 'UNAUTHENTICATED', 'UNSUPPORTED', 'INVALID_ARGUMENT', 'SEALED'];
 
 // A promise's functions without a closure per request: the executor runs before the constructor returns.
 let resolveNew: (value: never) => void;
@@ -70,6 +63,8 @@ export class Connection {
   /** Who waits for the link to become ready, beside the requests. */
   private opening: { opened(): void; failed(error: KmsError): void } | undefined;
   private isIntroducing = false;
+  /** What is left to be said before the link is ready. */
+  private introductions: Array<() => Buffer> = [];
   private isFlushDue = false;
   private isClosed = false;
   /** Of the newest request, and of the newest that was written. */
@@ -143,20 +138,29 @@ export class Connection {
 
   /** Every other op; resolves to the results, whose types nobody has checked. */
   call(op: number, args: readonly unknown[], options: CallOptions | undefined): Promise<unknown[]> {
-    const frame = encodeRequest(ANY_ID, op, args);
+    return this.begun(KIND.results, encodeRequest(ANY_ID, op, args), options);
+  }
+
+  private begun<T>(kind: Kind, frame: Buffer, options: CallOptions | undefined): Promise<T> {
     this.admit(frame.length);
-    const promise = new Promise<unknown[]>(keepFunctions);
-    const slot = this.begin(KIND.results, options);
+    const promise = new Promise<T>(keepFunctions);
+    const slot = this.begin(kind, options);
     if (slot === undefined) return promise;
     const slab = this.outbox.reserve(frame.length);
     this.outbox.commit(slab, writeColdFrame(slab.bytes, slab.used, slot.id, frame), true);
     return promise;
   }
 
+  /** An op without arguments that answers one binary, which does not stay in what was read. */
+  callForSecret(op: number, options: CallOptions | undefined): Promise<Uint8Array> {
+    return this.begun(KIND.secret, encodeRequest(ANY_ID, op, []), options);
+  }
+
   /** Rejects what is under way. Every later call is refused. */
   close(): void {
     if (this.isClosed) return;
     this.isClosed = true;
+    this.options.databaseSecret?.fill(0);
     clearTimeout(this.dialTimer);
     clearTimeout(this.sweepTimer);
     this.detach();
@@ -197,7 +201,7 @@ export class Connection {
     slot.reject = rejectNew;
     slot.kind = kind;
     slot.sequence = ++this.sequence;
-    if (kind === KIND.opened || kind === KIND.openedItems) this.openings++;
+    if (opens(kind)) this.openings++;
     if (!this.isFlushDue) {
       this.isFlushDue = true;
       this.now = performance.now();
@@ -216,7 +220,7 @@ export class Connection {
   }
 
   private release(slot: Slot): void {
-    if (slot.kind === KIND.opened || slot.kind === KIND.openedItems) this.openings--;
+    if (opens(slot.kind)) this.openings--;
     this.slots.release(slot);
   }
 
@@ -286,7 +290,8 @@ export class Connection {
   private takeOwnAnswer(id: number, code: number, reader: Reader): void {
     if (id === INTRODUCTION_ID && this.isIntroducing) {
       if (code !== OK) throw errorOfWire(code, reader.string());
-      this.ready();
+      this.isIntroducing = false;
+      if (this.link !== undefined) this.introduceNext(this.link);
       return;
     }
     if (id === NO_REQUEST && code !== OK) throw gaveUp(code, reader.string());
@@ -319,15 +324,26 @@ export class Connection {
     this.link = link;
   }
 
-  /** Nothing else goes out before the token is accepted: requests may overtake one another, and one without it is refused. */
+  /**
+   * Nothing else goes out before the token is accepted and the database is open: requests may overtake one another, and one that
+   * came before would be refused, or be carried out outside.
+   */
   private introduce(link: Link): void {
-    const { token } = this.options;
-    if (token === undefined) {
+    const { token, databaseSecret } = this.options;
+    this.introductions = [
+      ...(token === undefined ? [] : [() => encodeRequest(INTRODUCTION_ID, OP.hello, [PROTOCOL_VERSION, token])]),
+      ...(databaseSecret === undefined ? [] : [() => encodeRequest(INTRODUCTION_ID, OP.openDatabase, [databaseSecret])]),
+    ];
+    this.introduceNext(link);
+  }
+
+  private introduceNext(link: Link): void {
+    const frame = this.introductions.shift()?.();
+    if (frame === undefined) {
       this.ready();
       return;
     }
     this.isIntroducing = true;
-    const frame = encodeRequest(INTRODUCTION_ID, OP.hello, [PROTOCOL_VERSION, token]);
     link.write([frame], () => frame.fill(0));
   }
 
@@ -423,19 +439,6 @@ export class Connection {
     const wasWritten = slot.sequence <= this.written;
     return new KmsError('DEADLINE_EXCEEDED', wasWritten || this.isReady ? undefined : this.lastFailure?.message);
   }
-}
-
-function readResults(kind: Kind, count: number, reader: Reader, bytes: Buffer): unknown {
-  if (kind === KIND.results) {
-    const results: unknown[] = [];
-    for (let index = 0; index < count; index++) results.push(reader.value(1));
-    return results;
-  }
-  if (count !== (kind === KIND.encrypted || kind === KIND.sealed ? 2 : 1))
-    throw new MalformedMessage('a wrong number of results');
-  if (kind === KIND.encrypted) return readEncrypted(reader, bytes);
-  if (kind === KIND.sealed) return readEncrypted(reader, bytes).ciphertext;
-  return kind === KIND.opened ? readBinary(reader, bytes) : readItems(reader, bytes);
 }
 
 /** Why the server ends the connection. Whom it does not let in is told so; everything else is as good as a server that is gone. */

@@ -29,6 +29,11 @@ export interface ConnectOptions {
   endpoint?: string;
   /** What shows who we are, where no uid does: `Authorization: Bearer` over HTTP, in each connection's hello else. */
   token?: string;
+  /**
+   * Of the client-sealed database that every call is about, as `newDatabase` gave it: over HTTP a header of each request, else given
+   * once on each connection. It is copied, and held until `close`.
+   */
+  databaseSecret?: string | Uint8Array;
   /** Of `https://` and `kms+tls://`. */
   tls?: TlsOptions;
   /** Gets one line for each request; so does stderr under NODE_DEBUG=progressdb-kms. Never what a request carries. */
@@ -86,6 +91,7 @@ export async function connectKms(given: string | ConnectOptions): Promise<KmsCli
     ...numbersOf(options),
     journal: journalFor(options.logger),
     token: tokenOf(address, options.token),
+    databaseSecret: databaseSecretOf(address, options.databaseSecret),
   };
   return protocol === 'http' ? connectHttp(address, settings) : connectBinary(settings);
 }
@@ -108,7 +114,8 @@ export async function spawnKms(options: SpawnOptions): Promise<SpawnedKms> {
   return await supervise(options, connectKms);
 }
 
-type Settings = Server & typeof DEFAULTS & { journal: ReturnType<typeof journalFor>; token: string | undefined };
+type Settings = Server &
+  typeof DEFAULTS & { journal: ReturnType<typeof journalFor>; token: string | undefined; databaseSecret: Uint8Array | undefined };
 
 async function connectBinary({ journal, ...settings }: Settings): Promise<RemoteKms> {
   const connection = journal === undefined ? new Connection(settings) : new LoggedConnection(settings, journal);
@@ -123,12 +130,18 @@ async function connectBinary({ journal, ...settings }: Settings): Promise<Remote
   }
 }
 
-async function connectHttp({ prefix, userinfo }: Address, { token, ...settings }: Settings): Promise<HttpKms> {
+async function connectHttp(
+  { prefix, userinfo }: Address,
+  { token, databaseSecret: secret, ...settings }: Settings,
+): Promise<HttpKms> {
   const basic = userinfo && `Basic ${Buffer.from(`${userinfo.user}:${userinfo.token}`).toString('base64')}`;
   const authorization = basic ?? (token === undefined ? undefined : `Bearer ${token}`);
+  // A header is a string, which nobody can wipe; the bytes need not stay beside it.
+  const databaseSecret = secret && Buffer.from(secret).toString('latin1');
+  secret?.fill(0);
   // Not before it is needed: Node's HTTP is large.
   const [{ HttpKms }, { Channel }] = await Promise.all([import('./http/kms.js'), import('./http/channel.js')]);
-  const kms = new HttpKms(new Channel({ ...settings, prefix, authorization }));
+  const kms = new HttpKms(new Channel({ ...settings, prefix, authorization, databaseSecret }));
   try {
     await kms.reach();
     return kms;
@@ -155,6 +168,19 @@ function tokenOf({ place, userinfo }: Address, option: string | undefined): stri
   if (typeof token !== 'string' || !TOKEN.test(token)) throw invalid('token', 'visible ASCII characters were expected');
   if (isInTheClear(place)) throw invalid('token', 'it would travel in the clear; use https:// or kms+tls://');
   return token;
+}
+
+/** What a secret looks like: whether it is one is for the server to say. */
+const DATABASE_SECRET = /^[A-Za-z0-9+/]{1,256}={0,2}$/;
+
+function databaseSecretOf({ place }: Address, option: string | Uint8Array | undefined): Uint8Array | undefined {
+  if (option === undefined) return undefined;
+  const text = typeof option === 'string' ? option : option instanceof Uint8Array ? Buffer.from(option).toString('latin1') : '';
+  if (!DATABASE_SECRET.test(text)) throw invalid('databaseSecret', 'the text that newDatabase gave was expected');
+  if (isInTheClear(place)) throw invalid('databaseSecret', 'it would travel in the clear; use https:// or kms+tls://');
+  const secret = Buffer.from(new ArrayBuffer(text.length));
+  secret.write(text, 'latin1');
+  return secret;
 }
 
 /** The furthest a timer of Node reaches: 24 days. */

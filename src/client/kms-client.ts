@@ -1,4 +1,4 @@
-import type { BackupDescription, BackupOrder, CallOptions, Provider, SlotKeeper } from '../provider.js';
+import type { BackupDescription, BackupOrder, CallOptions, KeyPage, ListQuery, Provider, SlotKeeper } from '../provider.js';
 
 /** What a server says of itself. */
 export interface Greeting {
@@ -17,6 +17,13 @@ export interface KmsClient extends Provider, SlotKeeper {
   seal(options?: CallOptions): Promise<void>;
   /** Has the daemon write a backup, as its own user; resolves when the file is whole and durable. CONFLICT if it is there. */
   backup(order: BackupOrder, options?: CallOptions): Promise<BackupDescription>;
+  /**
+   * Makes a client-sealed database and resolves to its secret, which is shown this once: the caller keeps it (`databaseSecret` of
+   * `connectKms`) and wipes it. This client stays where it is.
+   */
+  newDatabase(options?: CallOptions): Promise<Uint8Array>;
+  /** The keys that the caller created, of the database that it is in. */
+  ownedKeys(query?: Omit<ListQuery, 'threadId'>, options?: CallOptions): Promise<KeyPage>;
   /** Has the daemon read its master key again. */
   unseal(options?: CallOptions): Promise<void>;
 }

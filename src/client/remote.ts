@@ -163,6 +163,14 @@ export class RemoteKms implements KmsClient {
     return pageOfResults(await this.cold(OP.listKeys, [mapOfQuery(query ?? {})], options));
   }
 
+  async ownedKeys(query?: Omit<ListQuery, 'threadId'>, options?: CallOptions): Promise<KeyPage> {
+    return pageOfResults(await this.cold(OP.ownedKeys, [mapOfQuery(query ?? {})], options));
+  }
+
+  newDatabase(options?: CallOptions): Promise<Uint8Array> {
+    return this.connection.callForSecret(OP.newDatabase, options);
+  }
+
   async describeKey(keyId: string, options?: CallOptions): Promise<KeyDescription> {
     return descriptionOfMap((await this.cold(OP.describeKey, [keyId], options))[0]);
   }

@@ -1,7 +1,7 @@
 import { AbortWatch } from './abort-watch.js';
 
 /** How an answer is read, and so what its promise resolves to. */
-export const KIND = { results: 0, encrypted: 1, sealed: 2, opened: 3, sealedItems: 4, openedItems: 5 } as const;
+export const KIND = { results: 0, encrypted: 1, sealed: 2, opened: 3, sealedItems: 4, openedItems: 5, secret: 6 } as const;
 export type Kind = (typeof KIND)[keyof typeof KIND];
 
 const INDEX_BITS = 16;

@@ -1,26 +1,50 @@
 import { KmsError } from '../errors.js';
 import { MAX_ACCOUNTS, MAX_COLD_PER_IDENTITY, MAX_CONNECTIONS_PER_IDENTITY, MAX_HELD_BYTES_PER_IDENTITY } from '../limits.js';
 import { type Held, HeldBytes } from './buffers.js';
+import { type Count, OwnCount, OwnPaidAt, type PaidAt } from './count.js';
 import { ANONYMOUS, type Identity } from './identity.js';
 import { Burst, type Log } from './log.js';
 import { Bucket, type RateLimits } from './rates.js';
+import type { Ledger } from './workers/ledger.js';
+
+/** Where an account is kept. */
+export interface Cells {
+  /** In the ledger; −1 for what only this thread knows. */
+  readonly place: number;
+  readonly requests: Count;
+  readonly held: Count;
+  readonly requestsPaidAt: PaidAt;
+  readonly bytesPaidAt: PaidAt;
+}
+
+function ownCells(): Cells {
+  return {
+    place: -1,
+    requests: new OwnCount(),
+    held: new OwnCount(),
+    requestsPaidAt: new OwnPaidAt(),
+    bytesPaidAt: new OwnPaidAt(),
+  };
+}
 
 /** What one identity takes of the daemon, over all of its connections and both protocols, so that it leaves others theirs. */
 export class Account implements Held {
   readonly bucket: Bucket;
-  /** That are its own. */
+  /** That are its own. They are counted where they come in: on the main thread. */
   connections = 0;
-  /** Under way, beside those that are answered at once. */
-  private requests = 0;
-  private held = 0;
 
   constructor(
     readonly actor: string,
     limits: RateLimits,
     private readonly shared: Held,
     private readonly onRefused: (account: Account, requests: number) => void,
+    private readonly cells: Cells = ownCells(),
   ) {
-    this.bucket = new Bucket(limits);
+    this.bucket = new Bucket(limits, cells.requestsPaidAt, cells.bytesPaidAt);
+  }
+
+  get place(): number {
+    return this.cells.place;
   }
 
   /** A connection that was somebody else's becomes its own. Throws BUSY if it has too many. */
@@ -35,28 +59,32 @@ export class Account implements Held {
   }
 
   get isFull(): boolean {
-    return this.requests >= MAX_COLD_PER_IDENTITY;
+    return this.cells.requests.total >= MAX_COLD_PER_IDENTITY;
   }
 
   /** False, and nothing is counted, if a request is one too many. */
   begin(): boolean {
-    if (this.isFull) return false;
-    this.requests++;
-    return true;
+    // Counted first: see HeldBytes.
+    this.cells.requests.add(1);
+    if (this.cells.requests.total <= MAX_COLD_PER_IDENTITY) return true;
+    this.cells.requests.add(-1);
+    return false;
   }
 
-  end(): void {
-    this.requests--;
+  end(requests = 1): void {
+    this.cells.requests.add(-requests);
   }
 
   take(bytes: number): boolean {
-    if (this.held + bytes > MAX_HELD_BYTES_PER_IDENTITY || !this.shared.take(bytes)) return false;
-    this.held += bytes;
-    return true;
+    const { held } = this.cells;
+    held.add(bytes);
+    if (held.total <= MAX_HELD_BYTES_PER_IDENTITY && this.shared.take(bytes)) return true;
+    held.add(-bytes);
+    return false;
   }
 
   give(bytes: number): void {
-    this.held -= bytes;
+    this.cells.held.add(-bytes);
     this.shared.give(bytes);
   }
 
@@ -67,14 +95,15 @@ export class Account implements Held {
 
   /** Whether there is nothing to remember of it. */
   isIdle(now: number): boolean {
-    return this.connections === 0 && this.requests === 0 && this.held === 0 && this.bucket.isRested(now);
+    const { requests, held } = this.cells;
+    return this.connections === 0 && requests.total === 0 && held.total === 0 && this.bucket.isRested(now);
   }
 }
 
 /** The accounts of all identities that are there, or were lately. */
 export class Accounts {
   /** What all of them hold together. */
-  readonly held = new HeldBytes();
+  readonly held: HeldBytes;
   private readonly byActor = new Map<string, Account>();
   private readonly overRate: Burst;
   /** Of those who come when there are more than are kept apart. */
@@ -84,8 +113,12 @@ export class Accounts {
     private limits: RateLimits,
     log: Log,
     private readonly onRefused: (requests: number) => void = () => {},
+    /** Where other threads serve the same identities: then all of them count in it. */
+    private readonly ledger?: Ledger,
   ) {
     this.overRate = new Burst(log, 'warn', 'over_rate');
+    this.held = ledger?.held ?? new HeldBytes();
+    this.limits = this.shared(limits);
     this.others = this.make('others');
   }
 
@@ -104,13 +137,19 @@ export class Accounts {
    * keep another's hello, of which the rest has yet to come, from being read.
    */
   paceOf(identity: Identity): Account {
-    return identity === ANONYMOUS ? this.make(identity.actor) : this.of(identity);
+    return identity === ANONYMOUS ? this.makeApart(identity.actor) : this.of(identity);
   }
 
   /** From now on. */
   replace(limits: RateLimits): void {
-    this.limits = limits;
-    for (const account of [...this.byActor.values(), this.others]) account.bucket.replace(limits);
+    this.limits = this.shared(limits);
+    for (const account of [...this.byActor.values(), this.others]) account.bucket.replace(this.limits);
+  }
+
+  /** The same, where all threads see them. */
+  private shared(limits: RateLimits): RateLimits {
+    this.ledger?.replace(limits);
+    return this.ledger?.limits ?? limits;
   }
 
   /** Called once a second. */
@@ -120,17 +159,25 @@ export class Accounts {
   }
 
   private make(actor: string): Account {
-    return new Account(actor, this.limits, this.held, (account, requests) => this.noteRefused(account, requests));
+    return this.makeApart(actor, this.ledger?.cells(this.ledger.open()));
   }
 
-  /** Every refusal for a rate comes through here. */
-  private noteRefused({ actor }: Account, requests: number): void {
+  private makeApart(actor: string, cells?: Cells): Account {
+    return new Account(actor, this.limits, this.held, (_, requests) => this.noteRefused(actor, requests), cells);
+  }
+
+  /** Every refusal for a rate comes through here, those on other threads too. */
+  noteRefused(actor: string, requests: number): void {
     this.onRefused(requests);
     this.overRate.note(() => ({ actor, requests }));
   }
 
   private dropIdle(): void {
     const now = performance.now();
-    for (const [actor, account] of this.byActor) if (account.isIdle(now)) this.byActor.delete(actor);
+    for (const [actor, account] of this.byActor) {
+      if (!account.isIdle(now)) continue;
+      this.byActor.delete(actor);
+      if (account.place >= 0) this.ledger?.close(account.place);
+    }
   }
 }

@@ -1,6 +1,7 @@
 import { KmsError } from '../errors.js';
 import { MAX_FRAME_BYTES, MAX_HELD_BYTES, READ_BUFFER_BYTES, READ_HEADROOM_BYTES, RESPONSE_BUFFER_BYTES } from '../limits.js';
 import { FRAME_HEADER_BYTES } from '../wire/frames.js';
+import { type Count, OwnCount } from './count.js';
 
 /** Response buffers kept for reuse: those of the chunks of one turn of the event loop, not of every stalled connection. */
 const KEPT_RESPONSE_BUFFERS = 8;
@@ -14,20 +15,22 @@ export interface Held {
 
 /** Counts what all connections together keep in memory for requests that are unfinished or wait. */
 export class HeldBytes implements Held {
-  private held = 0;
+  constructor(private readonly held: Count = new OwnCount()) {}
 
   get bytes(): number {
-    return this.held;
+    return this.held.total;
   }
 
   take(bytes: number): boolean {
-    if (this.held + bytes > MAX_HELD_BYTES) return false;
-    this.held += bytes;
-    return true;
+    // Counted first, and looked at then: of threads that take at once none goes beyond the bound.
+    this.held.add(bytes);
+    if (this.held.total <= MAX_HELD_BYTES) return true;
+    this.held.add(-bytes);
+    return false;
   }
 
   give(bytes: number): void {
-    this.held -= bytes;
+    this.held.add(-bytes);
   }
 }
 
@@ -49,6 +52,12 @@ export class SharedBuffers {
   giveResponse(buffer: Buffer, secretBytes: number): void {
     if (secretBytes > 0) buffer.fill(0, 0, secretBytes);
     if (this.free.length < KEPT_RESPONSE_BUFFERS) this.free.push(buffer);
+  }
+
+  /** At the end of the thread. */
+  wipe(): void {
+    this.input.fill(0);
+    for (const buffer of this.free) buffer.fill(0);
   }
 }
 

@@ -54,6 +54,7 @@ export interface DaemonFlags {
   /** A group, by name or number, that may connect to the socket; its members' uids must be allowed as well. */
   group?: string | undefined;
   spinUs?: string | number | undefined;
+  workers?: string | number | undefined;
   oidcIssuer?: string | undefined;
   oidcAudience?: string | string[] | undefined;
   oidcJwksFile?: string | undefined;
@@ -74,6 +75,8 @@ export interface DaemonFlags {
   bytesPerSecond?: string | number | undefined;
   burstMs?: string | number | undefined;
   keysPerIdentity?: string | number | undefined;
+  databasesPerIdentity?: string | number | undefined;
+  keysPerDatabase?: string | number | undefined;
   auditDataOperations?: string | undefined;
   auditStrict?: boolean | undefined;
   auditContinueOnFailure?: boolean | undefined;
@@ -120,6 +123,8 @@ export interface DaemonConfig {
   endpoints: readonly HostPort[];
   /** How long the event loop does not sleep after a request of the binary protocol; 0 is not at all. */
   spinUs: number;
+  /** Threads that serve the binary protocol; with 1 the main thread does. */
+  workers: number;
   tls: TlsFiles | undefined;
   /** Absolute path; undefined with `dev`. */
   dataDir: string | undefined;
@@ -152,6 +157,9 @@ export interface DaemonConfig {
   rates: RateLimits;
   /** 0 is any number. */
   keysPerIdentity: number;
+  /** 0 is any number. */
+  databasesPerIdentity: number;
+  keysPerDatabase: number;
   auditDataOperations: DataOperations;
   /** Data operations are answered once their lines are durable; with `each`. */
   auditStrict: boolean;

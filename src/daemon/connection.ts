@@ -1,41 +1,23 @@
 import type { Socket } from 'node:net';
 import { asKmsError, KmsError } from '../errors.js';
 import { ANONYMOUS_FRAME_BYTES, LINGER_MS, SWEEP_INTERVAL_MS } from '../limits.js';
-import { BIT, binding, DEFERRED_FIELDS, doorbell, FLAG, NO_LIMIT, POLICY_SHIFT, REPORT, REPORT_LENGTH } from '../native.js';
+import { BIT, DEFERRED_FIELDS, FLAG, NO_LIMIT, POLICY_SHIFT, REPORT } from '../native.js';
 import { FRAME_HEADER_BYTES, NO_REQUEST } from '../wire/frames.js';
 import { encodeError } from '../wire/messages.js';
 import type { Account } from './accounts.js';
 import { PartialFrame, type SharedBuffers } from './buffers.js';
 import { OTHER } from './counters.js';
-import { ANONYMOUS, type Identity, may } from './identity.js';
+import type { Deferred } from './deferred.js';
+import { actorOf, type Ground, type Waiting } from './ground.js';
+import { ANONYMOUS, type Identity } from './identity.js';
 import { errorFields } from './log.js';
 import { Misses } from './misses.js';
-import type { Caller, Service } from './operations.js';
+import type { DatabaseKms } from './operations.js';
 import { Outlet } from './outlet.js';
 import { Pace } from './pace.js';
-import { isNarrowed, type Policy } from './policy.js';
-import { Requests } from './requests.js';
 import { openSource, type Source } from './source.js';
-
-function bitsOf(identity: Identity, policy: Policy): number {
-  if (identity === ANONYMOUS) return BIT.unknown;
-  const role = may(identity, 'client') ? BIT.client : 0;
-  if (!isNarrowed(identity)) return role;
-  const number = policy.numberOf(identity);
-  return number === 0 ? BIT.cold : role | (number << POLICY_SHIFT);
-}
-
-/** Numbers of identities in the audit log; of nobody it is 0. */
-const actors = new WeakMap<Identity, number>();
-
-function actorOf(identity: Identity): number {
-  let number = actors.get(identity);
-  if (number === undefined) {
-    number = identity === ANONYMOUS ? 0 : binding.auditActor(identity.actor);
-    actors.set(identity, number);
-  }
-  return number;
-}
+import { Stay } from './stay.js';
+import { report, walk } from './walk.js';
 
 /** What the connection tells of itself. */
 export interface ConnectionEvents {
@@ -44,21 +26,20 @@ export interface ConnectionEvents {
   onClose(connection: Connection): void;
 }
 
-/** Connections so far: what lines of the log tell them apart by. */
-let opened = 0;
+/** Makes what the connection's requests wait in. */
+export type NewWaiting = (connection: Connection, outlet: Outlet) => Waiting;
 
-/** One report for all connections of the thread: it is read before anything else can run. */
-const report = new Int32Array(REPORT_LENGTH);
 const misses = new Misses();
 
 /** One peer on the binary protocol. */
-export class Connection implements Caller {
+export class Connection {
   readonly surface = 'binary';
+  readonly doorway: Stay;
   private current: Identity;
   private account: Account;
   private readonly socket: Socket;
   private readonly outlet: Outlet;
-  private readonly requests: Requests;
+  private readonly requests: Waiting;
   private readonly partial: PartialFrame;
   private readonly pace: Pace;
   private roleBits: number;
@@ -73,15 +54,17 @@ export class Connection implements Caller {
   /** Owns the source once it returns; throws before that if the descriptor cannot be used. */
   constructor(
     source: Source,
-    private readonly service: Service,
+    private readonly service: Ground,
     private readonly buffers: SharedBuffers,
     identity: Identity,
     private readonly events: ConnectionEvents,
+    newWaiting: NewWaiting,
   ) {
     this.current = identity;
+    this.doorway = new Stay(service.kms);
     this.account = service.accounts.of(identity);
     this.partial = new PartialFrame(this.account);
-    this.roleBits = bitsOf(identity, service.policy);
+    this.roleBits = service.policy.bitsOf(identity);
     this.actor = actorOf(identity);
     this.socket = openSource(source, buffers, (bytes) => this.onBytes(bytes));
     this.outlet = new Outlet(
@@ -98,20 +81,7 @@ export class Connection implements Caller {
       () => this.socket.pause(),
       () => this.readOn(),
     );
-    this.requests = new Requests(
-      service,
-      this,
-      this.outlet,
-      () => this.account,
-      () => this.bits,
-      () => this.actor,
-      {
-        serveAgain: (frame) => this.serveAgain(frame),
-        onMalformed: (error) => this.breakOff(error),
-        onDone: () => this.endIfDone(),
-      },
-      ++opened,
-    );
+    this.requests = newWaiting(this, this.outlet);
     this.socket.on('error', (error) =>
       service.log('debug', 'connection_error', { actor: this.identity.actor, message: error.message }),
     );
@@ -144,8 +114,32 @@ export class Connection implements Caller {
     if (!this.isClosed) this.pace.become(account);
     if (!this.isKnown && !this.isClosed) this.events.onKnown(this);
     this.current = identity;
-    this.roleBits = bitsOf(identity, this.service.policy);
+    this.roleBits = this.service.policy.bitsOf(identity);
     this.actor = actorOf(identity);
+  }
+
+  get database(): DatabaseKms | undefined {
+    return this.doorway.database;
+  }
+
+  /** What the native core has to know of who asks. */
+  get bits(): number {
+    return this.service.kms.sealed ? this.roleBits | BIT.sealed : this.roleBits;
+  }
+
+  /** Who asks, in the audit log. */
+  get auditActor(): number {
+    return this.actor;
+  }
+
+  /** Whose part of what there is its requests take. */
+  get payer(): Account {
+    return this.account;
+  }
+
+  /** Whether it takes no more requests. */
+  get isFinishing(): boolean {
+    return this.finishing;
   }
 
   /** Takes no more requests, answers those under way, then closes. */
@@ -160,18 +154,21 @@ export class Connection implements Caller {
     this.socket.destroy();
   }
 
+  /** Of what it has read and not served, and of answers that are not sent: for one that is gone, or whose thread ends. */
+  wipe(): void {
+    this.partial.clear();
+    this.outlet.discard();
+  }
+
   /** Called every SWEEP_INTERVAL_MS. */
   sweep(): void {
+    if (this.doorway.isLost) this.finish();
     if (this.partial.length === 0 || this.outlet.stalled || this.pace.isHeld) {
       this.partialSweeps = 0;
     } else if (++this.partialSweeps * SWEEP_INTERVAL_MS > this.service.timeouts.frameMs) {
       this.service.log('warn', 'frame_not_finished', { actor: this.identity.actor });
       this.socket.destroy();
     }
-  }
-
-  private get bits(): number {
-    return this.service.kms.sealed ? this.roleBits | BIT.sealed : this.roleBits;
   }
 
   private onBytes(bytes: number): boolean {
@@ -280,52 +277,25 @@ export class Connection implements Caller {
     this.service.denials.note({ actor: this.identity.actor, operation: 'encrypt or decrypt', outcome }, times);
   }
 
-  /** One native call, for `room` requests; its findings are in `report`, of which the flags are returned. */
   private walk(input: Buffer, start: number, end: number, bits: number, room: number): number {
-    const { kms } = this.service;
-    report[REPORT.units] = room;
-    binding.serveChunk(kms.space, bits, this.actor, input, start, end, this.outlet.room(), report);
-    const flags = report[REPORT.flags]!;
-    this.advance(flags);
-    return flags;
-  }
-
-  private advance(flags: number): void {
-    const { kms } = this.service;
-    // While the log refuses them nothing was done, and that is what is answered.
-    this.outlet.advance(report[REPORT.written]!, (flags & FLAG.plaintextWritten) !== 0, !kms.refusesData);
-    if (doorbell[0] !== 0 || doorbell[1] !== 0) kms.answerDoorbell();
+    return walk(this.doorway.vault, bits, this.actor, input, start, end, room, this.outlet);
   }
 
   /** What a walk has left: what needs a key that is at hand is served in this step, the rest waits. */
   private settle(input: Buffer, bits: number, owned: boolean): void {
-    const { kms } = this.service;
+    const { vault } = this.doorway;
     // Whether a narrowed peer may use a key is asked before its record is looked at.
-    const missing = owned || bits >>> POLICY_SHIFT !== 0 ? 0 : misses.take(kms, input, report);
+    const missing = owned || bits >>> POLICY_SHIFT !== 0 ? 0 : misses.take(vault, input);
     // Passed on last: one that is broken ends the connection, and what came before it is answered all the same.
     const left = this.deferred(input, owned);
-    for (let from = 0; from < missing; ) {
-      // They were counted, and there was room for them, when they were left.
-      report[REPORT.units] = NO_LIMIT;
-      binding.serveListed(kms.space, bits, this.actor, input, from, missing, this.outlet.room(), report, misses.listed);
-      const [next, flags] = [report[REPORT.consumed]!, report[REPORT.flags]!];
-      this.advance(flags);
-      left.push(...this.deferred(input, owned));
-      if (next < missing && next === from) throw new Error('the native core makes no progress');
-      if ((flags & FLAG.outputFull) !== 0) this.outlet.flush();
-      from = next;
-    }
-    for (const [frame, why] of left) {
-      // One of them may have been so broken that nothing after it counts.
-      if (this.finishing) frame.fill(0);
-      else this.requests.take(frame, why);
-    }
+    misses.serve(vault, bits, this.actor, input, missing, this.outlet, () => left.push(...this.deferred(input, owned)));
+    if (left.length > 0) this.requests.takeAll(left);
   }
 
   /** Takes the frames that the report names out of the shared buffer, before anything else can read into it or report. */
-  private deferred(input: Buffer, owned: boolean): Array<[frame: Buffer, why: number]> {
+  private deferred(input: Buffer, owned: boolean): Deferred[] {
     const count = report[REPORT.deferred]!;
-    const taken: Array<[frame: Buffer, why: number]> = [];
+    const taken: Deferred[] = [];
     for (let index = 0; index < count; index++) {
       const field = REPORT.first + index * DEFERRED_FIELDS;
       const start = report[field]! - FRAME_HEADER_BYTES;
@@ -336,7 +306,7 @@ export class Connection implements Caller {
   }
 
   /** Serves a frame again that waited for its key or its uses. Returns why it could not be served now either, or undefined. */
-  private serveAgain(frame: Buffer): number | undefined {
+  serveAgain(frame: Buffer): number | undefined {
     // It was counted, and made room for, when it was deferred; its time is taken by who kept it.
     while ((this.walk(frame, 0, frame.length, this.bits | BIT.untimed, NO_LIMIT) & FLAG.outputFull) !== 0) this.outlet.flush();
     if (report[REPORT.deferred]! > 0) return report[REPORT.first + 2]!;
@@ -345,7 +315,7 @@ export class Connection implements Caller {
   }
 
   /** Tells the peer that its stream makes no sense, and ends the connection. */
-  private breakOff(error: KmsError): void {
+  breakOff(error: KmsError): void {
     const { counters } = this.service.watch;
     counters.answered(this.surface, OTHER, error.code);
     counters.refused('protocol');
@@ -363,7 +333,8 @@ export class Connection implements Caller {
     if (!this.outlet.stalled && !this.pace.isHeld && !this.socket.destroyed) this.socket.resume();
   }
 
-  private endIfDone(): void {
+  endIfDone(): void {
+    if (this.doorway.isLost) this.finish();
     if (!this.finishing || this.ended || this.requests.underWay > 0) return;
     this.ended = true;
     this.outlet.end(() => setTimeout(() => this.socket.destroy(), LINGER_MS).unref());
@@ -373,8 +344,8 @@ export class Connection implements Caller {
     this.finishing = true;
     this.ended = true;
     this.isClosed = true;
-    this.partial.clear();
-    this.outlet.discard();
+    this.doorway.end();
+    this.wipe();
     this.pace.stop();
     this.account.connections--;
     this.events.onClose(this);

@@ -31,17 +31,42 @@ function bucketOf(milliseconds: number): number {
 }
 
 const SERIES = SURFACES.length * OPERATION_NAMES.length;
+const ANSWERS = SERIES * OUTCOMES.length;
+const BUCKETS = SERIES * TIME_BUCKETS;
+/** Of the memory of one thread's counters. */
+export const COUNTERS_BYTES = 8 * (ANSWERS + BUCKETS + SERIES + REASONS.length + SURFACES.length);
 
 /**
  * Counts what is served outside of the native core, which counts its own. Every label has its places from the beginning, so that
- * nothing that a peer sends makes this larger, and counting allocates nothing.
+ * nothing that a peer sends makes this larger, and counting allocates nothing. What is read is the sum over all threads.
  */
 export class Counters {
-  private readonly answers = new Float64Array(SERIES * OUTCOMES.length);
-  private readonly buckets = new Float64Array(SERIES * TIME_BUCKETS);
-  private readonly sums = new Float64Array(SERIES);
-  private readonly refusals = new Float64Array(REASONS.length);
-  private readonly underWay = new Float64Array(SURFACES.length);
+  private readonly answers: Float64Array;
+  private readonly buckets: Float64Array;
+  private readonly sums: Float64Array;
+  private readonly refusals: Float64Array;
+  private readonly underWay: Float64Array;
+  /** Of threads that count for themselves. */
+  private readonly others: Counters[] = [];
+
+  /** One thread counts in a memory, others may read it: a number of eight bytes is never seen half written. */
+  constructor(memory: ArrayBuffer | SharedArrayBuffer = new ArrayBuffer(COUNTERS_BYTES)) {
+    let at = 0;
+    const next = (length: number) => {
+      at += 8 * length;
+      return new Float64Array(memory, at - 8 * length, length);
+    };
+    this.answers = next(ANSWERS);
+    this.buckets = next(BUCKETS);
+    this.sums = next(SERIES);
+    this.refusals = next(REASONS.length);
+    this.underWay = next(SURFACES.length);
+  }
+
+  /** What another thread counts in its memory is counted here as well from now on. */
+  include(other: Counters): void {
+    this.others.push(other);
+  }
 
   /** Somebody was turned away. */
   refused(reason: Reason, count = 1): void {
@@ -70,24 +95,33 @@ export class Counters {
   }
 
   refusalsFor(reason: Reason): number {
-    return this.refusals[REASONS.indexOf(reason)]!;
+    return this.sum((one) => one.refusals[REASONS.indexOf(reason)]!);
   }
 
   inFlight(surface: Surface): number {
-    return this.underWay[SURFACES.indexOf(surface)]!;
+    return this.sum((one) => one.underWay[SURFACES.indexOf(surface)]!);
   }
 
   /** By outcome. */
   outcomesOf(surface: Surface, place: number): Float64Array {
     const from = seriesOf(surface, place) * OUTCOMES.length;
-    return this.answers.slice(from, from + OUTCOMES.length);
+    return this.row((one) => one.answers, from, OUTCOMES.length);
   }
 
   /** By bucket, and all together. */
   timesOf(surface: Surface, place: number): { buckets: Float64Array; seconds: number } {
     const series = seriesOf(surface, place);
     const from = series * TIME_BUCKETS;
-    return { buckets: this.buckets.slice(from, from + TIME_BUCKETS), seconds: this.sums[series]! / 1_000 };
+    const buckets = this.row((one) => one.buckets, from, TIME_BUCKETS);
+    return { buckets, seconds: this.sum((one) => one.sums[series]!) / 1_000 };
+  }
+
+  private sum(of: (one: Counters) => number): number {
+    return this.others.reduce((sum, other) => sum + of(other), of(this));
+  }
+
+  private row(of: (one: Counters) => Float64Array, from: number, length: number): Float64Array {
+    return Float64Array.from({ length }, (_, at) => this.sum((one) => of(one)[from + at]!));
   }
 }
 

@@ -12,10 +12,12 @@ import { type Access, ANONYMOUS, type Identity, isSame, NO_UID } from './identit
 import { Burst, errorFields } from './log.js';
 import type { Issuer } from './oidc/issuer.js';
 import type { Service } from './operations.js';
+import { Requests } from './requests.js';
 import type { Source } from './source.js';
 import type { Expiries, Material } from './tls/files.js';
 import type { Handshakes, Secured } from './tls/handshakes.js';
 import { refuse } from './tls/refusal.js';
+import type { Pool } from './workers/pool.js';
 
 /** The first byte of the binary protocol: every frame is shorter than 16 MiB. */
 const BINARY = 0x00;
@@ -30,6 +32,9 @@ function isProtocol(firstByte: number): boolean {
   return firstByte === BINARY || (firstByte >= 0x41 && firstByte <= 0x5a);
 }
 
+/** Connections so far on the binary protocol: what lines of the log tell them apart by. */
+let opened = 0;
+
 /** A peer that has spoken, in either protocol. */
 interface Served {
   readonly surface: Surface;
@@ -39,6 +44,12 @@ interface Served {
   finish(): void;
   destroy(): void;
   sweep(): void;
+}
+
+/** What a peer tells of itself. */
+interface ServedEvents {
+  onKnown(connection: Served): void;
+  onClose(connection: Served): void;
 }
 
 /** What is known of it beside. */
@@ -70,6 +81,8 @@ export class Listener {
   constructor(
     private readonly service: Service,
     material?: Material,
+    /** Undefined where the main thread serves all. */
+    private readonly workers?: Pool,
   ) {
     this.doors = new Doors(service, material, (door) => this.events(door));
     this.http = new HttpSurface(service);
@@ -87,6 +100,11 @@ export class Listener {
 
   tlsExpiries(): Partial<Expiries> {
     return this.doors.expiries();
+  }
+
+  /** Threads that serve, the main thread among them where there are no others; and how often one was replaced. */
+  threads(): { workers: number; replaced: number } {
+    return { workers: this.workers?.size ?? 1, replaced: this.workers?.replaced ?? 0 };
   }
 
   heldBytes(): number {
@@ -251,9 +269,20 @@ export class Listener {
     const isCurrent = () => !standing.isOver && this.service.authentication.isCurrent(identity) !== false;
     const connection =
       firstByte === BINARY
-        ? new Connection(source, this.service, this.buffers, identity, events)
+        ? this.serveBinary(source, identity, events)
         : this.http.take(source, identity, hosts, isCurrent, events);
     this.connections.set(connection, standing);
+  }
+
+  /** By a worker, if there is one; TLS ends on the main thread. */
+  private serveBinary(source: Source, identity: Identity, events: ServedEvents): Served {
+    const { service, workers } = this;
+    const number = ++opened;
+    const counterpart = 'fd' in source ? workers?.open(number, source.fd, identity, events) : undefined;
+    if (counterpart !== undefined) return counterpart;
+    return new Connection(source, service, this.buffers, identity, events, (connection, outlet) => {
+      return new Requests(service, connection, outlet, number);
+    });
   }
 
   /** Nobody's places are few, and are for those who have not said who they are. */

@@ -34,6 +34,8 @@ import { checkMaterial, expiriesOf, type Material, readMaterial } from './tls/fi
 import { systemClock, type TokenChange, Tokens } from './tokens.js';
 import { Turnstile } from './turnstile.js';
 import { Watch } from './watch.js';
+import { Ledger } from './workers/ledger.js';
+import { Pool, type WorkerSettings } from './workers/pool.js';
 
 const RECOMMENDED_SOCKET = '/run/progressdb-kms/kms.sock';
 
@@ -43,6 +45,8 @@ export interface Daemon {
   readonly socket: string;
   /** Of the endpoints, in their order. */
   readonly ports: readonly number[];
+  /** The threads that serve the binary protocol; undefined where the main thread does. */
+  readonly workers: Pool | undefined;
   /** That have spoken and are open. */
   connections(): number;
   /** Makes ready what may change while it runs, and returns what takes it over. Throws, and nothing changes, if it cannot be had. */
@@ -71,12 +75,14 @@ export async function startDaemon(given: DaemonConfig, log: Log, inherited: read
   let metrics: Promise<Metrics> | undefined;
   const counters = new Counters();
   const denials = new Denials(() => kms.audit);
+  const workers = workersOf(config);
+  const ledger = workers === 1 ? undefined : Ledger.beside(workers);
   const service: Service = {
     kms,
     log,
     watch: new Watch(counters, log, denials, spans),
     denials,
-    isStrict: config.auditStrict && config.auditDataOperations === 'each',
+    isStrict: isStrict(config),
     metrics: () => {
       metrics ??= import('./metrics/metrics.js')
         .then((loaded) => new loaded.Metrics(service, listener))
@@ -92,7 +98,7 @@ export async function startDaemon(given: DaemonConfig, log: Log, inherited: read
       kms.dataDir === null ? undefined : new Tokens(kms.dataDir, systemClock, nodeFileSystem, (change) => noteToken(kms, change)),
       issuer,
     ),
-    accounts: new Accounts(config.rates, log, (requests) => counters.refused('rate', requests)),
+    accounts: new Accounts(config.rates, log, (requests) => counters.refused('rate', requests), ledger),
     quota: new KeyQuota(config.keysPerIdentity, (cursor) => kms.glance(cursor)),
     policy: new Policy((keyId) => kms.describeKey(keyId)),
     failures: new Burst(log, 'error', 'request_failed'),
@@ -100,15 +106,19 @@ export async function startDaemon(given: DaemonConfig, log: Log, inherited: read
     turnstile: new Turnstile(),
     timeouts: config.timeouts,
     spin: config.spinUs === 0 ? undefined : new Spin(config.spinUs / 1000),
+    spaceChanged: () => pool?.tellSpace(),
     version,
     startedAt: performance.now(),
     connections: () => listener.size,
   };
-  const listener = new Listener(service, material);
+  const pool = ledger === undefined ? undefined : new Pool(service, workers, ledger, workerSettingsOf(config));
+  const listener = new Listener(service, material, pool);
   let ports: number[];
   try {
+    await pool?.start();
     ports = listener.start({ ...config, inherited });
   } catch (error) {
+    await pool?.stop();
     await kms.close();
     // It would try to reach its receivers for ever, and keep a process that serves nobody.
     await forwarders?.close();
@@ -122,6 +132,7 @@ export async function startDaemon(given: DaemonConfig, log: Log, inherited: read
     log('info', 'stopping', { connections: listener.size });
     try {
       await listener.stop(STOP_GRACE_MS);
+      await pool?.stop();
       denials.turn();
       (await metrics?.catch(() => undefined))?.close();
     } finally {
@@ -135,6 +146,7 @@ export async function startDaemon(given: DaemonConfig, log: Log, inherited: read
     kms,
     socket: config.socket ?? '',
     ports,
+    workers: pool,
     connections: () => listener.size,
     prepare: (next) => {
       // First: an issuer that is renewed forgets what it remembered, which must not come of files that cannot be had.
@@ -156,6 +168,20 @@ export async function startDaemon(given: DaemonConfig, log: Log, inherited: read
       return stopped;
     },
   };
+}
+
+/** Where data operations are answered after their lines are on the disk, threads would only wait for one another. */
+function workersOf(config: DaemonConfig): number {
+  return isStrict(config) ? 1 : config.workers;
+}
+
+/** Not the rest of the configuration, of which parts are secret. */
+function workerSettingsOf({ arenaBytes, keptContexts, timeouts, spinUs }: DaemonConfig): WorkerSettings {
+  return { arenaBytes, keptContexts, timeouts, spinUs };
+}
+
+function isStrict({ auditStrict, auditDataOperations }: DaemonConfig): boolean {
+  return auditStrict && auditDataOperations === 'each';
 }
 
 /** Throws before anything changes. */
@@ -299,6 +325,8 @@ function optionsOf(config: DaemonConfig, forwarding: Forwarders | undefined): Em
       ...(forwarding === undefined ? {} : { forwarding }),
     },
     keepBackups: config.keepBackups,
+    databasesPerIdentity: config.databasesPerIdentity,
+    keysPerDatabase: config.keysPerDatabase,
     rotationKeysPerSecond: config.rotationKeysPerSecond,
     rotationDueDays: config.rotationDueDays,
   };

@@ -1,10 +1,5 @@
-import { binding, DEFERRED, DEFERRED_FIELDS, MAX_DEFERRED, REPORT } from '../native.js';
-
-/** Who brings keys, some of them in one step. */
-interface Keys {
-  readonly hasRecordsAtHand: boolean;
-  loadKeys(keyIds: readonly string[]): void;
-}
+import { binding, DEFERRED, DEFERRED_FIELDS, FLAG, MAX_DEFERRED, NO_LIMIT, REPORT } from '../native.js';
+import { advance, type Output, report, type Vault } from './walk.js';
 
 /**
  * The frames of one chunk whose keys were missing. Where the store has records at hand their keys are brought in one step, and the
@@ -12,10 +7,10 @@ interface Keys {
  */
 export class Misses {
   /** Entries as in a report. */
-  readonly listed = new Int32Array(DEFERRED_FIELDS * MAX_DEFERRED);
+  private readonly listed = new Int32Array(DEFERRED_FIELDS * MAX_DEFERRED);
 
   /** Brings the missing keys and takes their frames out of the report, whose other frames stay in their order. Returns how many. */
-  take(kms: Keys, input: Buffer, report: Int32Array): number {
+  take(kms: Vault, input: Buffer): number {
     if (!kms.hasRecordsAtHand) return 0;
     const deferred = report[REPORT.deferred]!;
     let [missing, left] = [0, 0];
@@ -29,5 +24,20 @@ export class Misses {
     report[REPORT.deferred] = left;
     if (missing > 0) kms.loadKeys(binding.listedKeys(input, this.listed, missing));
     return missing;
+  }
+
+  /** Serves the first `missing` of those that were taken. `onLeft` is called for what the report names as left again. */
+  serve(kms: Vault, bits: number, actor: number, input: Buffer, missing: number, output: Output, onLeft: () => void): void {
+    for (let from = 0; from < missing; ) {
+      // They were counted, and there was room for them, when they were left.
+      report[REPORT.units] = NO_LIMIT;
+      binding.serveListed(kms.space, bits, actor, input, from, missing, output.room(), report, this.listed);
+      const next = report[REPORT.consumed]!;
+      const flags = advance(kms, output);
+      onLeft();
+      if (next < missing && next === from) throw new Error('the native core makes no progress');
+      if ((flags & FLAG.outputFull) !== 0) output.flush();
+      from = next;
+    }
   }
 }

@@ -1,4 +1,5 @@
 import { KmsError } from '../errors.js';
+import type { DatabaseKms } from '../kms/databases/database-kms.js';
 import type { EmbeddedKms } from '../kms/embedded.js';
 import { SEALED_HEADER_BYTES } from '../limits.js';
 import { binding } from '../native.js';
@@ -33,6 +34,8 @@ import type { Spin } from './spin.js';
 import type { Turnstile } from './turnstile.js';
 import type { Watch } from './watch.js';
 
+export type { DatabaseKms };
+
 /** What the operations work on. */
 export interface Service {
   readonly kms: EmbeddedKms;
@@ -58,6 +61,8 @@ export interface Service {
   readonly timeouts: Timeouts;
   /** Where the event loop is not to sleep at once. */
   readonly spin: Spin | undefined;
+  /** The store was sealed or unsealed, or may have been. */
+  spaceChanged(): void;
   readonly version: string;
   /** Of `performance.now()`. */
   readonly startedAt: number;
@@ -69,6 +74,43 @@ export interface Caller {
   readonly identity: Identity;
   /** By the token of a hello. Throws BUSY if that one has too many connections. */
   become?(identity: Identity): void;
+  /** The database that its requests are in; undefined outside. */
+  readonly database?: DatabaseKms | undefined;
+  /** What the connection needs to go into another one. */
+  readonly doorway?: Doorway;
+}
+
+/** Of a connection that may change the database which it is in. */
+export interface Doorway {
+  /** A change is under way: whoever asks for something meanwhile could not know where it is done. */
+  isChanging: boolean;
+  /** Leaves the one it is in for `database`, undefined for none. */
+  enter(database: DatabaseKms | undefined): void;
+}
+
+/** What is done with keys, and so in the database that the caller is in. All else is of the whole store, wherever the caller is. */
+const OF_KEYS: ReadonlySet<number> = new Set([
+  OP.createDekForThread,
+  OP.encrypt,
+  OP.decrypt,
+  OP.encryptMany,
+  OP.decryptMany,
+  OP.getWrapped,
+  OP.rewrap,
+  OP.createDek,
+  OP.listKeys,
+  OP.describeKey,
+  OP.setKeyState,
+  OP.ownedKeys,
+]);
+
+export function isOfKeys(op: number): boolean {
+  return OF_KEYS.has(op);
+}
+
+/** Whose keys the caller's requests are about. */
+export function keysOf({ kms }: Service, { database }: Caller): EmbeddedKms | DatabaseKms {
+  return database ?? kms;
 }
 
 /** Throws PERMISSION_DENIED, or UNAUTHENTICATED for nobody, unless the caller has a role that may do this. `set_key_state` looks at the key as well. */
@@ -104,29 +146,42 @@ function isOfData(op: number): boolean {
 }
 
 async function carryOut(service: Service, session: Caller, call: Call): Promise<unknown[]> {
+  if (session.doorway?.isChanging === true) throw new KmsError('CONFLICT', 'the connection is on its way to another database');
+  if (call.op === OP.openDatabase) return changeDatabase(service, session, call.secret);
+  // Held: the connection may leave the database, or be gone, before this is done.
+  const held = isOfKeys(call.op) ? session.database?.again() : undefined;
+  try {
+    return await within(service, session, held ?? service.kms, call);
+  } finally {
+    held?.leave();
+  }
+}
+
+/** `keys` are those of the database that the caller was in when it asked, or the store's. */
+async function within(service: Service, session: Caller, keys: EmbeddedKms | DatabaseKms, call: Call): Promise<unknown[]> {
   const { kms } = service;
   const caller = session.identity;
-  await service.policy.check(caller, call);
+  await service.policy.check(caller, call, keys);
   switch (call.op) {
     case OP.hello:
       return hello(service, session, call.version, call.token);
     case OP.createDekForThread:
-      return create(service, caller, (options) => kms.createDekForThread(call.threadId, options));
+      return create(service, caller, keys, (options) => keys.createDekForThread(call.threadId, options));
     case OP.createDek:
-      return create(service, caller, (options) => kms.createDek(call.label, options));
+      return create(service, caller, keys, (options) => keys.createDek(call.label, options));
     case OP.encrypt:
-      return encrypt(kms, caller, call.keyId, call.data, call.aad);
+      return encrypt(keys, caller, call.keyId, call.data, call.aad);
     case OP.decrypt:
-      if (call.keyId === undefined) return [await kms.decrypt(call.data, call.aad, by(caller))];
-      return [await kms.decryptWithDek(call.keyId, call.data, call.aad, by(caller))];
+      if (call.keyId === undefined) return [await keys.decrypt(call.data, call.aad, by(caller))];
+      return [await keys.decryptWithDek(call.keyId, call.data, call.aad, by(caller))];
     case OP.encryptMany:
-      return [batchOfItems(await kms.encryptMany(call.keyId, call.items, call.aad, by(caller)))];
+      return [batchOfItems(await keys.encryptMany(call.keyId, call.items, call.aad, by(caller)))];
     case OP.decryptMany:
-      return [batchOfItems(await kms.decryptMany(call.keyId, call.items, call.aad, by(caller)))];
+      return [batchOfItems(await keys.decryptMany(call.keyId, call.items, call.aad, by(caller)))];
     case OP.getWrapped:
-      return [await kms.getWrapped(call.keyId, { actor: caller.actor })];
+      return [await keys.getWrapped(call.keyId, { actor: caller.actor })];
     case OP.rewrap:
-      return resultsOfRewrap(await rewrap(service, caller, call.keyId, call.newKekHex));
+      return resultsOfRewrap(await rewrap(service, caller, keys, call.keyId, call.newKekHex));
     case OP.rotateKek:
       return [await rotate(service, caller, call.options)];
     case OP.rotationStatus:
@@ -134,12 +189,14 @@ async function carryOut(service: Service, session: Caller, call: Call): Promise<
     case OP.status:
       return [await status(service)];
     case OP.listKeys:
-      return resultsOfPage(await kms.listKeys(call.query));
+      return resultsOfPage(await keys.listKeys(call.query));
+    case OP.ownedKeys:
+      return resultsOfPage(await keys.ownedKeys(call.query, by(caller)));
     case OP.describeKey:
-      return [keyMapOf(await kms.describeKey(call.keyId))];
+      return [keyMapOf(await keys.describeKey(call.keyId))];
     case OP.setKeyState: {
       const scope = may(caller, 'admin') ? {} : { onlyCreatedBy: caller.actor };
-      const key = await kms.setKeyState(call.keyId, call.state, { actor: caller.actor, ...scope });
+      const key = await keys.setKeyState(call.keyId, call.state, { actor: caller.actor, ...scope });
       service.keyStates.note(() => ({ actor: caller.actor, key_id: call.keyId, state: call.state }));
       return [keyMapOf(key)];
     }
@@ -150,8 +207,10 @@ async function carryOut(service: Service, session: Caller, call: Call): Promise<
       service.log('info', 'backup', { actor: caller.actor, path: made.path, records: made.records });
       return [backupMapOf(made)];
     }
+    case OP.newDatabase:
+      return newDatabase(service, caller);
     case OP.openDatabase:
-      throw new KmsError('UNSUPPORTED', 'open_database');
+      throw new KmsError('UNSUPPORTED', 'a database is opened by a connection');
     case OP.seal:
     case OP.unseal:
       await (call.op === OP.seal ? seal(service, caller) : unseal(service, caller));
@@ -159,12 +218,34 @@ async function carryOut(service: Service, session: Caller, call: Call): Promise<
   }
 }
 
+/** A database has a limit of its own: what is in it nobody can count who has no secret. */
 async function create(
-  { quota }: Service,
+  { quota, kms }: Service,
   { actor }: Identity,
+  keys: EmbeddedKms | DatabaseKms,
   make: (options: { actor: string }) => Promise<CreatedKey>,
 ): Promise<unknown[]> {
-  return resultsOfCreated(await quota.create(actor, () => make({ actor })));
+  return resultsOfCreated(keys === kms ? await quota.create(actor, () => make({ actor })) : await make({ actor }));
+}
+
+async function newDatabase({ kms, log }: Service, { actor }: Identity): Promise<unknown[]> {
+  const secret = await kms.newDatabase({ actor });
+  log('info', 'new_database', { actor });
+  return [secret];
+}
+
+/** The secret is a part of the frame, and is wiped in it. */
+async function changeDatabase({ kms }: Service, session: Caller, secret: Uint8Array | undefined): Promise<unknown[]> {
+  const { doorway } = session;
+  if (doorway === undefined) throw new KmsError('UNSUPPORTED', 'a database is opened by a connection');
+  doorway.isChanging = true;
+  try {
+    const { actor } = session.identity;
+    doorway.enter(secret === undefined ? undefined : await kms.openDatabase(secret, { actor }));
+    return [];
+  } finally {
+    doorway.isChanging = false;
+  }
 }
 
 async function hello(service: Service, session: Caller, version: number, token: string | undefined): Promise<unknown[]> {
@@ -179,7 +260,7 @@ function by({ actor }: Identity): { actor: string } {
 }
 
 async function encrypt(
-  kms: EmbeddedKms,
+  kms: EmbeddedKms | DatabaseKms,
   caller: Identity,
   keyId: string | undefined,
   data: Uint8Array,
@@ -194,7 +275,7 @@ async function encrypt(
 }
 
 /** The KEK version of the default key that sealed it, which names itself in the header. It has just been used: it is cached. */
-async function keyVersionOf(kms: EmbeddedKms, sealed: Uint8Array): Promise<string> {
+async function keyVersionOf(kms: EmbeddedKms | DatabaseKms, sealed: Uint8Array): Promise<string> {
   const keyId = `k_${Buffer.from(sealed.buffer, sealed.byteOffset + 1, SEALED_HEADER_BYTES - 1).toString('hex')}`;
   const dek = binding.findKey(kms.space, keyId);
   return dek === 0 ? (await kms.describeKey(keyId)).kekVersion : String(binding.kekVersionOf(dek));
@@ -202,20 +283,30 @@ async function keyVersionOf(kms: EmbeddedKms, sealed: Uint8Array): Promise<strin
 
 // What is so already is no event: a log full of them hides the one that counts.
 
-async function seal({ kms, log }: Service, { actor }: Identity): Promise<void> {
+async function seal({ kms, log, spaceChanged }: Service, { actor }: Identity): Promise<void> {
   const wasOpen = !kms.sealed;
-  await kms.seal({ actor });
+  const sealing = kms.seal({ actor });
+  // The keys are gone; only the last line of the log is waited for.
+  spaceChanged();
+  await sealing;
   if (wasOpen) log('warn', 'sealed', { actor });
 }
 
-async function unseal({ kms, log }: Service, { actor }: Identity): Promise<void> {
+async function unseal({ kms, log, spaceChanged }: Service, { actor }: Identity): Promise<void> {
   const wasSealed = kms.sealed;
-  await kms.unseal({ actor });
+  // It may have opened the store although it failed, or have found it open.
+  await kms.unseal({ actor }).finally(spaceChanged);
   if (wasSealed) log('warn', 'unsealed', { actor });
 }
 
-async function rewrap({ kms, log }: Service, { actor }: Identity, keyId: string, newKekHex?: string): Promise<CreatedKey> {
-  const key = await kms.rewrapDek(keyId, newKekHex === undefined ? { actor } : { actor, newKekHex });
+async function rewrap(
+  { log }: Service,
+  { actor }: Identity,
+  keys: EmbeddedKms | DatabaseKms,
+  keyId: string,
+  newKekHex?: string,
+): Promise<CreatedKey> {
+  const key = await keys.rewrapDek(keyId, newKekHex === undefined ? { actor } : { actor, newKekHex });
   if (newKekHex !== undefined) log('warn', 'slot_added', { actor, key_id: keyId });
   return key;
 }

@@ -1,10 +1,10 @@
 import { KmsError } from '../errors.js';
 import { MAX_POLICIES, MAX_REMEMBERED_POLICIES } from '../limits.js';
-import { binding } from '../native.js';
+import { BIT, binding, POLICY_SHIFT } from '../native.js';
 import type { KeyDescription } from '../provider.js';
 import { OP } from '../wire/frames.js';
 import type { Call } from '../wire/messages.js';
-import type { Identity } from './identity.js';
+import { ANONYMOUS, type Identity, may } from './identity.js';
 
 function refuse(): KmsError {
   return new KmsError('PERMISSION_DENIED', 'the token is not for this key or thread');
@@ -24,6 +24,12 @@ function contentOf({ actor, threadPrefixes, own }: Identity): string {
   return JSON.stringify([own === true ? actor : null, threadPrefixes ?? null]);
 }
 
+/** Where keys are looked up: those of the store, or of a database in it. */
+export interface Described {
+  readonly databaseId?: string;
+  describeKey(keyId: string): Promise<KeyDescription>;
+}
+
 /** What was found for identities that are for the same. */
 interface Found {
   /** By which the native core knows it; made when it is first asked for. */
@@ -37,12 +43,15 @@ interface Found {
  * path the native core asks here once for each key and then serves it by the policy's number alone.
  */
 export class Policy {
+  private readonly outside: Described;
   /** By content, in the order they were first asked for. */
   private readonly found = new Map<string, Found>();
   /** Verdicts in all of them. */
   private remembered = 0;
 
-  constructor(private readonly describe: (keyId: string) => Promise<KeyDescription>) {}
+  constructor(describe: (keyId: string) => Promise<KeyDescription>) {
+    this.outside = { describeKey: describe };
+  }
 
   /** Of a narrowed identity, for the native core. 0 when none is left: then every request of it has to come through `check`. */
   numberOf(identity: Identity): number {
@@ -51,8 +60,17 @@ export class Policy {
     return found.number;
   }
 
+  /** What the native core has to know of who asks. */
+  bitsOf(identity: Identity): number {
+    if (identity === ANONYMOUS) return BIT.unknown;
+    const role = may(identity, 'client') ? BIT.client : 0;
+    if (!isNarrowed(identity)) return role;
+    const number = this.numberOf(identity);
+    return number === 0 ? BIT.cold : role | (number << POLICY_SHIFT);
+  }
+
   /** Throws PERMISSION_DENIED for what the identity is not for, KEY_NOT_FOUND for a key that does not exist. */
-  async check(identity: Identity, call: Call): Promise<void> {
+  async check(identity: Identity, call: Call, keys: Described = this.outside): Promise<void> {
     if (!isNarrowed(identity)) return;
     if (call.op === OP.createDekForThread || call.op === OP.createDek) {
       const thread = (call.op === OP.createDekForThread ? call.threadId : call.label) ?? '';
@@ -60,24 +78,26 @@ export class Policy {
       return;
     }
     // The default key is everybody's: it belongs to no thread, and the service itself made it.
-    if (call.op === OP.encrypt || call.op === OP.decrypt) await this.checkKey(identity, call.keyId);
-    else if (call.op === OP.encryptMany || call.op === OP.decryptMany) await this.checkKey(identity, call.keyId);
-    else if (call.op === OP.setKeyState) await this.checkKey(identity, call.keyId);
-    // Nothing else is for the role that such an identity has, but to be greeted.
-    else if (call.op !== OP.hello) throw refuse();
+    if (call.op === OP.encrypt || call.op === OP.decrypt) await this.checkKey(identity, call.keyId, keys);
+    else if (call.op === OP.encryptMany || call.op === OP.decryptMany) await this.checkKey(identity, call.keyId, keys);
+    else if (call.op === OP.setKeyState) await this.checkKey(identity, call.keyId, keys);
+    // Nothing else is for the role that such an identity has, but to be greeted, and to see what it made itself.
+    else if (call.op !== OP.hello && call.op !== OP.ownedKeys) throw refuse();
   }
 
   /** Of a narrowed identity. Throws as `check`. */
-  async checkKey(identity: Identity, keyId: string | undefined): Promise<void> {
-    if (keyId === undefined || !(await this.covers(identity, keyId))) throw refuse();
+  async checkKey(identity: Identity, keyId: string | undefined, keys: Described = this.outside): Promise<void> {
+    if (keyId === undefined || !(await this.covers(identity, keyId, keys))) throw refuse();
   }
 
-  private async covers(identity: Identity, keyId: string): Promise<boolean> {
-    const known = this.foundFor(identity).verdicts.get(keyId);
+  private async covers(identity: Identity, keyId: string, keys: Described): Promise<boolean> {
+    // A key id is one database's: what was found there says nothing of another one's.
+    const name = keys.databaseId === undefined ? keyId : `${keys.databaseId} ${keyId}`;
+    const known = this.foundFor(identity).verdicts.get(name);
     if (known !== undefined) return known;
-    const { threadId, createdBy } = await this.describe(keyId);
+    const { threadId, createdBy } = await keys.describeKey(keyId);
     const covers = coversThread(identity, threadId ?? '') && (identity.own !== true || createdBy === identity.actor);
-    this.remember(identity, keyId, covers);
+    this.remember(identity, name, covers);
     return covers;
   }
 

@@ -1,14 +1,15 @@
 import { KmsError } from '../errors.js';
 import { MAX_DEBT_MS } from '../limits.js';
 import { NO_LIMIT } from '../native.js';
+import { OwnPaidAt, type PaidAt } from './count.js';
 
 /** How much one identity may ask for, over all of its connections and both protocols. 0 is any amount. */
 export interface RateLimits {
   /** An item of a batch counts as one. */
-  requestsPerSecond: number;
-  bytesPerSecond: number;
+  readonly requestsPerSecond: number;
+  readonly bytesPerSecond: number;
   /** For how long the rates are saved up while little is asked for. */
-  burstMs: number;
+  readonly burstMs: number;
 }
 
 /** Too much at once: BUSY, and when it is worth asking again. */
@@ -24,16 +25,19 @@ export class OverRate extends KmsError {
  *
  * A peer is let run into debt, up to MAX_DEBT_MS, and is then not read from until it has paid. That holds back who asks too much
  * where it costs us nothing, in the peer's own socket, and refuses nothing of a client that sends many requests at once: it is
- * answered later, at its rate. BUSY is for what this cannot hold back: more in one chunk than the rate gives in that time.
+ * answered later, at its rate. BUSY is for what this cannot hold back: more in one chunk than the rate gives in that time. Threads
+ * that look at the same moment may each find the same room: what is too much of it is owed by all of them, and is paid before any
+ * reads on.
  */
 export class Bucket {
-  private requestsPaidAt = 0;
-  private bytesPaidAt = 0;
-
   /** Times are of `performance.now()`. */
-  constructor(private limits: Readonly<RateLimits>) {}
+  constructor(
+    private limits: RateLimits,
+    private readonly requestsPaidAt: PaidAt = new OwnPaidAt(),
+    private readonly bytesPaidAt: PaidAt = new OwnPaidAt(),
+  ) {}
 
-  replace(limits: Readonly<RateLimits>): void {
+  replace(limits: RateLimits): void {
     this.limits = limits;
   }
 
@@ -43,14 +47,14 @@ export class Bucket {
 
   /** Whether it is as full as can be: then another one may take its place. */
   isRested(now: number): boolean {
-    return Math.max(this.requestsPaidAt, this.bytesPaidAt) <= now;
+    return Math.max(this.requestsPaidAt.at, this.bytesPaidAt.at) <= now;
   }
 
   /** Milliseconds until all that was asked for is paid, 0 or less if nothing is owed. */
   debt(now: number): number {
     const { requestsPerSecond, bytesPerSecond, burstMs } = this.limits;
-    const requests = requestsPerSecond === 0 ? 0 : this.requestsPaidAt;
-    const bytes = bytesPerSecond === 0 ? 0 : this.bytesPaidAt;
+    const requests = requestsPerSecond === 0 ? 0 : this.requestsPaidAt.at;
+    const bytes = bytesPerSecond === 0 ? 0 : this.bytesPaidAt.at;
     return Math.max(requests, bytes) - now - burstMs;
   }
 
@@ -60,16 +64,14 @@ export class Bucket {
     if (!this.isLimited) return NO_LIMIT;
     if (this.debt(now) >= MAX_DEBT_MS) return 0;
     if (requestsPerSecond === 0) return NO_LIMIT;
-    const time = now + burstMs + MAX_DEBT_MS - Math.max(this.requestsPaidAt, now);
+    const time = now + burstMs + MAX_DEBT_MS - Math.max(this.requestsPaidAt.at, now);
     return Math.min(NO_LIMIT, Math.ceil((time * requestsPerSecond) / 1_000));
   }
 
   charge(requests: number, bytes: number, now: number): void {
     const { requestsPerSecond, bytesPerSecond } = this.limits;
-    if (requestsPerSecond !== 0) {
-      this.requestsPaidAt = Math.max(this.requestsPaidAt, now) + (requests * 1_000) / requestsPerSecond;
-    }
-    if (bytesPerSecond !== 0) this.bytesPaidAt = Math.max(this.bytesPaidAt, now) + (bytes * 1_000) / bytesPerSecond;
+    if (requestsPerSecond !== 0) this.requestsPaidAt.advance(now, (requests * 1_000) / requestsPerSecond);
+    if (bytesPerSecond !== 0) this.bytesPaidAt.advance(now, (bytes * 1_000) / bytesPerSecond);
   }
 
   /** Charges one request and returns in how many milliseconds its turn is. Throws OverRate, and nothing is charged. */

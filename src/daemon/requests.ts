@@ -2,13 +2,13 @@ import { asKmsError, type ErrorCode, FAILURES, KmsError } from '../errors.js';
 import { MAX_COLD_BYTES, MAX_COLD_IN_FLIGHT } from '../limits.js';
 import { binding, DEFERRED, doorbell, NEEDS_AUDIT, NEEDS_USES, NOT_CACHED, NOT_COVERED, POLICY_SHIFT } from '../native.js';
 import { FRAME_HEADER_BYTES, OP } from '../wire/frames.js';
-import { decodeRequest, encodeAnswer, encodeError, keyId, type Request } from '../wire/messages.js';
-import { Reader } from '../wire/reader.js';
-import type { Account } from './accounts.js';
+import { encodeAnswer, encodeError, type Request } from '../wire/messages.js';
+import type { Held } from './buffers.js';
 import { placeOf } from './counters.js';
+import { type Deferred, keyIdOf, requestOf } from './deferred.js';
+import type { Waiting } from './ground.js';
 import { errorFields } from './log.js';
-import { type Caller, perform, type Service } from './operations.js';
-import type { Outlet } from './outlet.js';
+import { type Caller, keysOf, perform, type Service } from './operations.js';
 import type { Followed } from './watch.js';
 
 /**
@@ -22,50 +22,74 @@ const MAX_ROUNDS = 16;
  */
 const MAX_CROWDED_ROUNDS = 2;
 
-const reader = new Reader();
+/** What bounds the requests of one identity. */
+export interface Bounds extends Held {
+  readonly isFull: boolean;
+  /** False, and nothing is counted, if a request is one too many. */
+  begin(): boolean;
+  end(): void;
+}
 
-/** What the connection does for its requests. */
-export interface Returns {
+/** Where answers go. */
+export interface Answers {
+  readonly closed: boolean;
+  append(frame: Uint8Array, secret: boolean, untold?: boolean): void;
+}
+
+/** The connection that the requests came on. */
+export interface Asker extends Caller {
+  /** Whose part of what there is they take. */
+  readonly payer: Bounds;
+  /** What the native core has to know of who asks, now. */
+  readonly bits: number;
+  /** Who asks, in the audit log. */
+  readonly auditActor: number;
+  /** Whether it has come to its end, so that nothing more is done for it. */
+  readonly isFinishing: boolean;
   /** Serves the frame natively; says why it could not be served, undefined if it was. */
   serveAgain(frame: Buffer): number | undefined;
-  onMalformed(error: KmsError): void;
-  /** One less is under way. */
-  onDone(): void;
+  /** What came on it makes no sense. */
+  breakOff(error: KmsError): void;
+  /** One request less is under way. */
+  endIfDone(): void;
 }
 
 /**
  * The requests of one connection that cannot be answered at once: they wait for the disk, the pool, or other work. Bounded
  * by number and bytes; their frames belong to this, and are wiped by it.
  */
-export class Requests {
+export class Requests implements Waiting {
   underWay = 0;
   private heldBytes = 0;
 
   constructor(
     private readonly service: Service,
-    private readonly caller: Caller,
-    private readonly outlet: Outlet,
-    private readonly account: () => Account,
-    private readonly bits: () => number,
-    private readonly actor: () => number,
-    private readonly returns: Returns,
+    private readonly asker: Asker,
+    private readonly outlet: Answers,
     /** The connection's number. */
     private readonly connection: number,
   ) {}
 
-  /** `frame`, header included, belongs to this from now. `why` is one of `DEFERRED`. */
-  take(frame: Buffer, why: number): void {
+  takeAll(frames: readonly Deferred[]): void {
+    for (const deferred of frames) {
+      // One of them may have been so broken that nothing after it counts.
+      if (this.asker.isFinishing) deferred[0].fill(0);
+      else this.take(deferred);
+    }
+  }
+
+  private take(deferred: Deferred): void {
+    const [frame, why] = deferred;
     let request: Request;
     try {
-      const body = frame.subarray(FRAME_HEADER_BYTES);
-      request = why === DEFERRED.cold ? decodeRequest(body) : hotRequest(body);
+      request = requestOf(deferred);
     } catch (error) {
       frame.fill(0);
-      this.returns.onMalformed(asKmsError(error));
+      this.asker.breakOff(asKmsError(error));
       return;
     }
     const followed = this.follow(frame, request, why);
-    const account = this.account();
+    const account = this.asker.payer;
     if (!this.begin(account, frame.length)) {
       frame.fill(0);
       this.service.watch.note(followed, 'BUSY');
@@ -78,11 +102,11 @@ export class Requests {
 
   /** Whether one more would be answered BUSY. */
   get isFull(): boolean {
-    return this.underWay >= MAX_COLD_IN_FLIGHT || this.account().isFull;
+    return this.underWay >= MAX_COLD_IN_FLIGHT || this.asker.payer.isFull;
   }
 
   /** False, and nothing is counted, if it is one too many or too large. */
-  private begin(account: Account, bytes: number): boolean {
+  private begin(account: Bounds, bytes: number): boolean {
     if (this.underWay >= MAX_COLD_IN_FLIGHT || this.heldBytes + bytes > MAX_COLD_BYTES) return false;
     if (!account.take(bytes)) return false;
     if (!account.begin()) {
@@ -100,7 +124,7 @@ export class Requests {
       connection: this.connection,
       requestId: id,
       place: placeOf(op),
-      actor: this.caller.identity.actor,
+      actor: this.asker.identity.actor,
       bytes: frame.length,
       begun: performance.now(),
       isCounted: why !== DEFERRED.cold,
@@ -108,14 +132,17 @@ export class Requests {
   }
 
   /** Never rejects. */
-  private async answer(frame: Buffer, request: Request, why: number, account: Account, followed: Followed): Promise<void> {
+  private async answer(frame: Buffer, request: Request, why: number, account: Bounds, followed: Followed): Promise<void> {
     let outcome: 'ok' | ErrorCode = 'ok';
     try {
       if (why === DEFERRED.cold) await this.perform(request, followed);
       else await this.serve(frame, request, why);
     } catch (error) {
       const body = frame.subarray(FRAME_HEADER_BYTES);
-      const known = why === DEFERRED.cold ? asKmsError(error) : await this.service.kms.failedFrame(this.actor(), body, error);
+      const known =
+        why === DEFERRED.cold
+          ? asKmsError(error)
+          : await keysOf(this.service, this.asker).failedFrame(this.asker.auditActor, body, error);
       outcome = known.code;
       followed.isCounted = false;
       this.refuse(request, known, why !== DEFERRED.cold && known.code !== 'AUDIT_UNAVAILABLE');
@@ -126,13 +153,13 @@ export class Requests {
       this.heldBytes -= frame.length;
       account.give(frame.length);
       account.end();
-      this.returns.onDone();
+      this.asker.endIfDone();
     }
   }
 
   private async perform({ id, op, args }: Request, followed: Followed): Promise<void> {
-    const results = await perform(this.service, this.caller, op, args);
-    const opened = op === OP.decrypt || op === OP.decryptMany;
+    const results = await perform(this.service, this.asker, op, args);
+    const opened = op === OP.decrypt || op === OP.decryptMany || op === OP.newDatabase;
     const answer = encodeAnswer(id, results);
     followed.answerBytes = answer.length;
     this.outlet.append(answer, opened);
@@ -144,7 +171,7 @@ export class Requests {
     let why: number | undefined = first;
     for (let round = 0; round < MAX_ROUNDS && why !== undefined; round++) {
       const attempt = (): Promise<number | undefined> => this.attempt(frame, request, why!);
-      why = await (round < MAX_CROWDED_ROUNDS ? attempt() : this.service.turnstile.pass(attempt, this.caller.identity.actor));
+      why = await (round < MAX_CROWDED_ROUNDS ? attempt() : this.service.turnstile.pass(attempt, this.asker.identity.actor));
     }
     if (why !== undefined) throw new KmsError('BUSY');
   }
@@ -152,23 +179,29 @@ export class Requests {
   /** One round: why it could not be served, undefined if it was or nobody is there any more. */
   private async attempt(frame: Buffer, request: Request, why: number): Promise<number | undefined> {
     const { kms } = this.service;
+    const keys = keysOf(this.service, this.asker);
     // Read before anything is waited for: who asks may be another one afterwards, and then its own number is asked about.
-    const policy = this.bits() >>> POLICY_SHIFT;
-    if (policy !== 0) await this.service.policy.checkKey(this.caller.identity, keyIdOf(request));
+    const policy = this.asker.bits >>> POLICY_SHIFT;
+    if (policy !== 0) await this.service.policy.checkKey(this.asker.identity, keyIdOf(request), keys);
     if (why === DEFERRED.audit) await kms.dataWritten();
-    else if (why === DEFERRED.needsUses) await kms.reserveUses(keyIdOf(request));
-    else if (why === DEFERRED.notCached) await kms.fetchKey(keyIdOf(request));
+    else if (why === DEFERRED.needsUses) await keys.reserveUses(keyIdOf(request));
+    else if (why === DEFERRED.notCached) await keys.fetchKey(keyIdOf(request));
     if (this.outlet.closed) return undefined;
-    if (policy !== 0) binding.coverKey(kms.space, keyIdOf(request), policy);
+    if (policy !== 0) binding.coverKey(keys.space, keyIdOf(request), policy);
     if (why === DEFERRED.large) return this.serveOnPool(frame);
-    const again = this.returns.serveAgain(frame);
+    const again = this.asker.serveAgain(frame);
     return again === DEFERRED.large ? this.serveOnPool(frame) : again;
   }
 
   private async serveOnPool(frame: Buffer): Promise<number | undefined> {
     const { kms } = this.service;
     const untold = !kms.refusesData;
-    const answer = await binding.serveOnPool(kms.space, this.bits(), this.actor(), frame.subarray(FRAME_HEADER_BYTES));
+    const answer = await binding.serveOnPool(
+      keysOf(this.service, this.asker).space,
+      this.asker.bits,
+      this.asker.auditActor,
+      frame.subarray(FRAME_HEADER_BYTES),
+    );
     if (doorbell[0] !== 0 || doorbell[1] !== 0) kms.answerDoorbell();
     if (answer === NOT_CACHED) return DEFERRED.notCached;
     if (answer === NEEDS_USES) return DEFERRED.needsUses;
@@ -181,23 +214,9 @@ export class Requests {
 
   private refuse({ id, op }: Request, error: KmsError, untold: boolean): void {
     if (FAILURES.has(error.code)) {
-      const { actor } = this.caller.identity;
+      const { actor } = this.asker.identity;
       this.service.failures.note(() => ({ connection: this.connection, request_id: id, op, actor, ...errorFields(error) }));
     }
     this.outlet.append(encodeError(id, error.code === 'INTERNAL' ? new KmsError('INTERNAL') : error), false, untold);
   }
-}
-
-/**
- * What serving a request of ops 2 to 5 again needs: not its data, of which a batch has up to 65,536 items. The native core
- * has read it through.
- */
-function hotRequest(body: Buffer): Request {
-  reader.open(body, 0, body.length).arrayLength();
-  return { id: reader.uint(), op: reader.uint(), args: [reader.string()] };
-}
-
-/** The key id of ops 2 to 5. The native core looked it up as it came; from here it may become the name of a file. */
-function keyIdOf(request: Request): string {
-  return keyId('key_id', request.args[0]);
 }

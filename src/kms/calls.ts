@@ -2,6 +2,18 @@ import { setMaxListeners } from 'node:events';
 import { KmsError } from '../errors.js';
 import { ACTOR_PATTERN, KEY_ID_PATTERN, MAX_AAD_BYTES, MAX_TIMER_MS, THREAD_ID_PATTERN } from '../limits.js';
 import type { CallOptions } from '../provider.js';
+import { type Actor, actorNumber } from '../vault.js';
+
+/** Options of calls that make or change keys on behalf of somebody: who it is ends up in the record. */
+export interface ActorOptions extends CallOptions {
+  /** `uid:1000`; the process's own uid unless told. */
+  actor?: string;
+}
+
+export interface StateOptions extends ActorOptions {
+  /** PERMISSION_DENIED unless this is who created the key. */
+  onlyCreatedBy?: string;
+}
 
 export function checkKeyId(keyId: unknown): string {
   if (typeof keyId !== 'string' || !KEY_ID_PATTERN.test(keyId)) throw new KmsError('INVALID_ARGUMENT', 'key id');
@@ -25,6 +37,17 @@ let own: string | undefined;
 export function ownActor(): string {
   own ??= `uid:${process.getuid?.() ?? 0}`;
   return own;
+}
+
+export function actorOf(options: ActorOptions | undefined): string {
+  return checkActor(options?.actor ?? ownActor());
+}
+
+/** For the audit log: who uses a key, where that is not the space's own actor. */
+export function userOf(options: ActorOptions | undefined): Actor {
+  if (options?.actor === undefined) return undefined;
+  // A good name has none only when there are no more numbers: then nothing is done in it that would have to be written.
+  return actorNumber(options.actor) || actorNumber(checkActor(options.actor));
 }
 
 export function checkBytes(bytes: unknown, name: string): asserts bytes is Uint8Array {

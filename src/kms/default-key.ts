@@ -3,8 +3,8 @@ import { CIPHERTEXT_OVERHEAD, SEALED_HEADER_BYTES, SOFT_USES } from '../limits.j
 import type { Encrypted } from '../provider.js';
 import type { Actor } from '../vault.js';
 import { checkAad, checkBytes, ownCopy } from './calls.js';
-import type { Keyring } from './keyring.js';
 import type { Messages } from './messages.js';
+import type { Ring } from './ring.js';
 
 /** docs/FORMATS.md: the first byte of a ciphertext that names its own key. */
 const SEALED_VERSION = 1;
@@ -43,14 +43,14 @@ export type Alone = <T>(work: () => Promise<T>) => Promise<T>;
  * before the keyring names it; a crash between the two leaves a key that nothing was encrypted with.
  */
 export class DefaultKey {
-  readonly #keyring: Keyring;
+  readonly #keyring: Ring;
   readonly #messages: Messages;
   readonly #create: () => Promise<string>;
   readonly #alone: Alone;
   readonly #softUses: number;
   #succeeding: Promise<string> | undefined;
 
-  constructor(keyring: Keyring, messages: Messages, create: () => Promise<string>, alone: Alone, softUses = SOFT_USES) {
+  constructor(keyring: Ring, messages: Messages, create: () => Promise<string>, alone: Alone, softUses = SOFT_USES) {
     this.#alone = alone;
     this.#keyring = keyring;
     this.#messages = messages;

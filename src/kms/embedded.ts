@@ -1,11 +1,12 @@
 import type { OpenAuditLog } from '../audit/audit-log.js';
 import { asKmsError, KmsError } from '../errors.js';
-import { SLOT_ID_PATTERN } from '../limits.js';
+import { DATABASE_ID_PATTERN, SLOT_ID_PATTERN } from '../limits.js';
 import type { Space } from '../native.js';
 import type {
   BatchAad,
   CallOptions,
   CreatedKey,
+  DatabaseDescription,
   Encrypted,
   Health,
   ItemResult,
@@ -22,9 +23,10 @@ import type {
   SlotKeeper,
 } from '../provider.js';
 import type { KeyringKek } from '../store/key-store.js';
-import { type Actor, actorNumber, arenaInfo, auditBellRang, type MasterSource } from '../vault.js';
+import { arenaInfo, auditBellRang, type MasterSource } from '../vault.js';
 import { audited } from './audited.js';
-import { checkActor, checkBytes, checkKeyId, checkThreadId, ownActor, within } from './calls.js';
+import { type ActorOptions, actorOf, checkBytes, checkKeyId, checkThreadId, type StateOptions, userOf, within } from './calls.js';
+import { DatabaseKms } from './databases/database-kms.js';
 import { Importing } from './importing.js';
 import { Key } from './key.js';
 import { answerDoorbell } from './key-cache.js';
@@ -35,32 +37,10 @@ import { addedSlotOf, rotationOrderOf } from './orders.js';
 import type { Session } from './session.js';
 import { Snapshot } from './snapshot.js';
 
-/** Options of calls that make or change keys on behalf of somebody: who it is ends up in the record. */
-export interface ActorOptions extends CallOptions {
-  /** `uid:1000`; the process's own uid unless told. */
-  actor?: string;
-}
-
-export interface StateOptions extends ActorOptions {
-  /** PERMISSION_DENIED unless this is who created the key. */
-  onlyCreatedBy?: string;
-}
-
 /** Of `addSlot`. */
 export interface SlotOptions extends ActorOptions {
   /** Gone after seven days unless a start has used it; true unless told, but for recovery keys, which none is to use. */
   expires?: boolean;
-}
-
-function actorOf(options: ActorOptions | undefined): string {
-  return checkActor(options?.actor ?? ownActor());
-}
-
-/** For the audit log: who uses a key, where that is not the space's own actor. */
-function userOf(options: ActorOptions | undefined): Actor {
-  if (options?.actor === undefined) return undefined;
-  // A good name has none only when there are no more numbers: then nothing is done in it that would have to be written.
-  return actorNumber(options.actor) || actorNumber(checkActor(options.actor));
 }
 
 /** The provider in this process: keys in its own locked memory, records in its own store. Made by `createEmbeddedKms`. */
@@ -197,6 +177,12 @@ export class EmbeddedKms implements Provider, SlotKeeper {
     return within(options, async () => this.#use().keys.list(query));
   }
 
+  /** Those that the caller created. */
+  async ownedKeys(query: ListQuery = {}, options?: ActorOptions): Promise<KeyPage> {
+    const actor = actorOf(options);
+    return within(options, async () => this.#use().keys.list(query, actor));
+  }
+
   async setKeyState(keyId: string, state: KeyState, options?: StateOptions): Promise<KeyDescription> {
     checkKeyId(keyId);
     const actor = actorOf(options);
@@ -282,6 +268,39 @@ export class EmbeddedKms implements Provider, SlotKeeper {
     if (!SLOT_ID_PATTERN.test(slotId)) throw new KmsError('INVALID_ARGUMENT', 'slot id');
     const actor = actorOf(options);
     return within(options, async () => this.#use().administration.removeSlot(slotId, actor));
+  }
+
+  // Databases
+
+  /** Makes a client-sealed database and resolves to its secret, which is kept nowhere: the caller hands it on and wipes it. */
+  async newDatabase(options?: ActorOptions): Promise<Uint8Array> {
+    const actor = actorOf(options);
+    return within(options, async () => this.#use().databases.create(actor));
+  }
+
+  /**
+   * The database of a secret, which is wiped, to be closed by the caller; a seal closes it, too.
+   * INVALID_ARGUMENT for what cannot be a secret, UNAUTHENTICATED for one that opens nothing.
+   */
+  async openDatabase(secret: Uint8Array, options?: ActorOptions): Promise<DatabaseKms> {
+    checkBytes(secret, 'database secret');
+    const actor = actorOf(options);
+    return within(options, async () => {
+      const { databases } = this.#use();
+      return new DatabaseKms(databases, await databases.open(secret, actor), this);
+    });
+  }
+
+  /** What is known of the databases without their secrets. */
+  databases(): AsyncGenerator<DatabaseDescription> {
+    return this.#use().databases.list();
+  }
+
+  /** Removes a database with all of its keys. NOT_FOUND if there is none of this name. */
+  async dropDatabase(databaseId: string, options?: ActorOptions): Promise<void> {
+    if (!DATABASE_ID_PATTERN.test(databaseId)) throw new KmsError('INVALID_ARGUMENT', 'database id');
+    const actor = actorOf(options);
+    return within(options, async () => this.#use().databases.drop(databaseId, actor));
   }
 
   // Messages

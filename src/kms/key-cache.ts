@@ -4,8 +4,8 @@ import { dekAad } from '../store/canonical.js';
 import type { KeyMeta, PackedRecords } from '../store/key-store.js';
 import { bellRang, type Handle, type Vault } from '../vault.js';
 import { checkKeyId } from './calls.js';
-import type { Keyring } from './keyring.js';
 import type { Records } from './records.js';
+import type { Ring } from './ring.js';
 
 /** A key in the vault as TypeScript knows it. The handle may have become stale: the native call says so. */
 export interface CachedKey {
@@ -53,7 +53,7 @@ function nextBlock(last: number, reserved: number): number {
 export class KeyCache {
   readonly #vault: Vault;
   readonly #records: Records;
-  readonly #keyring: Keyring;
+  readonly #keyring: Ring;
   readonly #onReserved: (keyId: string, usesReserved: number) => void;
   readonly #packed: PackedRecords | undefined;
   readonly #remembered = new Map<string, CachedKey>();
@@ -71,7 +71,7 @@ export class KeyCache {
   constructor(
     vault: Vault,
     records: Records,
-    keyring: Keyring,
+    keyring: Ring,
     onReserved: (keyId: string, usesReserved: number) => void,
     packed?: PackedRecords,
   ) {
@@ -197,10 +197,10 @@ export class KeyCache {
 
   /** One read for all who want the key at the same time. `use` has it before anything can evict it again; it must not throw. */
   async fetch(keyId: string, use?: (key: CachedKey) => void): Promise<CachedKey> {
-    if (!this.load(keyId)) return this.#fetch(keyId, use);
-    // What is remembered of it may be the handle that it had before it was evicted.
+    const isLoaded = this.load(keyId);
+    // The handle that is remembered may be that of a life before.
     this.forget(keyId);
-    const loaded = this.known(keyId);
+    const loaded = isLoaded ? this.known(keyId) : undefined;
     if (loaded === undefined) return this.#fetch(keyId, use);
     use?.(loaded);
     return loaded;

@@ -5,7 +5,7 @@ const PAGE = 1_024;
 const KEYS_PER_TURN = 16;
 
 /** The ids of all keys after one, page by page. */
-export async function* keyPages(store: KeyStore, size = PAGE, first?: string): AsyncGenerator<string[]> {
+export async function* keyPages(store: Pick<KeyStore, 'listKeyIds'>, size = PAGE, first?: string): AsyncGenerator<string[]> {
   for (let after = first; ; ) {
     const page = await store.listKeyIds(after, size);
     yield page;

@@ -15,21 +15,16 @@ import { follow } from './following.js';
 import { Holds } from './holds.js';
 import { activeOf, newKek, readKeyring } from './keyring-document.js';
 import { createKeyring, type OpenKeyring, openKeyring } from './keyring-opening.js';
+import type { ActiveKek, Ring } from './ring.js';
 import { type Draft, type RootKeys, releaseRoot, rerooted, rerootedAuditKey, rootKeys, sealDocument } from './root-keys.js';
 import { added, type Confirmed, confirmed, described, makeSlot, renewed, type SlotRole, slotOf, without } from './slots.js';
 import { Wraps } from './wraps.js';
-
-export interface ActiveKek {
-  kekId: string;
-  kekVersion: number;
-  handle: Handle;
-}
 
 /**
  * The open keyring: the wrapped keys as a document, the unwrapped ones in the vault. Writes are one after the other; each
  * replaces the whole document atomically, so that a crash leaves the one before or the one after.
  */
-export class Keyring {
+export class Keyring implements Ring {
   readonly #vault: Vault;
   readonly #store: KeyStore;
   readonly #recordMac: Handle;

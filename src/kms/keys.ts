@@ -2,14 +2,14 @@ import { KmsError } from '../errors.js';
 import { FIRST_USES, GLANCE_KEYS, KEY_ID_PATTERN, LIST_SCAN_LIMIT, MAX_LIST_LIMIT } from '../limits.js';
 import type { CreatedKey, KeyDescription, KeyPage, KeyState, ListQuery } from '../provider.js';
 import { dekAad, glanceOf } from '../store/canonical.js';
-import type { KeyMeta, KeyStore } from '../store/key-store.js';
+import type { KeyMeta, RecordStore } from '../store/key-store.js';
 import type { Handle } from '../vault.js';
 import { checkThreadId } from './calls.js';
 import { newKeyId } from './key-ids.js';
 import { keyPages } from './key-walk.js';
-import type { ActiveKek } from './keyring.js';
-import type { Opened } from './opened.js';
+import type { KeyGround } from './opened.js';
 import type { Change } from './records.js';
+import type { ActiveKek } from './ring.js';
 
 const DEFAULT_LIST_LIMIT = 100;
 /** Records read at once for a listing. */
@@ -54,10 +54,10 @@ interface NewKey {
 
 /** Makes keys, changes their states, lists them: what writes and reads records on purpose. */
 export class Keys {
-  readonly #opened: Opened;
-  readonly #store: KeyStore;
+  readonly #opened: KeyGround;
+  readonly #store: RecordStore;
 
-  constructor(opened: Opened, store: KeyStore) {
+  constructor(opened: KeyGround, store: RecordStore) {
     this.#opened = opened;
     this.#store = store;
   }
@@ -144,7 +144,8 @@ export class Keys {
     }
   }
 
-  async list(query: ListQuery): Promise<KeyPage> {
+  /** Of all keys, or of those that somebody created. */
+  async list(query: ListQuery, createdBy?: string): Promise<KeyPage> {
     const { threadId, cursor, limit = DEFAULT_LIST_LIMIT } = query ?? {};
     if (threadId !== undefined) checkThreadId(threadId);
     if (cursor !== undefined && !KEY_ID_PATTERN.test(cursor)) throw new KmsError('INVALID_ARGUMENT', 'cursor');
@@ -156,6 +157,7 @@ export class Keys {
     for await (const ids of keyPages(this.#store, READS_AT_ONCE, cursor)) {
       for (const record of await this.#readable(ids)) {
         if (record === undefined || (threadId !== undefined && record.threadId !== threadId)) continue;
+        if (createdBy !== undefined && record.createdBy !== createdBy) continue;
         keys.push(describe(record));
         if (keys.length === limit) return { keys, next: record.keyId };
       }

@@ -164,6 +164,7 @@ export class Lifecycle {
       // Its records would be written at the same time as the rests are returned to them, and one would wait for the other.
       await session?.administration.rotation.stop();
       await session?.opened.cache.returnUnused(RETURN_USES_MS);
+      await session?.databases.returnUnused(RETURN_USES_MS);
     } finally {
       const written = session && this.#wipe(session, 'stop', ownActor()).settled;
       this.#stopSweeping();

@@ -5,6 +5,7 @@ import { KeyCache } from './key-cache.js';
 import { Keyring } from './keyring.js';
 import { readKeyring } from './keyring-document.js';
 import { Records } from './records.js';
+import type { Ring } from './ring.js';
 import { Sharing } from './sharing.js';
 
 /** How many records are asked whether they belong to the keyring's store. */
@@ -19,12 +20,17 @@ export interface OpenSettings {
   strict: boolean;
 }
 
-/** A store whose keyring is open: what is wiped at a seal and made anew at an unseal. */
-export interface Opened {
+/** What data keys stand on, of a store or of a database in it. */
+export interface KeyGround {
   vault: Vault;
-  keyring: Keyring;
+  keyring: Ring;
   records: Records;
   cache: KeyCache;
+}
+
+/** A store whose keyring is open: what is wiped at a seal and made anew at an unseal. */
+export interface Opened extends KeyGround {
+  keyring: Keyring;
   /** With the other daemons of its store, if there may be any. */
   sharing: Sharing | undefined;
 }

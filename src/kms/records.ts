@@ -1,8 +1,8 @@
 import { KmsError } from '../errors.js';
 import { canonicalRecord } from '../store/canonical.js';
-import { DamagedDocument, type KeyMeta, type KeyStore, Superseded } from '../store/key-store.js';
+import { DamagedDocument, type KeyMeta, type RecordStore, Superseded } from '../store/key-store.js';
 import type { Vault } from '../vault.js';
-import type { Keyring } from './keyring.js';
+import type { Ring } from './ring.js';
 
 type Draft = Omit<KeyMeta, 'mac'>;
 /** What of a record may change once it is made; the rest is bound into its wrapped key, as the KEK is, which changes with it. */
@@ -18,13 +18,13 @@ const MOST_TRIES = 64;
  */
 export class Records {
   readonly #vault: Vault;
-  readonly #store: KeyStore;
-  readonly #keyring: Keyring;
+  readonly #store: RecordStore;
+  readonly #keyring: Ring;
   readonly #damaged = new Map<string, string>();
   /** The last write of each key under way: writes of one record follow one another. */
   readonly #writes = new Map<string, Promise<unknown>>();
 
-  constructor(vault: Vault, store: KeyStore, keyring: Keyring) {
+  constructor(vault: Vault, store: RecordStore, keyring: Ring) {
     this.#vault = vault;
     this.#store = store;
     this.#keyring = keyring;

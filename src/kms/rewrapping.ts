@@ -2,9 +2,9 @@ import { KmsError } from '../errors.js';
 import { canonicalRecord, dekAad } from '../store/canonical.js';
 import { DamagedDocument, type KeyMeta, type RecordBackups } from '../store/key-store.js';
 import type { Handle } from '../vault.js';
-import type { ActiveKek } from './keyring.js';
 import type { Opened } from './opened.js';
 import type { Change } from './records.js';
+import type { ActiveKek } from './ring.js';
 
 /** Under which the backups are kept that a move to this KEK takes. */
 export function rotationIdOf(kekVersion: number, kekId: string): string {

@@ -7,6 +7,7 @@ import type { RotationStatus } from '../provider.js';
 import type { KeyStore } from '../store/key-store.js';
 import type { Handle } from '../vault.js';
 import { BulkMoves, type BulkStep } from './bulk-moves.js';
+import { ShareMoves } from './databases/share-moves.js';
 import { dueReason } from './due.js';
 import { countKeys, walkKeys } from './key-walk.js';
 import { newKekId } from './keyring-document.js';
@@ -36,6 +37,11 @@ export interface RotationOrder {
 
 /** True for a key that is settled, false for one that is destroyed or gone. */
 type Visit = (keyId: string) => Promise<boolean>;
+/** What holds a rotation up is named by its key, or so by its database. */
+function databaseBlocker(databaseId: string): string {
+  return `database ${databaseId}`;
+}
+
 type Phase = NonNullable<RotationStatus['phase']>;
 
 /**
@@ -52,6 +58,7 @@ export class Rotation {
   readonly #messages: Messages;
   readonly #rewrapping: Rewrapping;
   readonly #leadership: Leadership;
+  readonly #shares: ShareMoves;
   readonly #stopping = new AbortController();
   #looking: NodeJS.Timeout | undefined;
   readonly #blockers = new Map<string, string>();
@@ -78,6 +85,7 @@ export class Rotation {
     // Whoever is throttled waits on it: that so many do is no leak, which Node would warn of.
     setMaxListeners(0, this.#stopping.signal);
     this.#rewrapping = new Rewrapping(opened, store.backups);
+    this.#shares = new ShareMoves(opened, store.sealed, this.#stopping.signal);
     this.#probes = new Probes(opened, messages);
   }
 
@@ -221,6 +229,9 @@ export class Rotation {
       if (outcome === true) done += 1;
       else if (blockedBy.length < MAX_BLOCKERS) blockedBy.push({ keyId, reason: outcome });
     });
+    await this.#shares.inspectAll((database, reason) => {
+      if (blockedBy.length < MAX_BLOCKERS) blockedBy.push({ keyId: databaseBlocker(database), reason });
+    });
     return { ...this.status(), state: blockedBy.length > 0 ? 'blocked' : 'idle', rotationId: null, total, done, blockedBy };
   }
 
@@ -315,9 +326,12 @@ export class Rotation {
     this.#phase = 'rewrap';
     await this.#probes.take(this.#store);
     await this.#moveAll(pace);
+    const blocked = (database: string, reason: string) => this.#blockers.set(databaseBlocker(database), reason);
+    await this.#shares.moveAll(blocked);
     if (this.#blockers.size > 0) return false;
     this.#phase = 'verify';
     await this.#verifyAll();
+    await this.#shares.verifyAll(blocked);
     if (this.#blockers.size > 0) return false;
     await this.#probes.check();
     this.#phase = 'retire';

@@ -8,15 +8,14 @@ import { audited } from './audited.js';
 import { BatchedCreates } from './batched-creates.js';
 import { ownActor } from './calls.js';
 import { DataEvents } from './data-events.js';
+import { type DatabaseSettings, Databases } from './databases/databases.js';
 import { type Alone, DefaultKey } from './default-key.js';
 import { Keys } from './keys.js';
 import { Messages } from './messages.js';
 import type { Opened } from './opened.js';
 
-export interface SessionSettings extends AdministrationSettings {
+export interface SessionSettings extends AdministrationSettings, DatabaseSettings {
   store: KeyStore;
-  /** Uses after which the default key is succeeded. */
-  defaultKeySoftUses: number;
 }
 
 /** Everything that stands on an open store; replaced as a whole at an unseal. */
@@ -28,6 +27,7 @@ export class Session {
   readonly keys: Keys;
   readonly defaultKey: DefaultKey;
   readonly administration: Administration;
+  readonly databases: Databases;
   readonly #batched: BatchedCreates | undefined;
 
   constructor(opened: Opened, settings: SessionSettings, audit: OpenAuditLog) {
@@ -37,6 +37,7 @@ export class Session {
     this.messages = new Messages(opened.cache, this.events);
     this.keys = new Keys(opened, settings.store);
     this.administration = new Administration(opened, settings.store, this.messages, audit, settings);
+    this.databases = new Databases(opened, settings.store, audit, settings);
     const { packed } = settings.store;
     this.#batched = packed && new BatchedCreates(opened, packed, audit);
     const create = async () => (await this.create('', ownActor())).keyId;
@@ -74,10 +75,11 @@ export class Session {
     const stopped = this.administration.rotation.stop();
     cache.close();
     // First: an operation on the pool that ended after the last lines would be in none.
+    const left = this.databases.close();
     vault.retireAll();
     const { told, closed } = this.audit.finish({ type: last, actor, outcome: 'ok' });
     vault.close();
     const unheard = sharing?.stop();
-    return { told, closed, settled: Promise.all([told, stopped, unheard, records.settled(), keyring.settled()]) };
+    return { told, closed, settled: Promise.all([told, stopped, left, unheard, records.settled(), keyring.settled()]) };
   }
 }

@@ -3,12 +3,15 @@ import { KmsError } from '../errors.js';
 import { dekAad } from '../store/canonical.js';
 import type { KeyMeta, KeyringDocument, KeyStore } from '../store/key-store.js';
 import type { Handle, Vault } from '../vault.js';
+import { Shares } from './databases/shares.js';
 import { countKeys, keyPages } from './key-walk.js';
 import type { Keyring } from './keyring.js';
 import type { Records } from './records.js';
+import { Unsound } from './rewrapping.js';
 
 /** Records read at once. */
 const READS_AT_ONCE = 32;
+const NAMES_AT_ONCE = 256;
 
 /** What a backup reads from: `Opened`, less what it has no use for. */
 interface Ground {
@@ -80,6 +83,50 @@ export class Snapshot {
       const isDamaged = records.damaged.some((one) => one.keyId === keyId);
       if (leaveOut === undefined || !isDamaged) throw failure;
       leaveOut(keyId);
+      return undefined;
+    }
+  }
+
+  async hasDatabases(): Promise<boolean> {
+    return (await this.#store.sealed.list('', undefined, 1)).length > 0;
+  }
+
+  /**
+   * Every document of databases in the order of names, each database's own before what is in it: of that one the share has been
+   * opened; the others are as they are, since only the database's secret opens them. A damaged database is left out as a record is.
+   */
+  async *documents(leaveOut?: (databaseId: string) => void): AsyncGenerator<{ name: string; document: Uint8Array }> {
+    for await (const databaseId of this.#names('')) {
+      const document = await this.#readDatabase(databaseId, leaveOut);
+      if (document === undefined) continue;
+      yield { name: databaseId, document };
+      for await (const name of this.#names(`${databaseId}/`)) {
+        const inner = await this.#store.sealed.read(name);
+        if (inner !== undefined) yield { name, document: inner };
+      }
+    }
+  }
+
+  async *#names(prefix: string): AsyncGenerator<string> {
+    for (let after: string | undefined; ; ) {
+      const page = await this.#store.sealed.list(prefix, after, NAMES_AT_ONCE);
+      yield* page;
+      if (page.length < NAMES_AT_ONCE) return;
+      after = page.at(-1);
+    }
+  }
+
+  async #readDatabase(databaseId: string, leaveOut: ((databaseId: string) => void) | undefined): Promise<Uint8Array | undefined> {
+    const shares = new Shares(this.#ground, this.#store.sealed);
+    try {
+      const known = await shares.read(databaseId);
+      if (known !== undefined) shares.checkOpens(known.document);
+      return known?.bytes;
+    } catch (error) {
+      if (!(error instanceof Unsound)) throw error;
+      if (leaveOut === undefined)
+        throw new KmsError('STORE_UNAVAILABLE', `the document of database ${databaseId} is damaged: ${error.reason}`);
+      leaveOut(databaseId);
       return undefined;
     }
   }

@@ -27,6 +27,20 @@ export function lp(fields: Array<string | number | Uint8Array>): Uint8Array {
   return out;
 }
 
+/** What `lp` made bytes of. Throws INVALID_ARGUMENT for what it cannot have made. */
+export function fieldsOf(encoded: Uint8Array): Uint8Array[] {
+  const bytes = Buffer.from(encoded.buffer, encoded.byteOffset, encoded.length);
+  const fields: Uint8Array[] = [];
+  for (let at = 0; at < bytes.length; ) {
+    const end = at + LENGTH_BYTES + (at + LENGTH_BYTES <= bytes.length ? bytes.readUInt32BE(at) : 0);
+    if (end > bytes.length || at + LENGTH_BYTES > bytes.length)
+      throw new KmsError('INVALID_ARGUMENT', 'fields that end too early');
+    fields.push(bytes.subarray(at + LENGTH_BYTES, end));
+    at = end;
+  }
+  return fields;
+}
+
 /** What the `mac` of a record is over. */
 export function canonicalRecord(meta: Omit<KeyMeta, 'mac'>): Uint8Array {
   return lp([

@@ -144,7 +144,7 @@ export interface PackedRecords {
   readSync(keyId: string): Uint8Array | undefined;
   /** Up to `limit` records after `after`, ascending by key id, of one moment. */
   page(after: string | undefined, limit: number): PackedRecord[];
-  /** Adds, in one transaction, those records whose ids are free. Resolves, in their order, to whether each was. */
+  /** Adds those records whose ids are free. Resolves, in their order, to whether each was. */
   createMany(records: readonly PackedRecord[]): Promise<boolean[]>;
   /**
    * In one transaction: each record whose bytes are still `before` is replaced by `after`, and `before` is kept as its backup of the
@@ -174,6 +174,12 @@ export interface SealedDocuments {
   /** Removes a database's document and all that is in it. */
   drop(database: string): Promise<void>;
 }
+
+/** What data keys stand on: records alone, of a store or of a database in it. */
+export type RecordStore = Pick<
+  KeyStore,
+  'readRecord' | 'createRecord' | 'replaceRecord' | 'replaceRecordSync' | 'readRecordSync' | 'listKeyIds' | 'fault'
+> & { readonly backups: Pick<RecordBackups, 'forget'>; readonly packed?: PackedRecords; readonly shared?: SharedStore };
 
 /** Something of a store under a name of docs/FORMATS.md, "Entries": a record packed, or a keyring as its JSON. Without bytes, why. */
 export type StoredEntry = { name: string; bytes: Uint8Array } | { name: string; fault: string };

@@ -9,14 +9,14 @@ import { type KeyStore, STORE_KINDS, type StoreKind } from './key-store.js';
 import { KEYRING } from './keyring-file.js';
 import { KEYS_FILE, openLmdbStore } from './lmdb.js';
 import { LOCK_SUFFIX } from './lmdb-file.js';
-import { MARKER, markedKind } from './marker.js';
+import { type LivePlace, MARKER, markedKind } from './marker.js';
 
 /**
  * The file comes to be as a whole, and before the keyring: without it, or empty, a keyring is what is left of a store, and must not be
  * opened as one that has no keys yet. That there was one the marker says, or the lock that LMDB leaves beside it.
  */
-function refuseLost(dataDir: string, marked: StoreKind | undefined): void {
-  if (marked === 'files' || !existsSync(join(dataDir, KEYRING))) return;
+function refuseLost(dataDir: string, marked: LivePlace | undefined): void {
+  if (marked === 'files' || marked === 'postgres' || !existsSync(join(dataDir, KEYRING))) return;
   const path = join(dataDir, KEYS_FILE);
   const bytes = statSync(path, { throwIfNoEntry: false })?.size;
   const isExpected = marked === 'lmdb' || bytes !== undefined || existsSync(path + LOCK_SUFFIX);
@@ -29,7 +29,7 @@ function refuseLost(dataDir: string, marked: StoreKind | undefined): void {
  * without a word which of them is the live one: an older state of the records would be served as if it were the newest. And for
  * one of which only the keyring is left.
  */
-export function storeKindIn(dataDir: string): StoreKind | undefined {
+export function storeKindIn(dataDir: string): LivePlace | undefined {
   const marked = markedKind(dataDir);
   refuseLost(dataDir, marked);
   if (marked !== undefined) return marked;
@@ -47,6 +47,9 @@ export function storeKindIn(dataDir: string): StoreKind | undefined {
 /** The kind to open: what was asked for, if there is not another one; what there is, if nothing was. */
 export function storeKindFor(dataDir: string, asked: StoreKind | undefined): StoreKind {
   const held = storeKindIn(dataDir);
+  if (held === 'postgres') {
+    throw new KmsError('CONFLICT', `the keys of ${dataDir} are in a database by now, which has to be named (store: postgres)`);
+  }
   if (asked === undefined || held === undefined || held === asked) return held ?? asked ?? 'files';
   throw new KmsError(
     'CONFLICT',
@@ -64,6 +67,8 @@ export function leftOfMigration(dataDir: string): string[] {
   const live = markedKind(dataDir);
   if (live === undefined) return [];
   const old = STORE_KINDS.filter((kind) => kind !== live).flatMap((kind) => pathsOf(kind));
+  // The stores of a directory have its keyring in common; a database has its own.
+  if (live === 'postgres') old.push(KEYRING);
   return old.filter((name) => existsSync(join(dataDir, name)));
 }
 

@@ -10,12 +10,16 @@ import { WriteLatch } from './write-latch.js';
 /** Says which store of a data directory is the live one; only a migration writes it. */
 export const MARKER = 'store.json';
 
-function textOf(kind: StoreKind): string {
+/** Where the keys of a data directory are; of `postgres` the directory holds what is one daemon's alone. */
+export type LivePlace = StoreKind | 'postgres';
+const PLACES: readonly LivePlace[] = [...STORE_KINDS, 'postgres'];
+
+function textOf(kind: LivePlace): string {
   return `{"format":1,"store":"${kind}"}\n`;
 }
 
 /** Undefined where there is none. */
-export function markedKind(dataDir: string): StoreKind | undefined {
+export function markedKind(dataDir: string): LivePlace | undefined {
   const path = join(dataDir, MARKER);
   let text: string;
   try {
@@ -26,13 +30,13 @@ export function markedKind(dataDir: string): StoreKind | undefined {
     if (cause instanceof KmsError) throw cause;
     throw new KmsError('STORE_UNAVAILABLE', `${path} cannot be read: ${errnoOf(cause) || 'failure'}`, { cause });
   }
-  const kind = STORE_KINDS.find((each) => text === textOf(each));
+  const kind = PLACES.find((each) => text === textOf(each));
   if (kind === undefined) throw new KmsError('STORE_UNAVAILABLE', `${path} names no kind of store that this version knows`);
   return kind;
 }
 
 /** Durable when it resolves; a crash leaves the one before or this one. The caller holds the lock of the data directory. */
-export async function mark(system: FileSystem, dataDir: string, kind: StoreKind): Promise<void> {
+export async function mark(system: FileSystem, dataDir: string, kind: LivePlace): Promise<void> {
   const directory = await DurableDirectory.open(dataDir, system, new WriteLatch(), new Turnstile(1));
   try {
     directory.replaceSync(await directory.stage(MARKER, Buffer.from(textOf(kind))), MARKER);

@@ -1,13 +1,12 @@
-import { KmsError } from '../errors.js';
+import { databaseOfPrefix, noDatabase, partsOf, refuseLong, refuseUnlessSame } from './document-names.js';
 import type { SealedDocuments } from './key-store.js';
 import type { Database } from './postgres-database.js';
 
-const NAME = /^[0-9a-f]{32}(\/[0-9a-f]{32})?$/;
-
-function checked(name: string): string {
-  if (!NAME.test(name)) throw new KmsError('INVALID_ARGUMENT', 'not the name of a document');
-  return name;
-}
+/** Held while a document is written into a database: who drops that waits, or has dropped it before. */
+const HOLD = "select 1 from sealed_documents where database = $1 and inner_name = '' for share";
+const INSERT = 'insert into sealed_documents values ($1, $2, $3) on conflict do nothing';
+const UPDATE = 'update sealed_documents set document = $3 where database = $1 and inner_name = $2 and document = $4';
+const READ = 'select document from sealed_documents where database = $1 and inner_name = $2';
 
 /** Documents of client-sealed databases. Which of two writers was first decides the row. */
 export class PostgresDocuments implements SealedDocuments {
@@ -18,38 +17,48 @@ export class PostgresDocuments implements SealedDocuments {
   }
 
   async read(name: string): Promise<Uint8Array | undefined> {
-    const text = 'select document from sealed_documents where name = $1';
-    const { rows } = await this.#database.query<{ document: Buffer }>(text, [checked(name)], 'document');
+    const [database, inner = ''] = partsOf(name);
+    const { rows } = await this.#database.query<{ document: Buffer }>(READ, [database, inner], 'document');
     return rows[0]?.document;
   }
 
   async write(name: string, document: Uint8Array, before: Uint8Array | undefined): Promise<void> {
-    const { rowCount } =
-      before === undefined
-        ? await this.#database.query('insert into sealed_documents values ($1, $2) on conflict do nothing', [
-            checked(name),
-            document,
-          ])
-        : await this.#database.query('update sealed_documents set document = $2 where name = $1 and document = $3', [
-            checked(name),
-            document,
-            before,
-          ]);
-    if (rowCount !== 1) throw new KmsError('CONFLICT', 'the document is another one by now');
+    const [database, inner = ''] = partsOf(name);
+    refuseLong(document);
+    const row = [database, inner, Buffer.from(document)];
+    const expected = before && Buffer.from(before);
+    await this.#database.transaction(async (client) => {
+      if (inner !== '' && (await client.query(HOLD, [database])).rowCount === 0) throw noDatabase();
+      const { rowCount } =
+        expected === undefined ? await client.query(INSERT, row) : await client.query(UPDATE, [...row, expected]);
+      if (rowCount === 1) return;
+      const { rows } = await client.query<{ document: Buffer }>(READ, [database, inner]);
+      refuseUnlessSame(rows[0]?.document, expected);
+    });
   }
 
   async list(prefix: string, after: string | undefined, limit: number): Promise<string[]> {
-    const text =
-      "select name from sealed_documents where starts_with(name, $1) and ($1 <> '' or length(name) = 32) and name > $2 " +
-      'order by name limit $3';
-    const { rows } = await this.#database.query<{ name: string }>(text, [prefix, after ?? '', limit]);
-    return rows.map(({ name }) => name);
+    const database = databaseOfPrefix(prefix);
+    const from = after?.slice(prefix.length) ?? '';
+    const { rows } =
+      database === undefined
+        ? await this.#database.query<{ name: string }>(
+            "select database as name from sealed_documents where inner_name = '' and database > $1 order by database limit $2",
+            [from, limit],
+          )
+        : await this.#database.query<{ name: string }>(
+            "select inner_name as name from sealed_documents where database = $1 and inner_name > $2 and inner_name <> '' " +
+              'order by inner_name limit $3',
+            [database, from, limit],
+          );
+    return rows.map(({ name }) => prefix + name);
   }
 
-  async drop(database: string): Promise<void> {
-    await this.#database.query('delete from sealed_documents where name = $1 or starts_with(name, $2)', [
-      checked(database),
-      `${database}/`,
-    ]);
+  async drop(name: string): Promise<void> {
+    const [database] = partsOf(name);
+    await this.#database.transaction(async (client) => {
+      await client.query("delete from sealed_documents where database = $1 and inner_name = ''", [database]);
+      await client.query('delete from sealed_documents where database = $1', [database]);
+    });
   }
 }

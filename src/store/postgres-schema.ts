@@ -36,7 +36,12 @@ create table backups (
 );
 create index backups_of_key on backups (key_id);
 create table kept_keyrings (rotation_id text collate "C" primary key, document bytea not null);
-create table sealed_documents (name text collate "C" primary key, document bytea not null);
+create table sealed_documents (
+  database text collate "C" not null,
+  inner_name text collate "C" not null,
+  document bytea not null,
+  primary key (database, inner_name)
+);
 create table daemons (
   daemon_id text collate "C" primary key,
   beaten_at timestamptz not null,

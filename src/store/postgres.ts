@@ -22,6 +22,7 @@ import { packed } from './packed.js';
 import { PostgresBackups, recordOf } from './postgres-backups.js';
 import { Database } from './postgres-database.js';
 import { PostgresDocuments } from './postgres-documents.js';
+import { PostgresEntries } from './postgres-entries.js';
 import { migrate } from './postgres-schema.js';
 import { PostgresShared } from './postgres-shared.js';
 import { refuseUnlessNext } from './succession.js';
@@ -88,6 +89,7 @@ const REPLACE =
 class PostgresStore implements KeyStore {
   readonly backups: PostgresBackups;
   readonly sealed: PostgresDocuments;
+  readonly entries: PostgresEntries;
   readonly shared: PostgresShared;
   readonly #database: Database;
   #keyringTurn: Promise<unknown> = Promise.resolve();
@@ -96,6 +98,7 @@ class PostgresStore implements KeyStore {
     this.#database = database;
     this.backups = new PostgresBackups(database);
     this.sealed = new PostgresDocuments(database);
+    this.entries = new PostgresEntries(database);
     this.shared = new PostgresShared(database, daemonId, staleAfterMs);
   }
 

@@ -29,11 +29,11 @@ const PLAIN: Notation = { parse: JSON.parse, stringify: JSON.stringify };
 /** With all their digits: what the original wrote, or had taken over. */
 export const EXACT: Notation = { parse: (text) => parse(text) as Json, stringify: (value) => stringify(value) as string };
 
-/** A body to be sealed: where, beside what the policy says. */
+/** A body to be sealed: where the policy says, unless told. */
 export interface OpenBody {
   messageId: string;
   body: Json;
-  more?: readonly Path[];
+  at?: readonly Path[];
   isForeign?: boolean;
 }
 
@@ -74,9 +74,9 @@ export class Bodies {
       }));
     }
     const { keyId } = keys;
-    const places = bodies.map(({ body, more }) => policy.select(body, more));
+    const places = bodies.map(({ body, at }) => at ?? policy.select(body));
     const pieces = bodies.flatMap(({ messageId, body }, i) =>
-      (places[i] as Path[]).map((path) => ({
+      (places[i] as readonly Path[]).map((path) => ({
         keyId,
         data: Buffer.from(stringify(valueAt(body, path)), 'utf8'),
         aad: envelopeAad(threadId, messageId, path),
@@ -84,7 +84,7 @@ export class Bodies {
     );
     const sealed = (await this.#cipher.seal(pieces)).values();
     return bodies.map(({ body, isForeign = false }, i) => {
-      const at = places[i] as Path[];
+      const at = places[i] as readonly Path[];
       const envelopes = new Set<Json>();
       let stored = body;
       for (const path of at) {

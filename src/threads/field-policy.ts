@@ -1,5 +1,5 @@
 import { KmsError } from '../errors.js';
-import { MAX_SEALED_PLACES } from '../limits.js';
+import { MAX_SEALED_PLACES, MAX_STORED_VALUE_BYTES } from '../limits.js';
 import { isObject, type Json, stepsInto, valueAt } from './json.js';
 
 /** A place in a body: keys of objects and indexes of arrays. Empty for the whole body. */
@@ -39,7 +39,7 @@ export class FieldPolicy {
   /**
    * The places of `body` to encrypt, and `more`, which it has, in order. None lies within another: where they overlap, the
    * outer one covers both. Throws TOO_LARGE for more than a message can have: each takes a hundred times the memory of what may
-   * stand there, and the longest body holds millions.
+   * stand there, and the longest body holds millions; and its name, which may be as long as the body, is made for each.
    */
   select(body: Json, more: readonly Path[] = []): Path[] {
     const root = new Branch();
@@ -47,6 +47,9 @@ export class FieldPolicy {
     for (const path of more) choose(root, path);
     const found: Path[] = [];
     collect(root, [], found);
+    let bytes = 0;
+    for (const path of found) for (const step of path) bytes += String(step).length;
+    if (bytes > MAX_STORED_VALUE_BYTES) throw new KmsError('TOO_LARGE', 'a body whose values to encrypt have too long names');
     return found;
   }
 }

@@ -1,5 +1,5 @@
 import { KmsError } from '../errors.js';
-import { MAX_PAGE_BYTES } from '../limits.js';
+import { MAX_MESSAGE_BODY_BYTES, MAX_PAGE_BYTES, MAX_STORED_VALUE_BYTES } from '../limits.js';
 import type { Bodies } from './bodies.js';
 import type { Clock } from './clock.js';
 import type { FieldPolicy } from './field-policy.js';
@@ -82,7 +82,8 @@ export class Messages {
       });
       const key = messageKey(threadId, position);
       const expect = [threadAsRead(thread), { key, value: undefined }];
-      const [isMade] = await this.#store.commit([{ expect, put: [{ key, value: messageBytes(record) }], remove: [] }]);
+      const put = [{ key, value: storable(messageBytes(record), given) }];
+      const [isMade] = await this.#store.commit([{ expect, put, remove: [] }]);
       return isMade ? told(record, given) : undefined;
     });
   }
@@ -133,7 +134,7 @@ export class Messages {
       const edited = await this.#sealed(thread, { ...record, body: given, editedTs: ts });
       const version = versionKey(messageId, { ts, seq });
       const put = [
-        { key: found.key, value: changedMessage(found.value, edited) },
+        { key: found.key, value: storable(changedMessage(found.value, edited), given) },
         { key: version, value: found.value },
       ];
       // Another process may have edited a message of this id, of another thread, in the same instant.
@@ -256,6 +257,20 @@ export class Messages {
 
 /** A key that is away, or not the thread's any more, because what was under it has another one; or a format that has gone. */
 const OUTDATED: ReadonlySet<string> = new Set(['KEY_DISABLED', 'KEY_DESTROYED', 'AUTHENTICATION_FAILED']);
+
+/**
+ * What a job may do to a message later must fit into the store as well: sealed as a whole, a body of so much text does. What is
+ * stored is never shorter than that text. Throws TOO_LARGE.
+ */
+function storable(value: Uint8Array, body: Json): Uint8Array {
+  if (value.length > MAX_MESSAGE_BODY_BYTES && Buffer.byteLength(JSON.stringify(body)) > MAX_MESSAGE_BODY_BYTES) {
+    throw new KmsError('TOO_LARGE', `the text of a body is up to ${MAX_MESSAGE_BODY_BYTES} bytes`);
+  }
+  if (value.length > MAX_STORED_VALUE_BYTES) {
+    throw new KmsError('TOO_LARGE', `encrypted value by value, the message is more than ${MAX_STORED_VALUE_BYTES} bytes`);
+  }
+  return value;
+}
 
 function threadAsRead({ threadId, bytes }: ThreadRecord) {
   return { key: threadKey(threadId), value: bytes };

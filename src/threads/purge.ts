@@ -7,7 +7,9 @@ import {
   backupKey,
   expiryKey,
   mapKey,
+  messageIdOf,
   messagePrefix,
+  type Position,
   PURGES,
   positionAfter,
   purgeKey,
@@ -125,9 +127,9 @@ export class Purge {
     }
   }
 
-  async #removeVersions(threadId: string, { value }: Entry): Promise<void> {
-    const messageId = idOf(value);
-    if (messageId === undefined) return;
+  async #removeVersions(threadId: string, { key, value }: Entry): Promise<void> {
+    // What is damaged may have versions, too: those of the id that its place has.
+    const messageId = idOf(value) ?? messageIdOf(positionAfter(messagePrefix(threadId), key) as Position);
     for await (const page of versionsOf(this.#store, threadId, messageId)) {
       await this.#commit(
         threadId,

@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { asKmsError } from '../errors.js';
+import { MAX_JOB_PAGES } from '../limits.js';
 import type { Provider } from '../provider.js';
 import { Bodies } from './bodies.js';
 import { BodyCipher } from './body-cipher.js';
@@ -12,6 +13,7 @@ import type { Forecast, JobKind, JobOptions, JobPage, JobQuery, JobStatus } from
 import { JobBook } from './jobs/job-book.js';
 import { Jobs } from './jobs/jobs.js';
 import { Mover } from './jobs/mover.js';
+import { Tables } from './jobs/tables.js';
 import { KeyProvision, type Orphans, type Unreaped } from './key-provision.js';
 import { MessageIndex } from './message-index.js';
 import { Messages } from './messages.js';
@@ -75,6 +77,7 @@ export async function openThreads(options: ThreadsOptions): Promise<Threads> {
 export class Threads {
   /** What the last `recover` reported; undefined before one. */
   recovered: Recovered | undefined;
+  readonly #hasService: boolean;
   readonly #directory: ThreadDirectory;
   readonly #messages: Messages;
   readonly #purge: Purge;
@@ -87,6 +90,7 @@ export class Threads {
   readonly #jobs: Jobs;
 
   constructor({ kms, store, fields = ['body'], now = Date.now, wait = delay }: ThreadsOptions) {
+    this.#hasService = kms !== undefined;
     const clock = new Clock(now);
     this.#provision = new KeyProvision(kms, store, now);
     this.#directory = new ThreadDirectory(store, this.#provision, clock);
@@ -110,6 +114,7 @@ export class Threads {
       backups: this.#backups,
       book: this.#book,
       compaction: this.#compaction,
+      tables: new Tables(MAX_JOB_PAGES),
       wait,
     });
   }
@@ -128,7 +133,8 @@ export class Threads {
       () => null,
       (error) => asKmsError(error).message,
     );
-    const jobs = await this.#jobs.adopt();
+    // Without its key service a job would fail, and wait for somebody to resume it.
+    const jobs = this.#hasService ? await this.#jobs.adopt() : [];
     const orphans = structuredClone(this.#provision.orphans);
     this.recovered = { purged, unpurged, unreaped, unswept, uncompacted, jobs, orphans };
     return this.recovered;

@@ -6,6 +6,7 @@ import {
   MAX_AAD_BYTES,
   MAX_ABANDONED_KEYS,
   MAX_BATCH_ITEMS,
+  MAX_DATABASE_SECRET_BYTES,
   MAX_KEYS_PER_SECOND,
   MAX_LIST_LIMIT,
   MAX_PATH_BYTES,
@@ -29,9 +30,9 @@ export type Call =
   | { op: typeof OP.getWrapped | typeof OP.describeKey; keyId: string }
   | { op: typeof OP.rewrap; keyId: string; newKekHex: string | undefined }
   | { op: typeof OP.rotateKek; options: RotationOptions }
-  | { op: typeof OP.rotationStatus | typeof OP.status | typeof OP.seal | typeof OP.unseal }
+  | { op: typeof OP.rotationStatus | typeof OP.status | typeof OP.seal | typeof OP.unseal | typeof OP.newDatabase }
   | { op: typeof OP.createDek; label: string | undefined }
-  | { op: typeof OP.listKeys; query: ListQuery }
+  | { op: typeof OP.listKeys | typeof OP.ownedKeys; query: ListQuery }
   | { op: typeof OP.setKeyState; keyId: string; state: KeyState }
   | { op: typeof OP.openDatabase; secret: Uint8Array | undefined }
   | { op: typeof OP.backup; order: BackupOrder }
@@ -78,6 +79,7 @@ export function parseArguments(op: number, args: readonly unknown[]): Call {
     case OP.status:
     case OP.seal:
     case OP.unseal:
+    case OP.newDatabase:
       count(args, 0);
       return { op };
     case OP.createDek:
@@ -86,12 +88,15 @@ export function parseArguments(op: number, args: readonly unknown[]): Call {
     case OP.listKeys:
       count(args, 1);
       return { op, query: listQuery(map('query', args[0])) };
+    case OP.ownedKeys:
+      count(args, 1);
+      return { op, query: ownedQuery(map('query', args[0])) };
     case OP.setKeyState:
       count(args, 2);
       return { op, keyId: keyId('key_id', args[0]), state: keyState(args[1]) };
     case OP.openDatabase:
       count(args, 1);
-      return { op, secret: optional('secret', args[0], binary) };
+      return { op, secret: optional('secret', args[0], secret) };
     case OP.slots:
       count(args, 1);
       return { op, ...slotRequest(map('request', args[0])) };
@@ -173,6 +178,10 @@ function aad(name: string, value: unknown): Uint8Array {
   return bounded(name, value, MAX_AAD_BYTES);
 }
 
+function secret(name: string, value: unknown): Uint8Array {
+  return bounded(name, value, MAX_DATABASE_SECRET_BYTES);
+}
+
 function batchAad(value: unknown, items: number): BatchAad {
   if (!Array.isArray(value)) return optional('aad', value, aad);
   if (value.length !== items) throw refuse('aad', 'one per item was expected');
@@ -197,6 +206,11 @@ function listQuery(members: Record<string, unknown>): ListQuery {
   }
   if (query.limit === 0) throw refuse('limit', 'at least 1 was expected');
   return query;
+}
+
+function ownedQuery(members: Record<string, unknown>): ListQuery {
+  if (Object.hasOwn(members, 'thread_id')) throw refuse('query', 'only cursor and limit are known');
+  return listQuery(members);
 }
 
 const HEX_KEY = new RegExp(`^[0-9a-fA-F]{${2 * KEY_BYTES}}$`);

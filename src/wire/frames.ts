@@ -34,6 +34,8 @@ export const OP = {
   unseal: 17,
   slots: 18,
   backup: 19,
+  newDatabase: 20,
+  ownedKeys: 21,
 } as const;
 
 export type OpName = keyof typeof OP;
@@ -75,4 +77,6 @@ export const OPERATIONS: readonly Operation[] = [
   operation(OP.unseal, 'unseal', 'admin'),
   operation(OP.slots, 'slots', 'admin'),
   operation(OP.backup, 'backup', 'admin'),
+  operation(OP.newDatabase, 'new_database', 'client'),
+  operation(OP.ownedKeys, 'owned_keys', 'client'),
 ];

@@ -58,6 +58,8 @@ export async function auditedKms(t: ExecutionContext, ground: Ground, options: A
       keepBackups: 1,
       keysPerSecond: 0,
       dueDays: 0,
+      databasesPerIdentity: 0,
+      keysPerDatabase: 0,
       exposeRawKeys: false,
       defaultKeySoftUses: SOFT_USES,
     });

@@ -1,5 +1,6 @@
 import type { ExecutionContext } from 'ava';
-import { type AuditChain, Vault } from '../../dist/vault.js';
+import type { AuditChain } from '../../dist/audit-chain.js';
+import { Vault } from '../../dist/vault.js';
 
 export const STORE = '00112233445566778899aabbccddeeff';
 export const BOOT = '0123456789abcdef';

@@ -197,7 +197,7 @@ test('a manifest that breaks a rule is refused', async (t) => {
 test('a newer version is refused by name, and what is no backup as such', async (t) => {
   const { place, path } = await ground(t);
   const to = pathIn(place, 'other');
-  writeFileSync(to, bytesOf(entriesOf(path), '2'));
+  writeFileSync(to, bytesOf(entriesOf(path), '3'));
   await refused(t, scanBackup(to), 'UNSUPPORTED', /is a backup of another version than this program knows$/);
   for (const text of ['', 'x', '{"format":1}']) {
     writeFileSync(to, text);

@@ -9,11 +9,11 @@ import type { KeyStore, StoredEntry, StoreKind } from '../../dist/store/key-stor
 import { openStore, storeKindIn } from '../../dist/store/kind.js';
 import { Child } from '../crash/child.js';
 import { newSeed, randomFrom } from '../crash/random.js';
+import { documentsIn } from '../kms/databases.js';
 import { openAt, type Place } from '../provider/subjects.js';
 import { cli, on } from '../recovery/ground.js';
 import { type Filled, filled, MESSAGE } from './ground.js';
 
-const DATABASE = '0'.repeat(32);
 const DIRECTIONS: ReadonlyArray<readonly [from: StoreKind, to: StoreKind]> = [
   ['files', 'lmdb'],
   ['lmdb', 'files'],
@@ -37,10 +37,7 @@ async function contentOf(place: Place, kind: StoreKind): Promise<Record<string, 
       page = await store.entries!.page(found.at(-1)?.name, 3);
     }
     const all = found.map((entry) => [entry.name, 'bytes' in entry ? Buffer.from(entry.bytes).toString('hex') : entry.fault]);
-    for (const name of [DATABASE, `${DATABASE}/${'1'.repeat(32)}`]) {
-      const document = await store.sealed.read(name);
-      if (document !== undefined) all.push([name, Buffer.from(document).toString()]);
-    }
+    for (const [name, document] of await documentsIn(store)) all.push([`d/${name}`, Buffer.from(document).toString('hex')]);
     return Object.fromEntries(all);
   });
 }
@@ -50,13 +47,13 @@ async function ground(t: ExecutionContext, store: StoreKind): Promise<Filled> {
   const made = await filled(t, { store, keepBackups: 3 });
   for (let n = 0; n < 2; n += 1) await made.kms.rotateKek({ wait: true });
   await made.kms.createDek();
+  const database = await made.kms.openDatabase(await made.kms.newDatabase());
+  await database.createDek();
   await made.kms.close();
-  await withStore(made.place, store, async ({ backups, sealed }) => {
+  await withStore(made.place, store, async ({ backups }) => {
     const rotationId = (await backups.list())[0] as string;
     await backups.keepKeyring(rotationId);
     await backups.setAside(rotationId, made.disabled);
-    await sealed.write(DATABASE, Buffer.from('a database'), undefined);
-    await sealed.write(`${DATABASE}/${'1'.repeat(32)}`, Buffer.from('what is in it'), undefined);
   });
   return made;
 }
@@ -79,7 +76,7 @@ for (const [from, to] of DIRECTIONS) {
     const keyring = readFileSync(join(dataDir, 'keyring.json'));
     t.deepEqual(
       [...new Set(Object.keys(before).map((name) => name[0]))].sort(),
-      ['0', 'b', 'k', 'r', 's'],
+      ['b', 'd', 'k', 'r', 's'],
       'each kind of entry is there',
     );
     const moved = await migrateStore({ dataDir, to });
@@ -111,7 +108,7 @@ for (const [from, to] of DIRECTIONS) {
     const { keyId } = await kms.createDek();
     await kms.rotateKek({ wait: true });
     await kms.close();
-    await withStore(store.place, from, ({ sealed }) => sealed.drop(DATABASE));
+    await withStore(store.place, from, async ({ sealed }) => sealed.drop((await sealed.list('', undefined, 1))[0] as string));
     const before = await contentOf(store.place, from);
     const moved = await migrateStore({ dataDir, to });
     t.true(moved.written > 0 && there > 0);

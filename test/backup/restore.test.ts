@@ -155,6 +155,7 @@ test('a default key that is not in the backup is made anew', async (t) => {
     records: async function* () {
       for await (const record of snapshot.records()) if (record.keyId !== first) yield record;
     },
+    hasDatabases: () => snapshot.hasDatabases(),
     keyring: (info: string) => snapshot.keyring(info),
     mac: (data: Uint8Array) => snapshot.mac(data),
   } as unknown as Snapshot;

@@ -71,6 +71,7 @@ const whole: Results = {
     oneCore: [{ server: 'daemon, node client', perSecond: 70_000, ...percentiles, p50: 13.4 }],
     twoCores: [{ server: 'echo', perSecond: 20_000, ...percentiles }],
   } as unknown as NonNullable<Results['latency']>,
+  workers: { turns: 3, shapes: [{ shape: '8 x 64', one: rate(1.2e6), two: rate(1.8e6), twoOverOne: ratio(1.5) }] },
   client: { inFlight: 256, turns: 3, kms: { perSecond: 1e6, clientCpuNs: 600 }, kmsOverHttp: ratio(37) },
   audit: { turns: 3, inFlight: '1 x 256', modes: [{ name: 'off', ofOff: ratio(1), ...rate(1.4e6) }] },
   rotation: { keys: 20_000, createdPerSecond: 5_000, rotatedPerSecond: 3_000 },
@@ -82,7 +83,7 @@ const whole: Results = {
   })),
   bars: [],
 };
-const PARTS = ['embedded', 'keys', 'daemon', 'latency', 'client', 'audit', 'rotation', 'nodes'] as const;
+const PARTS = ['embedded', 'keys', 'daemon', 'workers', 'latency', 'client', 'audit', 'rotation', 'nodes'] as const;
 
 const without = (...parts: string[]) =>
   Object.fromEntries(Object.entries(whole).filter(([name]) => !parts.includes(name))) as unknown as Results;
@@ -139,7 +140,11 @@ test('a report holds where the peers were measured without the product', async (
   }
   isSound(
     t,
-    await reportOf({ ...without('keys', 'client', 'latency', 'audit', 'rotation', 'nodes'), embedded, daemon } as Results),
+    await reportOf({
+      ...without('keys', 'workers', 'client', 'latency', 'audit', 'rotation', 'nodes'),
+      embedded,
+      daemon,
+    } as Results),
     'peers',
   );
 });

@@ -18,7 +18,21 @@ armed = operation === 'init';
 const kms = await embeddedThrough(fileSystem, { directory: '', dataDir, keyFile, socket: '' });
 if (operation === 'init') say('ready');
 if (operation === 'stop') for (let use = 0; use < 700; use += 1) kms.encryptSync(keyId, Buffer.alloc(8));
+const database = operation.startsWith('database-') ? await kms.openDatabase(Buffer.from(keyId)) : undefined;
+const [inside] = (await database?.listKeys())?.keys ?? [];
 armed = true;
+if (operation === 'new-database') say('made', Buffer.from(await kms.newDatabase()).toString('latin1'));
+if (operation === 'database-create') say('created', (await database!.createDekForThread('crash/point')).keyId);
+if (operation === 'database-disable') say('done', (await database!.disableKey(inside!.keyId)).state);
+if (operation === 'database-default') say('sealed', Buffer.from(await database!.encrypt(Buffer.from('default'))).toString('hex'));
+if (operation === 'database-drop') {
+  await kms.dropDatabase(database!.databaseId);
+  say('dropped');
+}
+if (operation === 'database-rotate') {
+  await kms.rotateKek({ wait: true });
+  say('rotated');
+}
 if (operation === 'create') say('created', (await kms.createDekForThread('crash/point')).keyId);
 if (operation === 'default') say('sealed', Buffer.from(await kms.encrypt(Buffer.from('default'))).toString('hex'));
 if (operation === 'disable') say('done', (await kms.disableKey(keyId)).state);

@@ -53,6 +53,8 @@ export async function embeddedThrough(
     keepBackups: 1,
     keysPerSecond: 0,
     dueDays: 0,
+    databasesPerIdentity: 0,
+    keysPerDatabase: 0,
   });
 }
 

@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
 import test from 'ava';
-import { NAMES, placeOf, SCHEMA } from '../../dist/daemon/config/schema.js';
+import { NAMES, type Name, placeOf, SCHEMA } from '../../dist/daemon/config/schema.js';
 import { DEFAULT_DATA_DIR } from '../../dist/daemon/defaults.js';
 import { rowsOf, textOf } from '../house/sources.js';
 
@@ -12,6 +12,9 @@ function spans(cell: string): string[] {
 /** The rows of the configuration's table, in their order. */
 const rows = rowsOf('docs/RUNBOOK.md', /^(`[a-z_.]+`.*)?$/).filter(([, flag]) => flag === '' || /^`--/.test(flag ?? ''));
 const defaults: Record<string, unknown> = SCHEMA.parse({});
+
+/** Those that are not the same on every machine are written in words. */
+const IN_WORDS: Partial<Record<Name, string>> = { workers: 'cores − 1' };
 
 function written(value: unknown): string {
   if (value === undefined) return '';
@@ -30,7 +33,8 @@ test('docs/RUNBOOK.md has the same table of keys, flags, variables and defaults'
     ]),
     NAMES.map((name) => {
       const { yaml = [], flag, variables = [], live = false } = placeOf(name);
-      return [[...yaml], flag === undefined ? [] : [`--${flag}`], [...variables], written(defaults[name]), live];
+      const fallback = IN_WORDS[name] ?? written(defaults[name]);
+      return [[...yaml], flag === undefined ? [] : [`--${flag}`], [...variables], fallback, live];
     }),
   );
 });

@@ -33,6 +33,8 @@ test('each route is for its role, and others are refused before their body is lo
     'POST /rewrap': 'admin',
     'POST /rotate_kek': 'admin',
     'GET /rotation_status': 'auditor',
+    'POST /new_database': 'client',
+    'GET /objects/owned': 'client',
     'POST /v1/keys': 'client',
     'GET /v1/keys': 'auditor',
     'GET /v1/keys/{key_id}': 'auditor',
@@ -45,6 +47,7 @@ test('each route is for its role, and others are refused before their body is lo
     'POST /v1/backup': 'admin',
     'GET /v1/slots': 'admin',
     'POST /v1/slots': 'admin',
+    'POST /v1/confirm_slot': 'admin',
     'DELETE /v1/slots/{slot_id}': 'admin',
   };
   t.deepEqual(Object.keys(least).sort(), ROUTES.map(({ method, path }) => `${method} ${path}`).sort());

@@ -126,10 +126,24 @@ test('a store that refuses writes, damaged records, keys near their limit and th
     keysNearLimit: ['k_2', 'k_3'],
   };
   const kms = { ...storeOf(0), health: async () => health, sealed: true, cachedKeys: 7 };
-  const watched = { connectionsOf: () => 3, heldBytes: () => 5, tlsExpiries: () => ({ certificate: 7_000 }) };
+  const watched = {
+    connectionsOf: () => 3,
+    heldBytes: () => 5,
+    threads: () => ({ workers: 2, replaced: 4 }),
+    tlsExpiries: () => ({ certificate: 7_000 }),
+  };
   const all = stateSeries({ kms, version: '1.2.3' } as unknown as Service, watched);
   const read = async (name: string) => (await all.find((one) => one.name === `progressdb_kms_${name}`)!.read())[0]!.value;
-  const expected = { store_write_latch: 1, damaged_records: 1, keys_near_limit: 2, sealed: 1, keys_cached: 7, held_bytes: 5 };
+  const expected = {
+    store_write_latch: 1,
+    damaged_records: 1,
+    keys_near_limit: 2,
+    sealed: 1,
+    keys_cached: 7,
+    held_bytes: 5,
+    workers: 2,
+  };
+  t.is(await read('workers_replaced_total'), 4);
   for (const [name, value] of Object.entries(expected)) t.is(await read(name), value, name);
   const levels = await all.find((one) => one.name === 'progressdb_kms_protection')!.read();
   t.is(

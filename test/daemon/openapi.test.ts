@@ -91,6 +91,7 @@ test('the answers are as they are documented', async (t) => {
   await asking('GET', '/rotation_status', '/rotation_status');
   const { slots } = await asking('POST', '/v1/slots', '/v1/slots', { new_kek_hex: 'a1'.repeat(32) });
   await asking('GET', '/v1/slots', '/v1/slots');
+  await asking('POST', '/v1/confirm_slot', '/v1/confirm_slot', {});
   const { slot_id } = (slots as Array<Record<string, string>>)[0]!;
   await asking('DELETE', '/v1/slots/{slot_id}', `/v1/slots/${slot_id}`);
   await asking('PUT', '/v1/keys/{key_id}/state', `/v1/keys/${key_id}/state`, { state: 'disabled' });

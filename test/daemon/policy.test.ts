@@ -178,3 +178,15 @@ test('what is remembered is bounded, and who asks for very many keys does not ma
   await policy.checkKey(greedy, 'k_0');
   t.deepEqual(asked, ['k_0']);
 });
+
+test('what was found of a key in one database says nothing of the same id in another, or outside', async (t) => {
+  const key = (createdBy: string) => ({ threadId: 'thread', createdBy }) as KeyDescription;
+  const identity: Identity = { actor: 'uid:1', roles: new Set(['client']), own: true };
+  const policy = new Policy(async () => key('uid:2'));
+  const inside = (databaseId: string, createdBy: string) => ({ databaseId, describeKey: async () => key(createdBy) });
+  for (let round = 0; round < 2; round++) {
+    await t.notThrowsAsync(policy.checkKey(identity, 'k_1', inside('a', 'uid:1')));
+    await t.throwsAsync(policy.checkKey(identity, 'k_1', inside('b', 'uid:2')));
+    await t.throwsAsync(policy.checkKey(identity, 'k_1'));
+  }
+});

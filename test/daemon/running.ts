@@ -23,11 +23,19 @@ export function scratch(t: ExecutionContext): string {
   return directory;
 }
 
+/** Not what the machine's cores would make it. */
+let threads = 1;
+
+/** For a suite that is run with workers, too: how many serve where its tests do not say. */
+export function serveWith(workers: number): void {
+  threads = workers;
+}
+
 /** A configuration with its own socket, key file and data directory. */
 export function configIn(directory: string, flags: DaemonFlags = {}, changes: Partial<DaemonConfig> = {}): DaemonConfig {
   const socket = join(directory, 'kms.sock');
   const files = flags.dev ? {} : { dataDir: join(directory, 'data'), masterKeyFile: join(directory, 'master.key') };
-  return { ...resolveConfig({ socket, ...files, ...flags }, {}), ...changes };
+  return { ...resolveConfig({ socket, workers: threads, ...files, ...flags }, {}), ...changes };
 }
 
 export async function start(t: ExecutionContext, config: DaemonConfig, directory: string): Promise<Running> {

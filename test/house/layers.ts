@@ -14,7 +14,7 @@ const LAYERS: ReadonlyArray<readonly string[]> = [
     'store/succession.ts',
     'wire/',
   ],
-  ['vault.ts'],
+  ['audit-chain.ts', 'vault.ts'],
   ['kms/'],
   [
     'audit/',
@@ -58,6 +58,7 @@ const LAYERS: ReadonlyArray<readonly string[]> = [
     'store/postgres-backups.ts',
     'store/postgres-database.ts',
     'store/postgres-documents.ts',
+    'store/postgres-entries.ts',
     'store/postgres-environment.ts',
     'store/postgres-lease.ts',
     'store/postgres-schema.ts',

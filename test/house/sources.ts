@@ -15,10 +15,11 @@ export function filesIn(folder: string, ...endings: string[]): string[] {
     .sort();
 }
 
-/** The modules that a TypeScript source names, types and imports at run time included, as they are written. */
+/** The modules that a TypeScript source names, types, imports at run time and programs of threads included, as they are written. */
 export function importsOf(source: string): string[] {
   const named = source.matchAll(/(?:^|[\s}*;])(?:from|import)\s*\(?\s*'([^']+)'/gm);
-  return [...named].map((match) => match[1]!);
+  const programs = source.matchAll(/new URL\('(\.\/[^']+\.js)', import\.meta\.url\)/g);
+  return [...named, ...programs].map((match) => match[1]!);
 }
 
 /** The own files that the file at `path` imports, as paths from the project's root. */

@@ -59,6 +59,8 @@ export async function openOn(
     keepBackups: 1,
     keysPerSecond: 0,
     dueDays: 365,
+    databasesPerIdentity: 0,
+    keysPerDatabase: 0,
     ...settings,
   });
   t.teardown(() => kms.close());

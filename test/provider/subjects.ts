@@ -18,6 +18,7 @@ export interface Subject {
 
 export interface SubjectOptions {
   cachedKeys?: number;
+  workers?: number;
 }
 
 export type Open = (t: ExecutionContext, options?: SubjectOptions) => Promise<Subject>;
@@ -86,6 +87,9 @@ export const daemonAndClient: Open = async (t, options = {}) => {
   return { provider: client, seal: () => client.seal() };
 };
 
+/** The same with threads beside the main one, which serve the client. */
+export const workersAndClient: Open = (t, options = {}) => daemonAndClient(t, { ...options, workers: 2 });
+
 /** A client of one daemon by another of its addresses. */
 function byAddress(addressOf: (at: { socket: string; port: number }) => string): Open {
   return async (t, options = {}) => {
@@ -130,3 +134,29 @@ function overTls(scheme: string): Open {
 export const binaryOverTls = overTls('kms+tls');
 
 export const httpOverTls = overTls('https');
+
+/** A database of the provider in its place; slots, seals and rotations are the store's. */
+export const embeddedDatabase: Open = async (t, options = {}) => {
+  const kms = await openAt(t, newPlace(t), options);
+  const database = await kms.openDatabase(await kms.newDatabase());
+  t.teardown(() => database.close());
+  return { provider: database, seal: () => kms.seal() };
+};
+
+/** A client of one daemon that is in a database, by an address of it. */
+function databaseByAddress(addressOf: (at: { socket: string; port: number }) => string, more: SubjectOptions = {}): Open {
+  return async (t, options = {}) => {
+    const { daemon, client, socket } = await served(t, newPlace(t), { ...options, ...more });
+    const databaseSecret = await client.newDatabase();
+    const endpoint = addressOf({ socket, port: daemon.ports[0]! });
+    const inside = await connectKms({ endpoint, databaseSecret, deadlineMs: 60_000 });
+    t.teardown(() => inside.close());
+    return { provider: inside, seal: () => client.seal() };
+  };
+}
+
+export const binaryDatabase = databaseByAddress(({ socket }) => socket);
+
+export const workersDatabase = databaseByAddress(({ socket }) => socket, { workers: 2 });
+
+export const httpDatabase = databaseByAddress(({ socket }) => `http+unix://${socket}`);

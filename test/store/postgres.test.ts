@@ -1,12 +1,13 @@
 import test from 'ava';
 import pg from 'pg';
 import { KmsError } from '../../dist/errors.js';
-import { type KeyStore, type SealedDocuments, Superseded } from '../../dist/store/key-store.js';
+import { Superseded } from '../../dist/store/key-store.js';
 import { openPostgresStore } from '../../dist/store/postgres.js';
 import { PostgresServer } from '../postgres-server.js';
 import { backupsContract } from './backups-contract.js';
 import { keyStoreContract } from './contract.js';
 import { newKeyring, newRecord, next, plain } from './documents.js';
+import { sealedContract } from './sealed-contract.js';
 
 const server = PostgresServer.start();
 
@@ -43,6 +44,7 @@ if (typeof server === 'string') {
 
   keyStoreContract(test, open, false);
   backupsContract(test, open);
+  sealedContract(test, open);
 
   test('two stores that open a new schema at once both have it', async (t) => {
     const stores = await Promise.all(['d1', 'd2', 'd3'].map((id) => openIn('at_once', id)));
@@ -166,23 +168,5 @@ if (typeof server === 'string') {
     const error = await t.throwsAsync(away, { instanceOf: KmsError });
     t.is(error?.code, 'STORE_UNAVAILABLE');
     t.notRegex(`${error?.message} ${error?.stack} ${error?.cause}`, /hush/);
-  });
-
-  test('sealed documents are compared before they are replaced, listed by prefix, and go with their database', async (t) => {
-    const { sealed } = (await open()) as KeyStore & { sealed: SealedDocuments };
-    const [database, other, inside] = ['a'.repeat(32), 'b'.repeat(32), `${'a'.repeat(32)}/${'1'.repeat(32)}`];
-    const [one, two] = [Buffer.from('one'), Buffer.from('two')];
-    for (const name of [database, other, inside]) await sealed.write(name, one, undefined);
-    t.is((await t.throwsAsync(sealed.write(database, two, undefined), { instanceOf: KmsError }))?.code, 'CONFLICT');
-    t.is((await t.throwsAsync(sealed.write(database, two, two), { instanceOf: KmsError }))?.code, 'CONFLICT');
-    await sealed.write(database, two, one);
-    t.deepEqual(plain(await sealed.read(database)), new Uint8Array(two));
-    t.deepEqual(await sealed.list('', undefined, 10), [database, other]);
-    t.deepEqual(await sealed.list('', database, 10), [other]);
-    t.deepEqual(await sealed.list(`${database}/`, undefined, 10), [inside]);
-    await sealed.drop(database);
-    t.deepEqual(await sealed.list('', undefined, 10), [other]);
-    t.is(await sealed.read(inside), undefined);
-    t.is((await t.throwsAsync(sealed.read('no/name'), { instanceOf: KmsError }))?.code, 'INVALID_ARGUMENT');
   });
 }

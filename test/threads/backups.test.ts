@@ -269,3 +269,14 @@ test('a restore for which everything was changed since puts nothing back, enable
   await threads.sweepBackups();
   t.is(await stateOf(kms, job.oldKeyIds[0] as string), 'destroyed');
 });
+
+test('a restore without the key service is refused: what it put back would be under a key that stays disabled', async (t) => {
+  const { store, threads } = await ground(t);
+  await filled(threads);
+  const job = await rotated(threads, 't');
+  const none = await opened(t, { store });
+  const before = await entriesOf(store);
+  await t.throwsAsync(none.restoreBackup(job.jobId), { code: 'UNSUPPORTED' });
+  t.deepEqual(await entriesOf(store), before);
+  t.is((await threads.restoreBackup(job.jobId)).restored, 5);
+});

@@ -70,3 +70,25 @@ test('a compaction that somebody comes to owe while one runs is not forgotten', 
   t.true(await threads.compactStore());
   t.is(compactions, 2);
 });
+
+test('plaintext that a job has left in the bytes of the store, which was cancelled, goes with the next start', async (t) => {
+  const kms = await embedded(t);
+  const path = newStorePath(t);
+  const store = await openedLmdb(t, path);
+  const [threadId] = (await plain(await opened(t, { store }), 1)) as [string];
+  const plaintextOf = async () =>
+    [...(await entriesOf(store))].filter(([key, text]) => key.includes(':msg:') && text.includes('secret text')).length;
+  const threads = await opened(t, { kms, store });
+  const { jobId } = await threads.encryptExisting(threadId, { messagesPerSecond: 1 });
+  while ((await threads.job(jobId)).moved === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+  await threads.cancelJob(jobId);
+  const left = await plaintextOf();
+  t.true(left > 0 && left < 40, 'it was cancelled in the middle');
+  // Those that were not encrypted are there for all to see, and no compaction would change that.
+  for (const { messageId } of (await threads.list(threadId)).messages) await threads.delete(threadId, messageId);
+  const isThere = () => bytesOf(path).some((bytes) => bytes.includes('secret text of t'));
+  t.true(isThere(), 'it would be found');
+  await threads.close();
+  await opened(t, { kms, store });
+  t.false(isThere());
+});

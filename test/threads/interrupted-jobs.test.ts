@@ -165,3 +165,21 @@ test('in a shared store a job is taken over from who has died, not from who work
   t.deepEqual(await bodiesOf(first, 't'), bodies);
   t.is(await stateOf(kms, ((await first.thread('t')) as { keyId: string }).keyId), 'active');
 });
+
+test('a start without the key service leaves a job for one that has it', async (t) => {
+  const kms = await embedded(t);
+  const store = openMemoryThreadStore();
+  const first = await openThreads({ kms, store });
+  await first.createThread({ threadId: 't' });
+  for (let i = 0; i < 5; i += 1) await first.append('t', { body: `body-${i}` });
+  const { jobId } = await first.rotateThreadDek('t', { messagesPerSecond: 1 });
+  while ((await first.job(jobId)).moved === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+  await first.close();
+  const none = await openThreads({ store });
+  t.deepEqual(none.recovered?.jobs, []);
+  t.is((await none.job(jobId)).state, 'running');
+  await none.close();
+  const next = await opened(t, { kms, store, wait: async () => {} });
+  t.deepEqual(next.recovered?.jobs, [jobId]);
+  t.is((await next.waitForJob(jobId)).state, 'done');
+});

@@ -1,8 +1,10 @@
 import test from 'ava';
-import { KEPT_JOBS_MS, KEPT_JOBS_PER_THREAD } from '../../dist/limits.js';
+import { KmsError } from '../../dist/errors.js';
+import { KEPT_JOBS_MS, KEPT_JOBS_PER_THREAD, MAX_JOB_PAGES } from '../../dist/limits.js';
+import type { Provider } from '../../dist/provider.js';
 import { openMemoryThreadStore } from '../../dist/threads/memory-store.js';
 import type { Threads } from '../../dist/threads/threads.js';
-import { embedded, entriesOf, ground, opened, rotated } from './threads-ground.js';
+import { embedded, entriesOf, ground, opened, put, rotated, watched } from './threads-ground.js';
 
 const idsOf = async (threads: Threads) => (await threads.jobs({ limit: 1_000 })).jobs.map(({ jobId }) => jobId);
 
@@ -71,4 +73,58 @@ test('more jobs than are read in one go are pruned, and adopted', async (t) => {
   await store.commit([{ expect: [], put, remove: [] }]);
   await threads.recover();
   t.is((await idsOf(threads)).length, KEPT_JOBS_PER_THREAD);
+});
+
+test('a page of jobs ends with its bytes as well, and leads on', async (t) => {
+  const { store, threads } = await ground(t);
+  await threads.createThread({ threadId: 't' });
+  const made: string[] = [];
+  for (let i = 0; i < 5; i += 1) {
+    const { jobId } = await rotated(threads, 't', { keepBackupsMs: 0 });
+    made.push(jobId);
+    const key = `job:entry:${jobId}`;
+    const text = (await entriesOf(store)).get(key) as string;
+    await put(store, { [key]: text.replace('"error":null', `"error":"${'e'.repeat(3 * 1024 * 1024)}"`) });
+  }
+  const found: string[] = [];
+  const sizes: number[] = [];
+  for (let cursor: string | null | undefined; cursor !== null; ) {
+    const page = await threads.jobs(cursor === undefined ? {} : { cursor });
+    found.push(...page.jobs.map(({ jobId }) => jobId));
+    sizes.push(page.jobs.length);
+    cursor = page.next;
+  }
+  t.deepEqual(found, made);
+  t.deepEqual(sizes, [3, 2]);
+});
+
+test('however many jobs there are, only so many have a page at once, and all come to their end', async (t) => {
+  const kms = await embedded(t);
+  const store = openMemoryThreadStore();
+  const first = await opened(t, { kms, store });
+  const ids = Array.from({ length: 3 * MAX_JOB_PAGES }, (_, i) => `t${i}`);
+  for (const threadId of ids) {
+    await first.createThread({ threadId });
+    for (let i = 0; i < 5; i += 1) await first.append(threadId, { body: `${threadId}-${i}` });
+  }
+  let atOnce = 0;
+  let most = 0;
+  let failures = 20;
+  const counting = watched(kms as Provider, {
+    before: async (method) => {
+      if (method !== 'decryptMany') return;
+      atOnce += 1;
+      most = Math.max(most, atOnce);
+      // Long enough for all the others to come as far, if they may.
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      atOnce -= 1;
+      failures -= 1;
+      // A page that fails is left as well.
+      if (failures > 0) throw new KmsError('BUSY');
+    },
+  });
+  const threads = await opened(t, { kms: counting, store, wait: async () => {} });
+  const jobs = await Promise.all(ids.map((threadId) => threads.rotateThreadDek(threadId, { keepBackupsMs: 0 })));
+  for (const { jobId } of jobs) t.is((await threads.waitForJob(jobId)).state, 'done');
+  t.is(most, MAX_JOB_PAGES);
 });

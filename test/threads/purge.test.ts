@@ -265,3 +265,15 @@ test('a job that is begun as its thread is purged is not there afterwards', asyn
   t.true(isPurged);
   t.deepEqual([...(await entriesOf(store)).keys()], []);
 });
+
+test('the versions of a message go with its thread, too, when the message itself is damaged', async (t) => {
+  const store = openMemoryThreadStore();
+  const threads = await opened(t, { store });
+  await threads.createThread({ threadId: 'goner' });
+  const { messageId } = await threads.append('goner', { body: 'secret in plain' });
+  await threads.edit('goner', messageId, 'edited');
+  const key = `thread:goner:msg:${messageId.slice(4)}`;
+  await store.commit([{ expect: [], put: [{ key, value: Buffer.from('{"id":') }], remove: [] }]);
+  await threads.purge('goner');
+  t.deepEqual([...(await entriesOf(store)).keys()], []);
+});

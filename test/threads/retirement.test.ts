@@ -71,6 +71,39 @@ for (const where of ['before it disables the old key', 'as the key service is ab
   });
 }
 
+test('a runner that stalls with a batch while its job is ended elsewhere and taken back changes nothing any more', async (t) => {
+  const kms = await embedded(t);
+  const store = openMemoryThreadStore();
+  const oldKey = await filled(kms, store);
+  const before = await entriesOf(store);
+  const second = await opened(t, { kms, store: shared(store) });
+  let isOver = false;
+  const slowStore = watched(shared(store), {
+    before: async (method, args) => {
+      if (isOver || method !== 'commit' || !JSON.stringify(args).includes('backup:migrate:')) return;
+      isOver = true;
+      const { jobId } = (await second.jobs()).jobs[0] as { jobId: string };
+      await second.pauseJob(jobId);
+      await second.resumeJob(jobId);
+      t.is((await second.waitForJob(jobId)).state, 'done');
+      t.deepEqual(await second.restoreBackup(jobId), { restored: 3, changed: 0 });
+    },
+  });
+  const first = await opened(t, { kms, store: slowStore });
+  const { jobId } = await first.rotateThreadDek('t');
+  await first.waitForJob(jobId);
+  await first.close();
+  t.true(isOver);
+  const after = await entriesOf(store);
+  for (const [key, text] of before) if (key.includes(':msg:')) t.is(after.get(key), text);
+  t.deepEqual(
+    [...after.keys()].filter((key) => /^(backup|kms:backups):/.test(key)),
+    [],
+    'nobody would ever remove them',
+  );
+  t.is(await stateOf(kms, oldKey), 'active');
+});
+
 test('a runner that stalls while its job is ended elsewhere, and not taken back, leaves the old key disabled', async (t) => {
   const kms = await embedded(t);
   const store = openMemoryThreadStore();

@@ -115,14 +115,9 @@ export async function entriesOf(store: ThreadStore): Promise<Map<string, string>
   return new Map(entries.map(({ key, value }) => [key, Buffer.from(value).toString('utf8')]));
 }
 
-/** All values of a store as one text, and what its backups hold. */
+/** All values of a store as one text; what its backups hold stands in them as it was. */
 export async function textOf(store: ThreadStore): Promise<string> {
-  const texts: string[] = [];
-  for (const [key, text] of await entriesOf(store)) {
-    texts.push(text);
-    if (key.startsWith('backup:')) texts.push(Buffer.from(JSON.parse(text).value, 'base64').toString('utf8'));
-  }
-  return texts.join('\n');
+  return [...(await entriesOf(store)).values()].join('\n');
 }
 
 /** The names of the keys that the messages of a thread, and their versions, are under. */

@@ -56,7 +56,9 @@ function fleetTable(c) {
     row('**cores of daemons**', ({ cores }) => count(cores)),
     row('keys of each, where they are divided', ({ keysEach }) => many(keysEach)),
     row('disk of each, rotated', ({ diskEach }) => decimal(diskEach)),
-    row(`memory of each, ${many(c.cachedKeys)} keys cached`, ({ someCachedEach }) => decimal(someCachedEach)),
+    row(`memory of each, ${many(c.cachedKeys)} keys cached, uses left of all others`, ({ someCachedEach }) =>
+      decimal(someCachedEach),
+    ),
     row('memory of each, all its keys cached', ({ allCachedEach }) => decimal(allCachedEach)),
     row('rotation of all, each its own', ({ rotationSeconds }) => span(rotationSeconds)),
     row('audit log of all in a day, grouped, at most', ({ auditPerDay }) => decimal(auditPerDay)),

@@ -41,7 +41,7 @@ function giving(c, keys, operations) {
     ],
     [
       'The time of a rotation',
-      `${rate(c.rotatedPerSecond)} keys here while serving: ${span(1e7 / c.rotatedPerSecond)} for ten million, ${span(all.rotationSeconds)} for ${many(keys)} in one store. It is resumable, so that nothing is lost, but old and new KEK both open the store for as long.`,
+      `${many(c.rotatedPerSecond)} keys a second here, while serving: ${span(1e7 / c.rotatedPerSecond)} for ten million, ${span(all.rotationSeconds)} for ${many(keys)} in one store. It is resumable, so that nothing is lost, but old and new KEK both open the store for as long.`,
       'several stores rotate at once, each with a keyring of its own; of one in PostgreSQL one daemon rotates, whatever the others do.',
     ],
     [

@@ -66,6 +66,6 @@ export function storeTables({ places }) {
 export function howMeasured({ inFlight, cachedKeys, hotKeys, shape, servedRate }) {
   return [
     `Keys are made one call each by an embedded provider with its audit log, ${inFlight} under way, in blocks; between them lmdb-js alone puts as many records of the same size under random names into a file of its own, opened the same way. Memory is \`RssAnon\` and \`VmLck\` of /proc/PID/status. A key counts as brought from the store where hardly any has room.`,
-    `Through the daemon (audit grouped, cache of ${count(cachedKeys)} keys, ${shape} in flight) each request is the decryption of 64 bytes under a random one of all keys, every plaintext compared as a whole; cached are those of the same ${count(hotKeys)} keys. While it rotates, clients send ${count(servedRate)} requests a second whatever it answers: a third encrypts, a third decrypts what came of that, a third decrypts under random keys.`,
+    `Through the daemon (audit grouped, cache of ${count(cachedKeys)} keys, ${shape} in flight) each request is the decryption of 64 bytes under a random one of all keys, every plaintext compared as a whole; where there are more than are cached the others are brought from the store, many at once. Cached are those under the same ${count(hotKeys)} keys. While it rotates, clients send ${count(servedRate)} requests a second whatever it answers: a third encrypts, a third decrypts what came of that, a third decrypts under random keys.`,
   ];
 }

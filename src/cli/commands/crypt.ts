@@ -3,9 +3,9 @@ import { type FileHandle, open } from 'node:fs/promises';
 import type { Provider } from '../../provider.js';
 import { Failure, failureOf, fileFailure, isSystemError } from '../failure.js';
 import { openFile, type Sealer, sealerUnder, sealFile } from '../files.js';
+import { openInside } from '../inside.js';
 import type { Output } from '../output.js';
 import { counted, type Progress, progressOf } from '../progress.js';
-import { openAccess } from '../provider.js';
 import type { Settings } from '../settings.js';
 import { openTarget, type Target } from '../target.js';
 
@@ -49,13 +49,13 @@ async function transfer(
 ): Promise<void> {
   const input = await openInput(options.file);
   try {
-    const { kms } = await openAccess(settings, output);
+    const { kms, end } = await openInside(settings, output);
     try {
       const target = await openTarget(options.output, input.stats, mode);
       const progress = progressOf(verb, input.stats.isFile() ? input.stats.size : undefined, output.json);
       await pump(transform(counted(input.bytes, progress), kms), target, progress);
     } finally {
-      await kms.close();
+      await end();
     }
   } finally {
     await input.close();

@@ -199,7 +199,7 @@ async function checkRecords({ kms, dataDir }: Access & { kind: 'offline' }, find
 
 async function newestWrite(kms: Access['kms']): Promise<string | undefined> {
   let newest: string | undefined;
-  for await (const { updatedAt } of keysOf(kms, undefined)) if (newest === undefined || updatedAt > newest) newest = updatedAt;
+  for await (const { updatedAt } of keysOf(kms)) if (newest === undefined || updatedAt > newest) newest = updatedAt;
   return newest;
 }
 

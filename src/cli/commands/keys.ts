@@ -1,35 +1,41 @@
-import type { KeyDescription, Provider } from '../../provider.js';
+import type { KeyDescription, KeyPage, ListQuery, Provider } from '../../provider.js';
 import { Failure } from '../failure.js';
+import { openInside } from '../inside.js';
 import { columns, type Output } from '../output.js';
-import { openAccess } from '../provider.js';
 import type { Settings } from '../settings.js';
 
 const PAGE = 1_000;
 
 export async function listCommand(
-  { thread, limit }: { thread?: string; limit?: number },
+  { thread, own, limit }: { thread?: string; own?: boolean; limit?: number },
   settings: Settings,
   output: Output,
 ): Promise<void> {
-  const { kms } = await openAccess(settings, output);
+  if (thread !== undefined && own === true) throw new Failure('USAGE', '--thread and --own exclude each other');
+  const { kms, end } = await openInside(settings, output);
   try {
+    const list = own === true ? (query: ListQuery) => kms.ownedKeys(query) : (query: ListQuery) => kms.listKeys(query);
     const listed: object[] = [];
-    for await (const key of keysOf(kms, thread, limit ?? Number.POSITIVE_INFINITY)) {
+    for await (const key of pagesOf(list, thread, limit ?? Number.POSITIVE_INFINITY)) {
       // Text goes out as it comes, so that a store of any size can be listed; a JSON document has to be whole.
       if (output.json) listed.push(jsonOf(key));
       else output.result(undefined, `${key.keyId}  ${key.state.padEnd(9)}  ${key.createdAt}  ${key.threadId ?? '-'}`);
     }
     if (output.json) output.result({ keys: listed }, '');
   } finally {
-    await kms.close();
+    await end();
   }
 }
 
 /** Every key, page by page. */
-export async function* keysOf(
-  kms: Provider,
+export function keysOf(kms: Provider): AsyncGenerator<KeyDescription> {
+  return pagesOf((query) => kms.listKeys(query), undefined, Number.POSITIVE_INFINITY);
+}
+
+async function* pagesOf(
+  list: (query: ListQuery) => Promise<KeyPage>,
   threadId: string | undefined,
-  limit = Number.POSITIVE_INFINITY,
+  limit: number,
 ): AsyncGenerator<KeyDescription> {
   let cursor: string | null = null;
   let left = limit;
@@ -39,7 +45,7 @@ export async function* keysOf(
       ...(threadId !== undefined && { threadId }),
       ...(cursor !== null && { cursor }),
     };
-    const { keys, next } = await kms.listKeys(query);
+    const { keys, next } = await list(query);
     yield* keys;
     left -= keys.length;
     cursor = next;
@@ -47,11 +53,11 @@ export async function* keysOf(
 }
 
 export async function showCommand(keyId: string, settings: Settings, output: Output): Promise<void> {
-  const { kms } = await openAccess(settings, output);
+  const { kms, end } = await openInside(settings, output);
   try {
     report(await kms.describeKey(keyId), output);
   } finally {
-    await kms.close();
+    await end();
   }
 }
 
@@ -67,7 +73,7 @@ export async function stateCommand(
   if (verb === 'destroy' && !confirmed) {
     throw new Failure('USAGE', `destroying ${keyId} makes all its data unreadable for ever`, 'add --yes if that is meant');
   }
-  const { kms } = await openAccess(settings, output);
+  const { kms, end } = await openInside(settings, output);
   try {
     if (verb === 'disable') report(await kms.disableKey(keyId), output);
     else if (verb === 'enable') report(await kms.enableKey(keyId), output);
@@ -76,7 +82,7 @@ export async function stateCommand(
       output.note('copies of the data directory made earlier still hold the key, as do discarded disk blocks');
     }
   } finally {
-    await kms.close();
+    await end();
   }
 }
 

@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { ERROR_TABLE, KmsError } from '../../errors.js';
 import type { Provider, RotationOptions, RotationStatus } from '../../provider.js';
 import { failureOf } from '../failure.js';
+import { openInside } from '../inside.js';
 import { newMasterKeyPath } from '../new-master-key.js';
 import { columns, type Output, wireNames } from '../output.js';
 import { type Access, openAccess } from '../provider.js';
@@ -85,7 +86,7 @@ export async function rotationStatusCommand(wait: boolean, settings: Settings, o
 }
 
 export async function rewrapCommand(keyId: string, settings: Settings, output: Output): Promise<void> {
-  const { kms } = await openAccess(settings, output);
+  const { kms, end } = await openInside(settings, output);
   try {
     const { kekId, kekVersion } = await kms.rewrapDek(keyId);
     output.result(
@@ -93,7 +94,7 @@ export async function rewrapCommand(keyId: string, settings: Settings, output: O
       `${keyId} is wrapped under KEK version ${kekVersion}`,
     );
   } finally {
-    await kms.close();
+    await end();
   }
 }
 

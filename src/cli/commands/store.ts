@@ -1,13 +1,14 @@
 import { migrateStore, removeMigrated } from '../../backup/migrate.js';
 import { KmsError } from '../../errors.js';
 import type { StoreKind } from '../../store/key-store.js';
+import type { PostgresSettings } from '../../store/postgres-settings.js';
 import { Failure, failureOf } from '../failure.js';
 import { type KeyProgress, keyProgress } from '../key-progress.js';
 import { columns, type Output, wireNames } from '../output.js';
-import type { Settings } from '../settings.js';
+import { databaseOf, type Settings } from '../settings.js';
 
 export interface MigrateFlags {
-  to?: StoreKind;
+  to?: StoreKind | 'postgres';
   removeSource?: boolean;
 }
 
@@ -20,14 +21,14 @@ export async function migrateCommand({ to, removeSource }: MigrateFlags, setting
     throw new Failure('USAGE', 'give one of --to KIND and --remove-source', 'the old store is removed by a command of its own');
   }
   try {
-    if (to === undefined) await removed(dataDir, output);
-    else await migrated(dataDir, to, output);
+    if (to === undefined) await removed(settings, output);
+    else await migrated(dataDir, to === 'postgres' ? databaseOf(settings) : to, output);
   } catch (error) {
     throw stopped(error);
   }
 }
 
-async function migrated(dataDir: string, to: StoreKind, output: Output): Promise<void> {
+async function migrated(dataDir: string, to: StoreKind | PostgresSettings, output: Output): Promise<void> {
   let progress: KeyProgress | undefined;
   const onStep = (step: string, records: number) => {
     progress?.stop();
@@ -40,7 +41,7 @@ async function migrated(dataDir: string, to: StoreKind, output: Output): Promise
     progress?.stop();
     const rows: Array<[string, string]> = [
       ['data directory', dataDir],
-      ['store', `${to}, before ${moved.from}`],
+      ['store', `${moved.to}, before ${moved.from}`],
       ['keys', String(moved.records)],
       ['of rotations', String(moved.kept)],
       ['documents', String(moved.documents)],
@@ -54,8 +55,8 @@ async function migrated(dataDir: string, to: StoreKind, output: Output): Promise
   }
 }
 
-async function removed(dataDir: string, output: Output): Promise<void> {
-  const { live, removed } = await removeMigrated(dataDir);
+async function removed({ dataDir: { value: dataDir }, postgres }: Settings, output: Output): Promise<void> {
+  const { live, removed } = await removeMigrated(dataDir, postgres);
   const text = removed.length === 0 ? 'nothing is left of the old store' : `removed ${removed.join(', ')}`;
   output.result({ data_dir: dataDir, store: live, removed }, `${text}\nthe keys are in ${live}`);
 }

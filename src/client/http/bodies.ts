@@ -65,6 +65,24 @@ export function answerOf(reply: Reply): unknown {
   return answer;
 }
 
+/** A database's secret, as it is given back: a JSON string. */
+export function secretOf(answer: unknown): Uint8Array {
+  const text = textOf(answer, 'secret');
+  const secret = Buffer.from(new ArrayBuffer(text.length));
+  secret.write(text, 'latin1');
+  return secret;
+}
+
+/** A page of the objects that somebody owns. */
+export function ownedOf(answer: unknown): KeyPage {
+  const keyOf = (object: unknown) => ({
+    ...mapOf(memberOf(object, 'attributes'), 'attributes'),
+    key_id: memberOf(object, 'object_id'),
+    state: memberOf(object, 'state'),
+  });
+  return pageOfResults([listOf(memberOf(answer, 'objects'), 'objects').map(keyOf), memberOf(answer, 'next')]);
+}
+
 /** The error behind any status but 200. */
 export function errorOf({ status, body }: Reply): KmsError {
   if (status >= 300 && status < 400) {

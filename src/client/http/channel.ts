@@ -15,6 +15,8 @@ export interface ChannelOptions extends Server {
   prefix: string;
   /** The whole header, a secret. */
   authorization: string | undefined;
+  /** Of the database that all requests are in: a secret, too. */
+  databaseSecret?: string | undefined;
   /** For calls that name none. */
   deadlineMs: number;
   maxSockets: number;
@@ -48,9 +50,13 @@ export class Channel {
   private isClosed = false;
 
   constructor(private readonly options: ChannelOptions) {
-    const { authorization, place } = options;
+    const { authorization, databaseSecret, place } = options;
     this.agent = new TrustingAgent(options, options.maxSockets);
-    this.headers = { host: hostHeaderOf(place), ...(authorization === undefined ? {} : { authorization }) };
+    this.headers = {
+      host: hostHeaderOf(place),
+      ...(authorization === undefined ? {} : { authorization }),
+      ...(databaseSecret === undefined ? {} : { KmsDatabaseSecret: databaseSecret }),
+    };
   }
 
   /** Resolves to what `read` makes of the reply, whatever its status. */

@@ -50,7 +50,9 @@ import {
   greetingOf,
   itemsOf,
   optionalBase64Of,
+  ownedOf,
   pageOf,
+  secretOf,
   statusOf,
 } from './bodies.js';
 import type { Channel, Question } from './channel.js';
@@ -173,6 +175,19 @@ export class HttpKms implements KmsClient {
     const search = new URLSearchParams();
     for (const [name, value] of Object.entries(members)) search.set(name, String(value));
     return this.get(OP.listKeys, search.size === 0 ? '/v1/keys' : `/v1/keys?${search}`, options, pageOf);
+  }
+
+  async newDatabase(options?: CallOptions): Promise<Uint8Array> {
+    return this.post(OP.newDatabase, '/new_database', {}, options, secretOf);
+  }
+
+  async ownedKeys(query?: Omit<ListQuery, 'threadId'>, options?: CallOptions): Promise<KeyPage> {
+    const members = mapOfQuery(query ?? {});
+    parseArguments(OP.ownedKeys, [members]);
+    const parameters = new URLSearchParams(
+      Object.entries(members).map(([name, value]): [string, string] => [name, String(value)]),
+    ).toString();
+    return this.get(OP.ownedKeys, `/objects/owned${parameters === '' ? '' : `?${parameters}`}`, options, ownedOf);
   }
 
   async describeKey(keyId: string, options?: CallOptions): Promise<KeyDescription> {

@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
 import { z } from 'zod';
 import {
@@ -7,9 +8,11 @@ import {
   DEFAULT_CACHED_KEYS,
   DEFAULT_CONTEXT_IDLE_MS,
   DEFAULT_DATABASE_CONNECTIONS,
+  DEFAULT_DATABASES_PER_IDENTITY,
   DEFAULT_KEEP_BACKUPS,
   DEFAULT_KEPT_CONTEXTS,
   DEFAULT_KEY_IDLE_MS,
+  DEFAULT_KEYS_PER_DATABASE,
   DEFAULT_SCHEMA,
   DEFAULT_STALE_AFTER_MS,
   DEFAULT_STATEMENT_MS,
@@ -19,6 +22,7 @@ import {
   MAX_SPIN_US,
   MAX_STALE_AFTER_MS,
   MAX_TIMER_MS,
+  MAX_WORKERS,
   MIN_STALE_AFTER_MS,
   MIN_STATEMENT_MS,
 } from '../../limits.js';
@@ -75,6 +79,9 @@ export const SCHEMA = z.object({
   spinUs: count(0, MAX_SPIN_US)
     .default(0)
     .register(PLACES, { yaml: ['listen.spin_us'], flag: 'spin-us' }),
+  workers: count(1, MAX_WORKERS)
+    .default(() => Math.min(Math.max(1, availableParallelism() - 1), MAX_WORKERS))
+    .register(PLACES, { yaml: ['workers'], flag: 'workers', variables: ['PROGRESSDB_KMS_WORKERS'] }),
   dataDir: path
     .default(() => resolve(DEFAULT_DATA_DIR))
     .register(PLACES, { yaml: ['data_dir'], flag: 'data-dir', variables: ['PROGRESSDB_KMS_DATA_DIR'] }),
@@ -203,6 +210,12 @@ export const SCHEMA = z.object({
   keysPerIdentity: count(0, 1_000_000_000)
     .default(0)
     .register(PLACES, { yaml: ['limits.keys_per_identity'], flag: 'keys-per-identity' }),
+  databasesPerIdentity: count(0, 1_000_000_000)
+    .default(DEFAULT_DATABASES_PER_IDENTITY)
+    .register(PLACES, { yaml: ['limits.databases_per_identity'], flag: 'databases-per-identity' }),
+  keysPerDatabase: count(0, 1_000_000_000)
+    .default(DEFAULT_KEYS_PER_DATABASE)
+    .register(PLACES, { yaml: ['limits.keys_per_database'], flag: 'keys-per-database' }),
   auditDataOperations: dataOperations
     .default('grouped')
     .register(PLACES, { yaml: ['audit.data_operations'], flag: 'audit-data-operations' }),

@@ -59,6 +59,20 @@ export function sendJson(response: ServerResponse, status: number, id: string, b
   return send(response, status, JSON_TYPE, id, text);
 }
 
+/** Wipes `bytes`, the JSON of a secret, once they are sent or cannot be: what Node and TLS have copied of them goes with their buffers. */
+export function sendSecret(response: ServerResponse, id: string, bytes: Uint8Array): number {
+  const { length } = bytes;
+  response.on('close', () => bytes.fill(0));
+  response.writeHead(200, {
+    'Content-Type': JSON_TYPE,
+    'Content-Length': length,
+    'Cache-Control': 'no-store',
+    'X-Request-Id': id,
+  });
+  response.end(bytes, () => bytes.fill(0));
+  return length;
+}
+
 export function sendText(response: ServerResponse, status: number, id: string, text: string, type = TEXT_TYPE): number {
   return send(response, status, type, id, text);
 }

@@ -5,10 +5,11 @@ import { LINGER_MS } from '../../limits.js';
 import type { Account } from '../accounts.js';
 import type { Identity } from '../identity.js';
 import { errorFields } from '../log.js';
-import { authorise, perform, requireRole, type Service } from '../operations.js';
+import { authorise, type Caller, isOfKeys, perform, requireRole, type Service } from '../operations.js';
 import { OverRate } from '../rates.js';
-import { sendError, sendJson, sendText } from './answers.js';
+import { sendError, sendJson, sendSecret, sendText } from './answers.js';
 import { parseObject, parseQuery, refuseLongBody, withBody } from './body.js';
+import { takeSecret } from './database-header.js';
 import { type FollowedRequest, follow, placeOfTarget } from './followed.js';
 import { readMembers } from './members.js';
 import { openApi } from './openapi.js';
@@ -41,6 +42,8 @@ interface Exchange {
   response: ServerResponse;
   share: Share;
   followed: FollowedRequest;
+  /** Of the database that it is in. */
+  secret: Uint8Array | undefined;
 }
 
 /** Answers one request. Never rejects. */
@@ -48,7 +51,8 @@ export async function answer(context: Context, request: IncomingMessage, respons
   const followed = follow(request, context.actor);
   // What anybody may ask for is the connection's: nobodies who read no answers must not take the memory of all.
   const share = new Share(context.account());
-  const exchange = { context, request, response, share, followed };
+  const secret = takeSecret(request);
+  const exchange = { context, request, response, share, followed, secret };
   const { watch } = context.service;
   let outcome: 'ok' | ErrorCode = 'ok';
   let isLimited = true;
@@ -70,6 +74,7 @@ export async function answer(context: Context, request: IncomingMessage, respons
     if (isLimited && !share.isOwned) await turnOf(context.account(), context.refusalDelay)?.catch(() => {});
     refuse(exchange, known);
   } finally {
+    secret?.fill(0);
     watch.end(followed, outcome);
   }
 }
@@ -115,7 +120,7 @@ function identified(context: Context, request: IncomingMessage, followed: Follow
 
 /** The refusals that need no body come before it is read. */
 async function operate(
-  { context, request, response, share, followed }: Exchange,
+  { context, request, response, share, followed, secret }: Exchange,
   { route, id }: Extract<Target, { kind: 'operation' }>,
   query: string,
 ): Promise<void> {
@@ -134,10 +139,21 @@ async function operate(
     if (!isCurrent(caller)) throw new KmsError('UNAUTHENTICATED', 'no longer');
     const values = readMembers(route.members, members, route.path.startsWith(STRICT_PREFIX));
     account.bucket.charge(itemsOf(values) - 1, 0, performance.now());
+    // For no longer than the request needs it: its keys go with the last who has it open.
+    const database = secret && isOfKeys(route.op) ? await service.kms.openDatabase(secret, { actor: caller.actor }) : undefined;
     try {
-      const answered = await carryOut(service, caller, route, id === undefined ? values : [id, ...values]);
-      followed.answerBytes = sendJson(response, 200, followed.requestId, answered, share);
+      const answered = await carryOut(
+        service,
+        { identity: caller, database },
+        route,
+        id === undefined ? values : [id, ...values],
+      );
+      followed.answerBytes =
+        answered instanceof Uint8Array
+          ? sendSecret(response, followed.requestId, answered)
+          : sendJson(response, 200, followed.requestId, answered, share);
     } finally {
+      database?.leave();
       wipe(values);
     }
   };
@@ -180,8 +196,8 @@ function itemsOf(values: readonly unknown[]): number {
   return Math.max(1, batch?.length ?? 1);
 }
 
-async function carryOut(service: Service, caller: Identity, route: Route, values: readonly unknown[]): Promise<object> {
-  const results = await perform(service, { identity: caller }, route.op, route.args(values));
+async function carryOut(service: Service, caller: Caller, route: Route, values: readonly unknown[]): Promise<object> {
+  const results = await perform(service, caller, route.op, route.args(values));
   try {
     return route.answer(results, values);
   } finally {

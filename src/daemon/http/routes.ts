@@ -18,7 +18,7 @@ export interface Route {
   members: readonly Member[];
   /** The operation's arguments, given the id in the path (if it has one) and then the values of the members. */
   args(values: readonly unknown[]): unknown[];
-  /** Given the results, and the values again. */
+  /** Given the results, and the values again. Bytes are the JSON itself, and a secret. */
   answer(results: readonly unknown[], values: readonly unknown[]): object;
   answers: Schema;
 }
@@ -36,7 +36,7 @@ function object(properties: Record<string, Schema>): Schema {
 
 const ERROR_ITEM = object({ error: object({ code: STRING, message: STRING }) });
 
-const KEY = object({
+const KEY_MEMBERS = {
   key_id: STRING,
   thread_id: { ...STRING, nullable: true },
   alg: STRING,
@@ -48,7 +48,8 @@ const KEY = object({
   created_at: STRING,
   updated_at: STRING,
   created_by: STRING,
-});
+};
+const KEY = object(KEY_MEMBERS);
 
 const ROTATION_STATE: Schema = { type: 'string', enum: ['idle', 'running', 'blocked', 'failed'] };
 const ROTATION_PHASE: Schema = { type: 'string', enum: ['drain', 'rewrap', 'verify', 'retire'], nullable: true };
@@ -128,6 +129,23 @@ function present(of: readonly Member[], values: readonly unknown[]): object {
   return Object.fromEntries(all.filter(([, one]) => one !== null));
 }
 
+/** A JSON string of what is a secret: bytes, which are wiped when they are sent. */
+function quoted(results: readonly unknown[]): Uint8Array {
+  const secret = results[0] as Uint8Array;
+  const text = new Uint8Array(new ArrayBuffer(secret.length + 2)).fill('"'.charCodeAt(0));
+  text.set(secret, 1);
+  return text;
+}
+
+/** The keys of a page as objects with attributes. */
+function objects(results: readonly unknown[]): object {
+  const objectOf = (key: object) => {
+    const { key_id, state, ...attributes } = plain(key) as { key_id: string; state: string };
+    return { object_id: key_id, state, attributes };
+  };
+  return { objects: (results[0] as object[]).map(objectOf), next: results[1] };
+}
+
 /** Numbers above 2^32 come as bigints from where MessagePack needs them so; all are below 2^53. */
 function plain(value: object): object {
   return Object.fromEntries(Object.entries(value).map(([name, one]) => [name, plainMember(one)]));
@@ -192,6 +210,10 @@ const BACKUP = object({
 });
 const BACKUP_ORDER: readonly Member[] = [text('path'), optional(value('skip_damaged', BOOLEAN))];
 
+const PAGE_QUERY: readonly Member[] = [optional(text('cursor')), optional(count('limit', 1, MAX_LIST_LIMIT))];
+const { key_id: _id, state: KEY_STATE, ...KEY_ATTRIBUTES } = KEY_MEMBERS;
+const OWNED = object({ object_id: STRING, state: KEY_STATE, attributes: object(KEY_ATTRIBUTES) });
+
 const NEW_KEK_HEX = text('new_kek_hex', { pattern: '^[0-9a-fA-F]{64}$' });
 const NEW_MASTER_KEY_FILE = text('new_master_key_file');
 const ROTATION_OPTIONS: readonly Member[] = [
@@ -254,6 +276,23 @@ export const ROUTES: readonly Route[] = [
     (values) => [present(ROTATION_OPTIONS, values)],
   ),
   route('GET', '/rotation_status', OP.rotationStatus, 'How far a rotation is', [], [onlyResult, object(ROTATION_MEMBERS)]),
+  route(
+    'POST',
+    '/new_database',
+    OP.newDatabase,
+    'Makes a client-sealed database and shows its secret, once',
+    [],
+    [quoted, { type: 'string', format: 'byte' }],
+  ),
+  route(
+    'GET',
+    '/objects/owned',
+    OP.ownedKeys,
+    'Lists the keys that the caller created, a page at a time',
+    PAGE_QUERY,
+    [objects, object({ objects: { type: 'array', items: OWNED }, next: { ...STRING, nullable: true } })],
+    (values) => [present(PAGE_QUERY, values)],
+  ),
   route('POST', '/v1/keys', OP.createDek, 'Makes a data key without a thread', [optional(text('label'))], created),
   route(
     'GET',

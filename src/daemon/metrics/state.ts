@@ -12,6 +12,8 @@ const PROTECTIONS = ['secretmem', 'mlock', 'none'] as const;
 export interface Watched {
   connectionsOf(surface: Surface): number;
   heldBytes(): number;
+  /** That serve the binary protocol, and how often one took another's place. */
+  threads(): { workers: number; replaced: number };
   /** Milliseconds since 1970; undefined where there is none. */
   tlsExpiries(): Partial<Record<TlsFile, number | undefined>>;
 }
@@ -75,6 +77,8 @@ export function stateSeries(service: Service, watched: Watched): Series[] {
       each('surface', SURFACES, (surface) => watched.connectionsOf(surface)),
     ),
     gauge('held_bytes', 'Memory held for requests and answers that are unfinished.', () => one(watched.heldBytes())),
+    gauge('workers', 'Threads that serve the binary protocol.', () => one(watched.threads().workers)),
+    counter('workers_replaced_total', 'Worker threads made in place of one that ended.', () => one(watched.threads().replaced)),
     ...cacheSeries(service),
     ...keySeries(service, health),
     ...rotationSeries(kms),

@@ -1,4 +1,5 @@
 import { asKmsError, KmsError } from '../../errors.js';
+import { MAX_STORED_VALUE_BYTES } from '../../limits.js';
 import type { Provider } from '../../provider.js';
 import type { Path } from '../field-policy.js';
 import { destroyKey } from '../key-ends.js';
@@ -6,17 +7,9 @@ import { BACKUPS, backupKey, EXPIRIES, expiryKey, rangeOf, threadKey } from '../
 import { pagesOf } from '../pages.js';
 import { changedThread, readThread } from '../thread-record.js';
 import type { Entry, Expectation, ThreadStore, Unit } from '../thread-store.js';
+import { backupBytes, type Kept, readBackup } from './backup.js';
 import { busyKey } from './job-book.js';
 import { digestOf, type Moved } from './mover.js';
-
-interface Backup {
-  jobId: string;
-  threadId: string;
-  /** Of what the job wrote: what was changed since is not put back. */
-  wrote: string;
-  /** base64 */
-  value: string;
-}
 
 /** Keys that are disabled while backups are kept under them, and destroyed with these. */
 interface Expiry {
@@ -28,6 +21,9 @@ interface Expiry {
   /** They are going: it is too late to put them back. */
   isGoing?: true;
 }
+
+/** Entries that a restore looks at in one go: each may be as long as the store takes. */
+const READ_AT_ONCE = 8;
 
 export interface Restored {
   /** Entries that are again what they were before the job. */
@@ -41,11 +37,6 @@ export interface Swept {
   jobs: number;
   /** Those whose keys could not be destroyed now: the next sweep tries again. */
   left: Array<{ jobId: string; error: KmsError }>;
-}
-
-/** What a job left, in the order of the entries; the marks of when they go are read from the store each time. */
-interface Kept extends Entry {
-  backup: Backup;
 }
 
 function parsed<T>(bytes: Uint8Array): T {
@@ -73,15 +64,16 @@ export class Backups {
 
   /**
    * What belongs into the change that rewrites an entry. Nothing where the job encrypts what was not encrypted before, as a whole
-   * or in part: no plaintext is left behind.
+   * or in part: no plaintext is left behind. Nor where the entry is as long as the store takes, so that its backup would not fit:
+   * the thread gets its key all the same.
    */
   of(jobId: string, { entry, value, at }: Moved): Entry[] {
     const before = entry.record.sealing?.at ?? [];
     const wasSealed = (path: Path) => before.some((outer) => outer.every((step, i) => step === path[i]));
     if (at.length === 0 || !at.every(wasSealed)) return [];
     const { threadId } = entry.record;
-    const backup: Backup = { jobId, threadId, wrote: digestOf(value), value: Buffer.from(entry.value).toString('base64') };
-    return [{ key: backupKey(entry.key), value: jsonBytes(backup) }];
+    const backup = backupBytes({ jobId, threadId, wrote: digestOf(value), value: entry.value });
+    return backup.length > MAX_STORED_VALUE_BYTES ? [] : [{ key: backupKey(entry.key), value: backup }];
   }
 
   /** Removes what other jobs keep of a thread in plain, or may: what was not sealed as `isCovered` asks for. */
@@ -89,7 +81,7 @@ export class Backups {
     for await (const page of backupsBelow(this.#store, '')) {
       const over = page.filter(({ backup }) => {
         if (backup.threadId !== threadId || backup.jobId === jobId) return false;
-        return !isCovered(Buffer.from(backup.value, 'base64'));
+        return !isCovered(backup.value);
       });
       await this.#store.commit(over.map(({ key, value }) => ({ expect: [{ key, value }], put: [], remove: [key] })));
     }
@@ -161,6 +153,10 @@ export class Backups {
     if (value === undefined) throw new KmsError('NOT_FOUND', `backups of job ${jobId}`);
     const before = parsed<Expiry>(value);
     if (before.isGoing) throw new KmsError('CONFLICT', 'the backups are going this moment');
+    // What is put back would be under keys that stay disabled, and nobody would know of them any more.
+    if (this.#kms === undefined && before.keyIds.length > 0) {
+      throw new KmsError('UNSUPPORTED', 'there is no key service to enable the keys that the backups are under');
+    }
     // One that was interrupted has put back some already, which are no backups any more.
     if (before.at !== null) {
       const { kept, usable } = await this.#count(jobId);
@@ -192,11 +188,28 @@ export class Backups {
     const count = { kept: 0, usable: 0 };
     for await (const page of backupsBelow(this.#store, '')) {
       const own = page.filter(({ backup }) => backup.jobId === jobId);
-      const present = await this.#store.get(own.map(({ key }) => key.slice(BACKUPS.prefix.length)));
+      const present = await this.#asWritten(own);
       count.kept += own.length;
-      count.usable += own.filter(({ backup }, i) => present[i] !== undefined && digestOf(present[i]) === backup.wrote).length;
+      count.usable += present.filter((value) => value !== undefined).length;
     }
     return count;
+  }
+
+  /**
+   * What stands in the places of backups, where it is what the job wrote. What it is else may be any number of times longer than
+   * what was kept of it: few are read at once, and none of it stays.
+   */
+  async #asWritten(kept: readonly Kept[]): Promise<Array<Uint8Array | undefined>> {
+    const written: Array<Uint8Array | undefined> = [];
+    for (let at = 0; at < kept.length; at += READ_AT_ONCE) {
+      const few = kept.slice(at, at + READ_AT_ONCE);
+      const present = await this.#store.get(few.map(originalKey));
+      for (const [i, { backup }] of few.entries()) {
+        const value = present[i];
+        written.push(value !== undefined && digestOf(value) === backup.wrote ? value : undefined);
+      }
+    }
+    return written;
   }
 
   /**
@@ -213,16 +226,18 @@ export class Backups {
     return keyIds.filter((keyId) => all.includes(keyId) && !others.has(keyId));
   }
 
+  /** Each change expects the backup, too: a job that began and ended meanwhile has put its own there. */
   async #putBack(page: readonly Kept[], isIdle: Expectation, restored: Restored): Promise<void> {
-    const originals = page.map(({ key }) => key.slice(BACKUPS.prefix.length));
-    const present = await this.#store.get(originals);
-    const units: Unit[] = page.map(({ key, backup }, i) => {
-      const value = present[i];
+    const present = await this.#asWritten(page);
+    const units: Unit[] = page.map((kept, i) => {
+      const { key, value, backup } = kept;
+      const written = present[i];
+      const expect = [isIdle, { key, value }];
       // What was changed since is newer than its backup, which is of no use any more.
-      if (value === undefined || digestOf(value) !== backup.wrote) return { expect: [isIdle], put: [], remove: [key] };
-      const original = originals[i] as string;
-      const put = [{ key: original, value: Buffer.from(backup.value, 'base64') }];
-      return { expect: [isIdle, { key: original, value }], put, remove: [key] };
+      if (written === undefined) return { expect, put: [], remove: [key] };
+      const original = originalKey(kept);
+      const put = [{ key: original, value: backup.value }];
+      return { expect: [...expect, { key: original, value: written }], put, remove: [key] };
     });
     const made = await this.#store.commit(units);
     for (const [i, unit] of units.entries()) {
@@ -233,7 +248,18 @@ export class Backups {
     if (lost.length === 0) return;
     const [busy] = await this.#store.get([isIdle.key]);
     if (busy !== undefined) throw new KmsError('CONFLICT', 'a job of the thread has begun: the rest is put back after it');
-    await this.#putBack(lost, isIdle, restored);
+    const still = await this.#unchanged(lost);
+    restored.changed += lost.length - still.length;
+    await this.#putBack(still, isIdle, restored);
+  }
+
+  async #unchanged(kept: readonly Kept[]): Promise<Kept[]> {
+    const still: Kept[] = [];
+    for (const one of kept) {
+      const [found] = await this.#store.get([one.key]);
+      if (found !== undefined && Buffer.compare(found, one.value) === 0) still.push(one);
+    }
+    return still;
   }
 
   /** Why the key service did not, if it did not. */
@@ -259,9 +285,16 @@ export class Backups {
   }
 }
 
+function originalKey({ key }: Kept): string {
+  return key.slice(BACKUPS.prefix.length);
+}
+
 /** The backups of entries whose keys begin with `prefix`, page by page. */
-export async function* backupsBelow(store: ThreadStore, prefix: string): AsyncGenerator<Kept[]> {
+async function* backupsBelow(store: ThreadStore, prefix: string): AsyncGenerator<Kept[]> {
   for await (const page of pagesOf(store, rangeOf(backupKey(prefix)))) {
-    yield page.map((entry) => ({ ...entry, backup: parsed<Backup>(entry.value) }));
+    yield page.flatMap((entry) => {
+      const backup = readBackup(entry.value);
+      return backup === undefined ? [] : [{ ...entry, backup }];
+    });
   }
 }

@@ -1,6 +1,6 @@
 import { withBlocked } from './blocked.js';
-import type { Forecast, Job } from './job.js';
-import { BATCH, type Workshop } from './runner.js';
+import { BATCH, type Forecast, type Job } from './job.js';
+import type { Workshop } from './workshop.js';
 
 /** What a job would rewrite: opens all of it, and writes nothing. */
 export async function forecast(shop: Workshop, kind: Job['kind'], threadId: string): Promise<Forecast> {

@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { KmsError } from '../../errors.js';
-import { KEPT_JOBS_MS, KEPT_JOBS_PER_THREAD } from '../../limits.js';
+import { KEPT_JOBS_MS, KEPT_JOBS_PER_THREAD, MAX_PAGE_BYTES } from '../../limits.js';
 import { expiryKey, rangeOf } from '../names.js';
-import { beyond, pagesOf } from '../pages.js';
+import { beyond, isFull, pagesOf } from '../pages.js';
 import type { Entry, Expectation, ThreadStore, Unit } from '../thread-store.js';
 import { isOver, type Job } from './job.js';
 
@@ -100,11 +100,13 @@ export class JobBook {
     return isMade ? { job: changed, bytes: after } : undefined;
   }
 
-  async page({ limit, cursor, reverse = false }: BookQuery): Promise<Written[]> {
+  /** With whether there may be more: a page ends with its bytes as well. */
+  async page({ limit, cursor, reverse = false }: BookQuery): Promise<{ found: Written[]; isFull: boolean }> {
     if (cursor !== undefined && !JOB_ID.test(cursor)) throw new KmsError('INVALID_ARGUMENT', 'cursor');
-    const all = { ...rangeOf(PREFIX), limit, reverse };
+    const all = { ...rangeOf(PREFIX), limit, bytes: MAX_PAGE_BYTES, reverse };
     const range = cursor === undefined ? all : { ...all, ...beyond(all, jobKey(cursor)) };
-    return (await this.#store.range(range)).map(writtenOf);
+    const entries = await this.#store.range(range);
+    return { found: entries.map(writtenOf), isFull: isFull(entries, range) };
   }
 
   /** Those that are not over: their threads are busy with them. */

@@ -100,3 +100,12 @@ export const MAX_BLOCKED = 100;
 export function isOver({ state }: Job): boolean {
   return state === 'done' || state === 'cancelled';
 }
+
+/** Messages of one batch: enough to share a request and a flush, few enough to leave others their turn. */
+export const BATCH = 256;
+
+/** Messages that are walked in one go: no more than a throttled job may rewrite in a second. */
+export function pageOf({ concurrency, messagesPerSecond }: JobOptions): number {
+  const most = BATCH * concurrency;
+  return messagesPerSecond === 0 ? most : Math.min(most, messagesPerSecond);
+}

@@ -17,7 +17,8 @@ import {
   type JobStatus,
 } from './job.js';
 import type { Written } from './job-book.js';
-import { Runner, type Workshop } from './runner.js';
+import { Runner } from './runner.js';
+import type { Workshop } from './workshop.js';
 
 const DEFAULTS: JobOptions = { messagesPerSecond: 0, concurrency: 4, keepBackupsMs: 7 * 24 * 3_600_000 };
 const MAX_RATE = 10_000_000;
@@ -48,7 +49,7 @@ function optionsOf(given: Partial<JobOptions>): JobOptions {
 }
 
 /** What belongs into the change that gives a job an order. */
-type Also = (job: Job) => Unit | undefined;
+type Also = (job: Job) => Unit;
 
 /** The jobs of a store: begins them, has them run here, and passes orders on to whoever runs them. */
 export class Jobs {
@@ -115,9 +116,9 @@ export class Jobs {
     if (!Number.isInteger(limit) || limit < 1 || limit > MAX_LIMIT) {
       throw new KmsError('INVALID_ARGUMENT', `limit: 1 to ${MAX_LIMIT}`);
     }
-    const found = await this.#shop.book.page({ ...from, limit: limit + 1 });
+    const { found, isFull } = await this.#shop.book.page({ ...from, limit: limit + 1 });
     const jobs = found.slice(0, limit).map(({ job }) => this.#told(job));
-    return { jobs, next: found.length > limit ? (jobs.at(-1) as JobStatus).jobId : null };
+    return { jobs, next: isFull ? (jobs.at(-1) as JobStatus).jobId : null };
   }
 
   /** Resolves with the job once nobody runs it any more. */
@@ -141,14 +142,16 @@ export class Jobs {
       jobId,
       ['running', 'paused', 'blocked', 'failed'],
       { state: 'cancelled', finishedAt: new Date().toISOString() },
-      ({ threadId, options, phase, oldKeyIds }) => {
+      ({ threadId, kind, options, phase, oldKeyIds }) => {
+        // What it has encrypted is in the store's bytes still, as it was before.
+        const owed = kind === 'encrypt-existing' ? [this.#shop.compaction.owed()] : [];
         // All was rewritten, and when backups and keys go is written down.
-        if (phase === 'end') return undefined;
+        if (phase === 'end') return { expect: [], put: owed, remove: [] };
         // What it has rewritten stays restorable as long as that of a job which was done. No key goes with it, unless it has begun
         // to retire them: nothing is under them any more, some may be disabled, and a restore has to enable them again.
         const keyIds = phase === 'retire' ? oldKeyIds : [];
         const mark = this.#shop.backups.expiry(jobId, threadId, keyIds, options.keepBackupsMs);
-        return { expect: [], put: [mark], remove: [] };
+        return { expect: [], put: [mark, ...owed], remove: [] };
       },
     );
   }

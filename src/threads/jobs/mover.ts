@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
-import { KmsError } from '../../errors.js';
+import { asKmsError, KmsError } from '../../errors.js';
+import { MAX_STORED_VALUE_BYTES } from '../../limits.js';
 import { type Bodies, EXACT, type SealedBody } from '../bodies.js';
 import type { BodyCipher, Piece } from '../body-cipher.js';
 import { envelopeAad, envelopeOf, escaped, keyOfEnvelope, originalEnvelopes, readEnvelope, unescaped } from '../envelope.js';
@@ -10,12 +11,16 @@ import type { ThreadRecord } from '../thread-record.js';
 import type { Stored } from './entries.js';
 import type { JobKind } from './job.js';
 
+/** The place of a whole body. */
+const WHOLE: readonly Path[] = [[]];
+
 /** An entry as it is to be. */
 export interface Moved {
   entry: Stored & { record: MessageRecord };
   value: Uint8Array;
-  /** The places that are sealed in it. */
+  /** The places that are sealed in it, and the policy that chose them. */
   at: readonly Path[];
+  policy: readonly string[];
 }
 
 /** An entry that cannot be rewritten, and why. */
@@ -47,7 +52,7 @@ function exactly(entry: Readable): Exact | undefined {
 /** Nobody reads the body of a message that was deleted: it goes, in whatever form it is there. */
 function withoutBody(entry: Exact): Moved {
   const sealing = { isForeign: true, at: [], policy: [] };
-  return { entry, value: changedMessage(entry.value, { ...entry.record, body: null, sealing }), at: [] };
+  return { entry, value: changedMessage(entry.value, { ...entry.record, body: null, sealing }), at: [], policy: [] };
 }
 
 /**
@@ -102,7 +107,10 @@ export class Mover {
       else asTheyAre.push(exact);
     }
     const moved = [...(await this.#moved(thread, asTheyAre, unmoved)), ...(await this.#sealedAnew(thread, anew, unmoved))];
-    return { moved: [...gone, ...moved], unmoved };
+    const large = moved.filter(({ value }) => value.length > MAX_STORED_VALUE_BYTES);
+    const fitting = large.length === 0 ? moved : moved.filter((one) => !large.includes(one));
+    for (const { entry, policy } of large) fitting.push(...(await this.#sealedAsWhole(thread, entry, policy, unmoved)));
+    return { moved: [...gone, ...fitting], unmoved };
   }
 
   /** Opens entries, and tells of those that do not open. */
@@ -143,7 +151,8 @@ export class Mover {
       const envelopes = pieces.map(() => envelopeOf({ keyId, ciphertext: sealed.next().value as Uint8Array }));
       // The plaintext has done its service; the garbage collector would have it lie about.
       for (const { data } of pieces) data.fill(0);
-      return { entry, value: withEnvelopes(entry, body, envelopes), at: entry.record.sealing?.at ?? [] };
+      const { at = [], policy = [] } = entry.record.sealing ?? {};
+      return { entry, value: withEnvelopes(entry, body, envelopes), at, policy };
     });
   }
 
@@ -152,7 +161,7 @@ export class Mover {
     // Before it is opened: opening puts values where the envelopes were.
     const before = records.map(({ sealing, body }) => sealing?.at ?? (thread.wasPlain ? [] : originalEnvelopes(body)));
     const opened = await this.#bodies.open(thread, records, EXACT);
-    const whole: Array<{ entry: Readable; messageId: string; body: Json; more: readonly Path[]; isForeign: boolean }> = [];
+    const whole: Array<{ entry: Readable; messageId: string; body: Json; at: readonly Path[]; isForeign: boolean }> = [];
     entries.forEach((entry, i) => {
       const body = opened[i] as Json | KmsError;
       if (body instanceof KmsError) unmoved.push({ entry, reason: body.message });
@@ -162,7 +171,7 @@ export class Mover {
           entry,
           messageId: record.messageId,
           body,
-          more: before[i] as readonly Path[],
+          at: this.#places(body, before[i] as readonly Path[]),
           isForeign: isForeign(record),
         });
       }
@@ -170,8 +179,40 @@ export class Mover {
     const sealed = await this.#bodies.seal(thread, this.#policy, whole, EXACT);
     return whole.map(({ entry }, i) => {
       const { body, sealing } = sealed[i] as SealedBody;
-      return { entry, value: changedMessage(entry.value, { ...entry.record, body, sealing }), at: sealing.at };
+      return { entry, value: changedMessage(entry.value, { ...entry.record, body, sealing }), ...sealing };
     });
+  }
+
+  /** Where the policy asks for more than a message can have, all of it. */
+  #places(body: Json, before: readonly Path[]): readonly Path[] {
+    try {
+      return this.#policy.select(body, before);
+    } catch (error) {
+      if (asKmsError(error).code === 'TOO_LARGE') return WHOLE;
+      throw error;
+    }
+  }
+
+  /**
+   * What would be too long for the store with an envelope for each place, or a key of a longer name, fits as a whole: no message
+   * that was taken holds its thread up. Only what another wrote may be longer, and is told of.
+   */
+  async #sealedAsWhole(thread: ThreadRecord, entry: Readable, policy: readonly string[], unmoved: Unmoved[]): Promise<Moved[]> {
+    const { record } = entry;
+    // What it was parsed to first has been opened, and sealed, in its place.
+    const exact = isForeign(record) ? exactBody(entry.value) : record.body;
+    const [body] = await this.#bodies.open(thread, [{ ...record, body: exact }], EXACT);
+    if (body === undefined || body instanceof KmsError) {
+      unmoved.push({ entry, reason: asKmsError(body).message });
+      return [];
+    }
+    const whole = { messageId: record.messageId, body, at: WHOLE, isForeign: isForeign(record) };
+    const [sealed] = await this.#bodies.seal(thread, this.#policy, [whole], EXACT);
+    const { body: stored, sealing } = sealed as SealedBody;
+    const value = changedMessage(entry.value, { ...record, body: stored, sealing: { ...sealing, policy } });
+    if (value.length <= MAX_STORED_VALUE_BYTES) return [{ entry, value, at: WHOLE, policy }];
+    unmoved.push({ entry, reason: `encrypted, it is more than ${MAX_STORED_VALUE_BYTES} bytes` });
+    return [];
   }
 }
 

@@ -1,42 +1,27 @@
 import { asKmsError, KmsError } from '../../errors.js';
-import type { Compaction } from '../compaction.js';
-import type { KeyProvision, MadeKey } from '../key-provision.js';
+import type { MadeKey } from '../key-provision.js';
 import { mapKey, threadKey } from '../names.js';
 import { isPassing } from '../passing.js';
-import type { ThreadDirectory } from '../thread-directory.js';
 import { changedThread, type ThreadKeys, type ThreadRecord } from '../thread-record.js';
-import type { ThreadStore, Unit } from '../thread-store.js';
-import type { Backups } from './backups.js';
+import type { Unit } from '../thread-store.js';
 import { withBlocked } from './blocked.js';
-import type { Entries, Page, Stored } from './entries.js';
-import { isOver, type Job, type JobOptions } from './job.js';
-import type { JobBook, Written } from './job-book.js';
-import type { Mover, Unmoved } from './mover.js';
+import type { Stored } from './entries.js';
+import { BATCH, isOver, type Job, pageOf } from './job.js';
+import { busyKey, type Written } from './job-book.js';
+import type { Unmoved } from './mover.js';
 import { Patience } from './patience.js';
+import type { Workshop } from './workshop.js';
 
-/** Messages of one batch: enough to share a request and a flush, few enough to leave others their turn. */
-export const BATCH = 256;
 /** How long a runner in a shared store is believed to live after its last word. */
 const LEASE_MS = 30_000;
 /** Of a pause, after which an order is looked for. */
 const SLICE_MS = 100;
 
-/** What a runner works with. */
-export interface Workshop {
-  store: ThreadStore;
-  directory: ThreadDirectory;
-  provision: KeyProvision;
-  entries: Entries;
-  mover: Mover;
-  backups: Backups;
-  book: JobBook;
-  compaction: Compaction;
-  wait(ms: number): Promise<void>;
-}
-
 /** A page of which all has been done that can be. */
 interface Walked {
-  page: Page;
+  /** Where to go on; undefined at the end. */
+  next: string | undefined;
+  walked: number;
   /** Entries that had to be rewritten. */
   needed: number;
   moved: number;
@@ -204,7 +189,7 @@ export class Runner {
 
   /** Over everything once, from the cursor on. Whether something had to be rewritten. */
   async #walk(next: Job['phase']): Promise<boolean> {
-    const { threadId, kind, options } = this.job;
+    const { options } = this.job;
     let hadWork = false;
     let { cursor } = this.job;
     /** The page before: its changes are on their way to the disk while the next one is read and sealed. */
@@ -213,13 +198,9 @@ export class Runner {
     try {
       for (;;) {
         if (this.#isClosing()) throw new Stopped();
-        const page = await this.#shop.entries.page(threadId, cursor, pageOf(options));
-        const thread = await this.#thread();
-        const needed = page.entries.filter((entry) => this.#shop.mover.needs(kind, thread, entry));
+        const page = await this.#taken(cursor);
         before = under;
-        under = this.#rewrite(thread, needed).then((done) => ({ page, needed: needed.length, ...done }));
-        // Whoever fails first is told of; the other is waited for below.
-        under.catch(() => {});
+        under = page.done;
         if (before !== undefined) hadWork = (await this.#passed(await before, next)) || hadWork;
         if (page.next === undefined) return (await this.#passed(await under, next)) || hadWork;
         cursor = page.next;
@@ -234,16 +215,36 @@ export class Runner {
     }
   }
 
+  /** A page, and the rewriting of it, which is under way. */
+  async #taken(cursor: string): Promise<{ next: string | undefined; done: Promise<Walked> }> {
+    const { threadId, kind, options } = this.job;
+    const { entries, mover, tables } = this.#shop;
+    const leave = await tables.take();
+    try {
+      const { entries: found, next } = await entries.page(threadId, cursor, pageOf(options));
+      const thread = await this.#thread();
+      const needed = found.filter((entry) => mover.needs(kind, thread, entry));
+      const counts = { next, walked: found.length, needed: needed.length };
+      const done = this.#rewrite(thread, needed).then((result) => ({ ...counts, ...result }));
+      // Whoever fails first is told of; the other is waited for below.
+      done.catch(() => {}).then(leave);
+      return { next, done };
+    } catch (error) {
+      leave();
+      throw error;
+    }
+  }
+
   /** Notes that a page is done. Whether something in it was rewritten, or lost a race and will be found by the next walk. */
-  async #passed({ page, needed, moved, unmoved }: Walked, next: Job['phase']): Promise<boolean> {
-    this.#walked += page.entries.length;
+  async #passed({ next, walked, needed, moved, unmoved }: Walked, phase: Job['phase']): Promise<boolean> {
+    this.#walked += walked;
     this.#moved += moved;
     const counts = {
-      walked: this.job.walked + page.entries.length,
+      walked: this.job.walked + walked,
       moved: this.job.moved + moved,
       blockedBy: withBlocked(this.job.blockedBy, unmoved),
     };
-    const at = page.next === undefined ? { phase: next, cursor: '' } : { cursor: page.next };
+    const at = next === undefined ? { phase, cursor: '' } : { cursor: next };
     // What has been done is done, whether or not this is written at the first attempt.
     await this.#again({ ...counts, ...at });
     return needed > unmoved.length;
@@ -265,8 +266,10 @@ export class Runner {
   async #batch(thread: ThreadRecord, batch: readonly Stored[]): Promise<{ moved: number; unmoved: Unmoved[] }> {
     const { jobId, kind, options } = this.job;
     const { moved, unmoved } = await this.#shop.mover.rewrite(kind, thread, batch);
+    // Whoever stalls until the job is over writes nothing any more: what was put back meanwhile stands there as it stood before.
+    const isUnderWay = { key: busyKey(this.job.threadId), value: Buffer.from(jobId, 'latin1') };
     const units = moved.map((one) => ({
-      expect: [{ key: one.entry.key, value: one.entry.value }],
+      expect: [isUnderWay, { key: one.entry.key, value: one.entry.value }],
       put: [{ key: one.entry.key, value: one.value }, ...(options.keepBackupsMs > 0 ? this.#shop.backups.of(jobId, one) : [])],
       remove: [],
     }));
@@ -389,10 +392,4 @@ export class Runner {
   hurry(): void {
     this.#isHurried = true;
   }
-}
-
-/** Messages that are walked in one go: no more than a throttled job may rewrite in a second. */
-function pageOf({ concurrency, messagesPerSecond }: JobOptions): number {
-  const most = BATCH * concurrency;
-  return messagesPerSecond === 0 ? most : Math.min(most, messagesPerSecond);
 }

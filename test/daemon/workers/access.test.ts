@@ -1,0 +1,3 @@
+import './two-workers.js';
+
+import '../access.test.js';

@@ -1,0 +1,3 @@
+import './two-workers.js';
+
+import '../ways-in.test.js';
