@@ -286,14 +286,15 @@ export class Connection {
     const { vault } = this.doorway;
     // Whether a narrowed peer may use a key is asked before its record is looked at.
     const missing = owned || bits >>> POLICY_SHIFT !== 0 ? 0 : misses.take(vault, input);
-    this.defer(input, owned);
-    misses.serve(vault, bits, this.actor, input, missing, this.outlet, () => this.defer(input, owned));
+    // Passed on last: one that is broken ends the connection, and what came before it is answered all the same.
+    const left = this.deferred(input, owned);
+    misses.serve(vault, bits, this.actor, input, missing, this.outlet, () => left.push(...this.deferred(input, owned)));
+    if (left.length > 0) this.requests.takeAll(left);
   }
 
   /** Takes the frames that the report names out of the shared buffer, before anything else can read into it or report. */
-  private defer(input: Buffer, owned: boolean): void {
+  private deferred(input: Buffer, owned: boolean): Deferred[] {
     const count = report[REPORT.deferred]!;
-    if (count === 0) return;
     const taken: Deferred[] = [];
     for (let index = 0; index < count; index++) {
       const field = REPORT.first + index * DEFERRED_FIELDS;
@@ -301,7 +302,7 @@ export class Connection {
       const size = report[field + 1]! + FRAME_HEADER_BYTES;
       taken.push([owned ? input : takeOut(input, start, size), report[field + 2]!]);
     }
-    this.requests.takeAll(taken);
+    return taken;
   }
 
   /** Serves a frame again that waited for its key or its uses. Returns why it could not be served now either, or undefined. */

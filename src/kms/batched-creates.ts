@@ -12,6 +12,8 @@ import type { ActiveKek } from './ring.js';
 
 /** Keys made at once: a transaction's worth, whose wraps are counted together. */
 const MOST = 1_024;
+/** Below that, halves would cost more syncs than they save waiting. */
+const LEAST_HALVED = 32;
 
 /** A key that somebody wants. */
 interface Wish {
@@ -31,8 +33,8 @@ interface Made {
 }
 
 /**
- * Makes the keys that are asked for in one turn together, where the store takes many at once: waiting for each singly costs more than
- * making it. Crash story: that of `Keys.create` and `audited`, for each key: its record is durable before it serves, and the line about it
+ * Makes the keys that are asked for in one turn, or while others are being written, together, where the store takes many at once:
+ * waiting for each singly costs more than making it. Crash story: that of `Keys.create` and `audited`, for each key: its record is durable before it serves, and the line about it
  * before it is told; a crash before that leaves nothing, or a record that nobody knows.
  */
 export class BatchedCreates {
@@ -41,6 +43,9 @@ export class BatchedCreates {
   readonly #audit: AuditLog;
   #wishes: Wish[] = [];
   #isDue = false;
+  #isStoring = false;
+  /** Keys that are stored and wait for their lines. */
+  #untold = 0;
 
   constructor(opened: Opened, packed: PackedRecords, audit: AuditLog) {
     this.#opened = opened;
@@ -54,45 +59,67 @@ export class BatchedCreates {
       if (this.#isDue) return;
       this.#isDue = true;
       // When all who are woken in this turn have asked.
-      process.nextTick(() => this.#fulfilAll());
+      process.nextTick(() => {
+        this.#isDue = false;
+        this.#begin();
+      });
     });
   }
 
-  #fulfilAll(): void {
-    this.#isDue = false;
-    const wishes = this.#wishes;
-    this.#wishes = [];
-    for (let from = 0; from < wishes.length; from += MOST) void this.#fulfil(wishes.slice(from, from + MOST));
+  /**
+   * One transaction at a time. Who waits for an answer before it asks again asks with all others at once: halved, one half is written
+   * to the store while the other one's lines are to the log, and they stay apart from then on.
+   */
+  #begin(): void {
+    const waiting = this.#wishes.length;
+    if (this.#isStoring || waiting === 0) return;
+    const isHalved = this.#untold === 0 && waiting >= LEAST_HALVED;
+    const wishes = this.#wishes.splice(0, Math.min(MOST, isHalved ? Math.ceil(waiting / 2) : waiting));
+    this.#isStoring = true;
+    void this.#fulfil(wishes);
+  }
+
+  #endStoring(untold: number): void {
+    this.#isStoring = false;
+    this.#untold += untold;
+    this.#begin();
   }
 
   /** Settles every wish; never rejects. */
   async #fulfil(wishes: readonly Wish[]): Promise<void> {
+    let made: Made[] = [];
     try {
       this.#audit.refuseIfFailed();
+      try {
+        made = await this.#opened.keyring.withKek((kek) => this.#stored(wishes, kek), wishes.length);
+      } catch (error) {
+        // There was no KEK to be had: nothing was begun.
+        for (const wish of wishes) this.#refuse(wish, error);
+      }
     } catch (error) {
       for (const { reject } of wishes) reject(error);
-      return;
     }
-    try {
-      await this.#told(await this.#opened.keyring.withKek((kek) => this.#stored(wishes, kek), wishes.length));
-    } catch (error) {
-      // There was no KEK to be had: nothing was begun.
-      for (const wish of wishes) this.#refuse(wish, error);
-    }
+    this.#endStoring(made.length);
+    await this.#told(made);
+    this.#untold -= made.length;
   }
 
   /** The keys that are durable and serve. Never rejects: whose key does not come to be has been told why. */
   async #stored(wishes: readonly Wish[], kek: ActiveKek): Promise<Made[]> {
+    const { vault, cache } = this.#opened;
     const made = this.#made(wishes, kek);
+    for (const { keyId } of made) cache.expect(keyId);
     try {
       const added = await this.#packed.createMany(made);
       return made.filter((one, index) => this.#serves(one, added[index] === true));
     } catch (error) {
       for (const { wish, dek } of made) {
-        this.#opened.vault.release(dek);
+        vault.release(dek);
         this.#refuse(wish, error);
       }
       return [];
+    } finally {
+      for (const { keyId } of made) cache.unexpect(keyId);
     }
   }
 
@@ -116,10 +143,10 @@ export class BatchedCreates {
   }
 
   #serves({ wish, keyId, dek, kek }: Made, isAdded: boolean): boolean {
-    const { vault } = this.#opened;
+    const { vault, cache } = this.#opened;
     try {
       if (!isAdded) throw new KmsError('CONFLICT', 'the key id is taken');
-      vault.publish(dek, keyId, kek.kekVersion, FIRST_USES);
+      cache.admit(keyId, dek, kek.kekVersion, FIRST_USES);
       return true;
     } catch (error) {
       vault.release(dek);

@@ -1,3 +1,4 @@
+import { glanceOf } from '../store/canonical.js';
 import type { PackedRecord, PackedRecords } from '../store/key-store.js';
 import type { Opened } from './opened.js';
 
@@ -54,7 +55,8 @@ export class BulkMoves {
       for (const { keyId, bytes } of page) {
         const moved = vault.moveRecord(keyId, bytes, at);
         if (typeof moved !== 'number') moves.push({ keyId, before: bytes, after: moved });
-        else if (moved !== 0) left.push(keyId);
+        // One that is destroyed is not among those that are counted.
+        else if (moved !== 0 || glanceOf(bytes).state === 'destroyed') left.push(keyId);
       }
       const replaced = await this.#packed.moveMany(this.#rotationId, moves);
       moves.forEach(({ keyId }, index) => {

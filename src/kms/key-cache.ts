@@ -63,6 +63,8 @@ export class KeyCache {
   readonly #fetches = new Map<string, Fetch>();
   readonly #reservations = new Map<string, Promise<void>>();
   readonly #nearLimit = new Set<string>();
+  /** Keys whose first record is being written, and of which nothing was heard since. */
+  readonly #expected = new Set<string>();
   /** By key. A record that says less than this was put back by somebody. */
   readonly #reserved = new Map<string, Reserved>();
 
@@ -118,8 +120,27 @@ export class KeyCache {
     this.#remembered.delete(keyId);
   }
 
-  /** Wipes the key, or leaves its new state as the vault's answer; nothing read before can bring it back. */
+  /**
+   * Before the first record of a key is written: others see it, and may disable it, before its maker hears that it is durable. To be
+   * followed by `unexpect`, whatever comes of it.
+   */
+  expect(keyId: string): void {
+    this.#expected.add(keyId);
+  }
+
+  unexpect(keyId: string): void {
+    this.#expected.delete(keyId);
+  }
+
+  /** The record is durable: the key serves, unless it was retired meanwhile; its next use asks its record then. Takes `dek` over. */
+  admit(keyId: string, dek: Handle, kekVersion: number, uses: number): void {
+    if (this.#expected.has(keyId)) this.#vault.publish(dek, keyId, kekVersion, uses);
+    else this.#vault.release(dek);
+  }
+
+  /** Wipes the key, or leaves its new state as the vault's answer; nothing read or made before can bring it back. */
   retire(keyId: string, how: 'evicted' | 'disabled' | 'destroyed'): void {
+    this.#expected.delete(keyId);
     const fetch = this.#fetches.get(keyId);
     if (fetch !== undefined) fetch.stale = true;
     this.forget(keyId);
@@ -128,6 +149,7 @@ export class KeyCache {
 
   /** Wipes all of them: whatever was read before may have changed since. */
   retireAll(): void {
+    this.#expected.clear();
     for (const fetch of this.#fetches.values()) fetch.stale = true;
     this.#last = undefined;
     this.#remembered.clear();

@@ -4,12 +4,12 @@ const PAGE = 1_024;
 /** A store in memory answers without ever leaving the turn: after so many keys of each worker others get theirs. */
 const KEYS_PER_TURN = 16;
 
-/** The ids of all keys, page by page. */
-export async function* keyPages(store: KeyStore): AsyncGenerator<string[]> {
-  for (let after: string | undefined; ; ) {
-    const page = await store.listKeyIds(after, PAGE);
+/** The ids of all keys after one, page by page. */
+export async function* keyPages(store: Pick<KeyStore, 'listKeyIds'>, size = PAGE, first?: string): AsyncGenerator<string[]> {
+  for (let after = first; ; ) {
+    const page = await store.listKeyIds(after, size);
     yield page;
-    if (page.length < PAGE) return;
+    if (page.length < size) return;
     after = page.at(-1);
     // A store in memory, or in a mapped file, answers without ever leaving the turn.
     await new Promise<void>((resolve) => setImmediate(resolve));

@@ -36,6 +36,8 @@ export class Keyring implements Ring {
   #lastWrite: Promise<unknown> = Promise.resolve();
   readonly #holds = new Holds();
   #reserving: Promise<void> | undefined;
+  /** One that waits for its turn. */
+  #refreshing: Promise<boolean> | undefined;
 
   private constructor(vault: Vault, store: KeyStore, { keys, recordMac, usedSlot, document, keks }: OpenKeyring) {
     this.#vault = vault;
@@ -231,16 +233,24 @@ export class Keyring implements Ring {
     }
   }
 
-  /** Step 4: no record needs the older KEKs any more. They are wiped once the keyring without them is durable. */
-  async retireKeks(): Promise<void> {
+  /**
+   * Step 4: all records stand under `kekId`, and none needs the KEKs beside it any more. They are wiped once the keyring without them is
+   * durable. STORE_UNAVAILABLE where that one is no more the active one: another daemon has ended this rotation, and has begun
+   * another one, whose records still need it.
+   */
+  async retireKeks(kekId: string): Promise<void> {
     // Who comes to hold them after this reads records that need them no more.
     await this.#holds.none();
     await this.#write(
-      (draft) => ({ ...draft, keks: draft.keks.filter((kek) => kek.state === 'active') }),
+      (draft) => {
+        const kek = activeOf(draft);
+        if (kek.kekId !== kekId) throw new KmsError('STORE_UNAVAILABLE', 'another daemon has begun another rotation by now');
+        return { ...draft, keks: [kek] };
+      },
       () => {
-        for (const [kekId, handle] of this.#keks) {
-          if (kekId === this.active.kekId) continue;
-          this.#keks.delete(kekId);
+        for (const [id, handle] of this.#keks) {
+          if (id === kekId) continue;
+          this.#keks.delete(id);
           this.#vault.release(handle);
         }
       },
@@ -364,9 +374,17 @@ export class Keyring implements Ring {
     else await this.#commit(this.#keys, after, committed);
   }
 
-  /** Takes over what other daemons have made of the keyring. Resolves to whether there was anything; throws as `follow`. */
+  /**
+   * Takes over what other daemons have made of the keyring. Resolves to whether there was anything; throws as `follow`. Those who ask
+   * before it is read share the answer: news of it can come faster than the keyring does, from anybody who may connect.
+   */
   refresh(): Promise<boolean> {
-    return this.#store.shared === undefined ? Promise.resolve(false) : this.#inTurn(() => this.#follow());
+    if (this.#store.shared === undefined) return Promise.resolve(false);
+    this.#refreshing ??= this.#inTurn(() => {
+      this.#refreshing = undefined;
+      return this.#follow();
+    });
+    return this.#refreshing;
   }
 
   async #follow(): Promise<boolean> {

@@ -6,6 +6,7 @@ import type { KeyMeta, RecordStore } from '../store/key-store.js';
 import type { Handle } from '../vault.js';
 import { checkThreadId } from './calls.js';
 import { newKeyId } from './key-ids.js';
+import { keyPages } from './key-walk.js';
 import type { KeyGround } from './opened.js';
 import type { Change } from './records.js';
 import type { ActiveKek } from './ring.js';
@@ -71,9 +72,14 @@ export class Keys {
       return await keyring.withKek(async (kek) => {
         const keyId = newKeyId();
         const at = new Date().toISOString();
-        const wrapped = await this.#write(kek, dek, { keyId, threadId, createdBy, at });
-        cache.remember(keyId, vault.publish(dek, keyId, kek.kekVersion, FIRST_USES));
-        return { keyId, wrapped, kekId: kek.kekId, kekVersion: String(kek.kekVersion) };
+        cache.expect(keyId);
+        try {
+          const wrapped = await this.#write(kek, dek, { keyId, threadId, createdBy, at });
+          cache.admit(keyId, dek, kek.kekVersion, FIRST_USES);
+          return { keyId, wrapped, kekId: kek.kekId, kekVersion: String(kek.kekVersion) };
+        } finally {
+          cache.unexpect(keyId);
+        }
       });
     } catch (error) {
       vault.release(dek);
@@ -147,20 +153,18 @@ export class Keys {
       throw new KmsError('INVALID_ARGUMENT', `limit must be from 1 to ${MAX_LIST_LIMIT}`);
     }
     const keys: KeyDescription[] = [];
-    let after = cursor;
-    for (let scanned = 0; scanned < LIST_SCAN_LIMIT; ) {
-      const ids = await this.#store.listKeyIds(after, READS_AT_ONCE);
+    let scanned = 0;
+    for await (const ids of keyPages(this.#store, READS_AT_ONCE, cursor)) {
       for (const record of await this.#readable(ids)) {
         if (record === undefined || (threadId !== undefined && record.threadId !== threadId)) continue;
         if (createdBy !== undefined && record.createdBy !== createdBy) continue;
         keys.push(describe(record));
         if (keys.length === limit) return { keys, next: record.keyId };
       }
-      if (ids.length < READS_AT_ONCE) return { keys, next: null };
       scanned += ids.length;
-      after = ids.at(-1);
+      if (scanned >= LIST_SCAN_LIMIT && ids.length === READS_AT_ONCE) return { keys, next: ids.at(-1) ?? null };
     }
-    return { keys, next: after ?? null };
+    return { keys, next: null };
   }
 
   /**
@@ -198,12 +202,8 @@ export class Keys {
 
   /** Every record in turn, each opened as a use would open it: the reason why it fails, or null. */
   async *verify(): AsyncGenerator<{ keyId: string; fault: string | null }> {
-    let after: string | undefined;
-    for (;;) {
-      const ids = await this.#store.listKeyIds(after, READS_AT_ONCE);
+    for await (const ids of keyPages(this.#store, READS_AT_ONCE)) {
       for (const keyId of ids) yield { keyId, fault: await this.#faultOf(keyId) };
-      if (ids.length < READS_AT_ONCE) return;
-      after = ids.at(-1);
     }
   }
 
@@ -229,13 +229,11 @@ export class Keys {
 
   /** The raw bytes of the key that `wrapped` belongs to: for `exposeRawKeys` only. KEY_NOT_FOUND if no record holds it. */
   async unwrapRaw(wrapped: Uint8Array): Promise<{ keyId: string; raw: Uint8Array }> {
-    for (let after: string | undefined; ; ) {
-      const ids = await this.#store.listKeyIds(after, READS_AT_ONCE);
+    for await (const ids of keyPages(this.#store, READS_AT_ONCE)) {
       const record = (await this.#readable(ids)).find((one) => one !== undefined && Buffer.from(one.wrapped).equals(wrapped));
       if (record !== undefined) return { keyId: record.keyId, raw: this.#exported(record) };
-      if (ids.length < READS_AT_ONCE) throw new KmsError('KEY_NOT_FOUND');
-      after = ids.at(-1);
     }
+    throw new KmsError('KEY_NOT_FOUND');
   }
 
   #exported(record: KeyMeta): Uint8Array {

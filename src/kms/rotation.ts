@@ -319,8 +319,10 @@ export class Rotation {
 
   /** False if records hold it up. */
   async #steps(pace: Pace): Promise<boolean> {
+    const { keyring } = this.#opened;
+    const { kekId } = keyring.active;
     this.#phase = 'drain';
-    await this.#opened.keyring.drained();
+    await keyring.drained();
     this.#phase = 'rewrap';
     await this.#probes.take(this.#store);
     await this.#moveAll(pace);
@@ -333,9 +335,8 @@ export class Rotation {
     if (this.#blockers.size > 0) return false;
     await this.#probes.check();
     this.#phase = 'retire';
-    const { keyring } = this.#opened;
     await this.#leadership.everyoneHas(keyring.generation, this.#stopping.signal);
-    await keyring.retireKeks();
+    await keyring.retireKeks(kekId);
     return true;
   }
 

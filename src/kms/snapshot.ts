@@ -4,7 +4,7 @@ import { dekAad } from '../store/canonical.js';
 import type { KeyMeta, KeyringDocument, KeyStore } from '../store/key-store.js';
 import type { Handle, Vault } from '../vault.js';
 import { Shares } from './databases/shares.js';
-import { countKeys } from './key-walk.js';
+import { countKeys, keyPages } from './key-walk.js';
 import type { Keyring } from './keyring.js';
 import type { Records } from './records.js';
 import { Unsound } from './rewrapping.js';
@@ -60,14 +60,10 @@ export class Snapshot {
    * STORE_UNAVAILABLE with its name if there is none: a backup that lacks a key must not look whole.
    */
   async *records(leaveOut?: (keyId: string) => void): AsyncGenerator<KeyMeta> {
-    let after: string | undefined;
-    for (;;) {
-      const ids = await this.#store.listKeyIds(after, READS_AT_ONCE);
+    for await (const ids of keyPages(this.#store, READS_AT_ONCE)) {
       for (const record of await Promise.all(ids.map((keyId) => this.#read(keyId, leaveOut)))) {
         if (record !== undefined) yield record;
       }
-      if (ids.length < READS_AT_ONCE) return;
-      after = ids.at(-1);
     }
   }
 

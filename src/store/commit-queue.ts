@@ -18,6 +18,10 @@ export interface CommitSteps<U, R> {
   /** Inside a transaction, which is given up if it throws. What became of the unit. */
   apply(unit: U): R;
   bytesOf(unit: U): number;
+  /** For a unit that needs no transaction of its own beside others: it is for `add`. */
+  isAddition?(unit: U): boolean;
+  /** Makes additions, and resolves with what became of each when that is durable. Rejects if that is not known. */
+  add?(units: readonly U[]): Promise<R[]>;
   /** Where somebody asks for it. */
   compact?(): Promise<void>;
 }
@@ -75,6 +79,8 @@ export class CommitQueue<U, R> {
 
   /** How many calls are answered. */
   async #commitSome(): Promise<number> {
+    const additions = this.#steps.add === undefined ? [] : this.#take(({ units }) => units.every((one) => this.#isAddition(one)));
+    if (additions.length > 0) return this.#addAll(additions);
     let calls: Array<Call<U, R>> = [];
     try {
       const made = await this.#steps.write(() => {
@@ -89,14 +95,33 @@ export class CommitQueue<U, R> {
     return calls.length;
   }
 
-  #take(): Array<Call<U, R>> {
+  #isAddition(unit: U): boolean {
+    return this.#steps.isAddition?.(unit) === true;
+  }
+
+  async #addAll(calls: Array<Call<U, R>>): Promise<number> {
+    try {
+      const made = (await this.#steps.add?.(calls.flatMap(({ units }) => units))) as R[];
+      let at = 0;
+      for (const { units, resolve } of calls) {
+        resolve(made.slice(at, at + units.length));
+        at += units.length;
+      }
+    } catch (error) {
+      for (const { reject } of calls) reject(error);
+    }
+    return calls.length;
+  }
+
+  /** The first calls, as long as they are wanted. */
+  #take(isWanted: (call: Call<U, R>) => boolean = () => true): Array<Call<U, R>> {
     let units = 0;
     let bytes = 0;
     let count = 0;
     for (const call of this.#calls) {
       units += call.units.length;
       bytes += call.bytes;
-      if (count > 0 && (units > BATCH_UNITS || bytes > BATCH_BYTES)) break;
+      if (!isWanted(call) || (count > 0 && (units > BATCH_UNITS || bytes > BATCH_BYTES))) break;
       count += 1;
     }
     return this.#calls.splice(0, count);

@@ -144,7 +144,7 @@ export interface PackedRecords {
   readSync(keyId: string): Uint8Array | undefined;
   /** Up to `limit` records after `after`, ascending by key id, of one moment. */
   page(after: string | undefined, limit: number): PackedRecord[];
-  /** Adds, in one transaction, those records whose ids are free. Resolves, in their order, to whether each was. */
+  /** Adds those records whose ids are free. Resolves, in their order, to whether each was. */
   createMany(records: readonly PackedRecord[]): Promise<boolean[]>;
   /**
    * In one transaction: each record whose bytes are still `before` is replaced by `after`, and `before` is kept as its backup of the

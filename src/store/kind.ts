@@ -1,4 +1,4 @@
-import { existsSync, opendirSync } from 'node:fs';
+import { existsSync, opendirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { KmsError } from '../errors.js';
 import { BACKUPS_DIRECTORY } from './file-backups.js';
@@ -12,11 +12,26 @@ import { LOCK_SUFFIX } from './lmdb-file.js';
 import { type LivePlace, MARKER, markedKind } from './marker.js';
 
 /**
+ * The file comes to be as a whole, and before the keyring: without it, or empty, a keyring is what is left of a store, and must not be
+ * opened as one that has no keys yet. That there was one the marker says, or the lock that LMDB leaves beside it.
+ */
+function refuseLost(dataDir: string, marked: LivePlace | undefined): void {
+  if (marked === 'files' || marked === 'postgres' || !existsSync(join(dataDir, KEYRING))) return;
+  const path = join(dataDir, KEYS_FILE);
+  const bytes = statSync(path, { throwIfNoEntry: false })?.size;
+  const isExpected = marked === 'lmdb' || bytes !== undefined || existsSync(path + LOCK_SUFFIX);
+  if (!isExpected || (bytes ?? 0) > 0) return;
+  throw new KmsError('STORE_UNAVAILABLE', `there is a keyring, but ${path} is ${bytes === 0 ? 'empty' : 'gone'}; put it back`);
+}
+
+/**
  * The kind of store that a data directory holds, undefined where it holds none. Throws STORE_UNAVAILABLE for one that holds two
- * without a word which of them is the live one: an older state of the records would be served as if it were the newest.
+ * without a word which of them is the live one: an older state of the records would be served as if it were the newest. And for
+ * one of which only the keyring is left.
  */
 export function storeKindIn(dataDir: string): LivePlace | undefined {
   const marked = markedKind(dataDir);
+  refuseLost(dataDir, marked);
   if (marked !== undefined) return marked;
   const hasLmdb = existsSync(join(dataDir, KEYS_FILE));
   if (hasLmdb && hasRecordFiles(join(dataDir, RECORDS_DIRECTORY))) {

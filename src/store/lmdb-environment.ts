@@ -9,7 +9,11 @@ export type Lmdb = typeof import('lmdb');
 /** Below all that is printable, and not empty: LMDB knows no empty key. */
 const LOWEST = '\x01';
 
+const nothing = () => {};
+
 const NEW = { noOverwrite: true };
+/** Of an asynchronous put; declared to be a version, it is none for a key that is not there. */
+const ONLY_NEW = null as unknown as number;
 
 /** Keys are the bytes of their ASCII text, so that LMDB's own order, that of bytes, is the port's. */
 const KEY_ENCODER = {
@@ -113,7 +117,22 @@ export class LmdbEnvironment {
   }
 
   /**
-   * The same, blocking. Of a transaction that another thread has begun for `write` lmdb-js commits what there is, which is nothing
+   * Adds entries whose keys are free, and resolves, in their order, to whether each was, when that is durable. As of `write`, but LMDB's
+   * own thread makes them: of a thousand, that leaves this one most of the time. They need not share a transaction.
+   */
+  async addNew(entries: readonly Entry[]): Promise<boolean[]> {
+    try {
+      const added = entries.map(({ key, value }) => this.#db.put(key, value, undefined as unknown as number, ONLY_NEW));
+      // Once the turn is over lmdb-js makes a promise of the commit, too, which nobody else hears of: rejected, it would end the process.
+      setImmediate(() => this.#db.committed.then(nothing, nothing));
+      return await Promise.all(added);
+    } catch (error) {
+      throw this.#failure('write', await reasonOf(error));
+    }
+  }
+
+  /**
+   * The same as `write`, blocking. Of a transaction that another thread has begun for `write` lmdb-js commits what there is, which is nothing
    * before its `change` has been called, and awaits the end of one whose `change` has: what is made here is one of its own, and durable.
    */
   writeSync<T>(change: () => T): T {

@@ -39,7 +39,7 @@ export class LmdbPacked implements PackedRecords {
     const entries = records.map(({ keyId, bytes }) => ({ key: RECORDS.keyOf(keyId), value: bytes }));
     const bytes = entries.reduce((sum, { value }) => sum + value.length, 0);
     const apply = (environment: LmdbEnvironment) => entries.map(({ key, value }) => environment.putNew(key, value));
-    return this.#store.writer.write({ apply, bytes });
+    return this.#store.writer.write({ apply, bytes, added: entries });
   }
 
   async moveMany(rotationId: string, moves: readonly Move[]): Promise<boolean[]> {

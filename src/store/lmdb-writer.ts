@@ -1,6 +1,7 @@
 import { getSystemErrorName } from 'node:util';
 import { KmsError } from '../errors.js';
 import { CommitQueue } from './commit-queue.js';
+import type { Entry } from './entries.js';
 import { DamagedDocument } from './key-store.js';
 import type { LmdbDirectory } from './lmdb-directory.js';
 import { type Lmdb, LmdbEnvironment } from './lmdb-environment.js';
@@ -11,6 +12,8 @@ export interface Change<T> {
   /** Inside a transaction. What it throws as a KmsError or DamagedDocument is its caller's alone, so it comes before it writes. */
   apply(environment: LmdbEnvironment): T;
   bytes: number;
+  /** The change as entries that are added if their keys are free: where it is no more than that, and what became of each is all. */
+  added?: readonly Entry[];
 }
 
 /** What a failed change told its caller. */
@@ -60,6 +63,8 @@ export class LmdbWriter {
       write: (change) => this.#write(change),
       apply: (change) => this.#apply(change),
       bytesOf: ({ bytes }) => bytes,
+      isAddition: ({ added }) => added !== undefined,
+      add: (changes) => this.#add(changes),
       compact: () => this.#mend(),
     });
   }
@@ -127,11 +132,23 @@ export class LmdbWriter {
     }
   }
 
-  async #write<T>(change: () => T): Promise<T> {
+  #write<T>(change: () => T): Promise<T> {
+    return this.#commit((environment) => environment.write(change));
+  }
+
+  #add(changes: ReadonlyArray<Change<unknown>>): Promise<boolean[][]> {
+    const entries = changes.map(({ added }) => added ?? []);
+    return this.#commit(async (environment) => {
+      const all = await environment.addNew(entries.flat());
+      return entries.map((own) => all.splice(0, own.length));
+    });
+  }
+
+  async #commit<T>(commit: (environment: LmdbEnvironment) => Promise<T>): Promise<T> {
     await this.#mend();
     this.#latch.refuseIfLost();
     try {
-      const result = await this.environment.write(change);
+      const result = await commit(this.environment);
       this.#latch.foundSpace();
       return result;
     } catch (error) {

@@ -32,6 +32,14 @@ function parsed(text: string): URL {
   }
 }
 
+function unescaped(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    throw refused('has a % that begins no escape; one that stands for itself is %25');
+  }
+}
+
 /** Whether what is said to this host stays on the machine. */
 function isLocal(host: string): boolean {
   return host.startsWith('/') || LOCAL.has(host);
@@ -52,8 +60,11 @@ function isVerified(mode: string | null, host: string, hasAuthority: boolean): b
 export function addressOf(text: string, hasAuthority: boolean): PostgresAddress {
   const url = parsed(text);
   if (url.protocol !== 'postgres:' && url.protocol !== 'postgresql:') throw refused('must begin with postgres://');
-  for (const name of url.searchParams.keys()) if (!KNOWN.has(name)) throw refused(`has a parameter that is not known: ${name}`);
-  const told = (name: string, part: string) => url.searchParams.get(name) ?? decodeURIComponent(part);
+  // Its name is not told: of a password with an & or a ? in it, that is not escaped, it is a part.
+  if ([...url.searchParams.keys()].some((name) => !KNOWN.has(name))) {
+    throw refused(`has a parameter that is not known; there are ${[...KNOWN].join(', ')}`);
+  }
+  const told = (name: string, part: string) => url.searchParams.get(name) ?? unescaped(part);
   const host = told('host', url.hostname).replace(/^\[|\]$/g, '') || 'localhost';
   const user = told('user', url.username);
   if (user === '') throw refused('names no user');

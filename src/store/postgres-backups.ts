@@ -4,6 +4,9 @@ import { DamagedDocument, type KeyMeta, type RecordBackups } from './key-store.j
 import { unpacked } from './packed.js';
 import type { Database } from './postgres-database.js';
 
+/** Rows that one statement removes of a rotation. */
+const SLICE = 5_000;
+
 /** The key of the row and the record in it must be one: rows can be swapped by whoever writes the database. */
 export function recordOf(keyId: string, bytes: Uint8Array): KeyMeta {
   const record = unpacked(bytes);
@@ -64,11 +67,17 @@ export class PostgresBackups implements RecordBackups {
     return rows.map(({ rotation_id }) => rotation_id);
   }
 
+  /**
+   * In slices, each a statement of its own that has the time of one, the keyring first: what was a master key before is soonest of no
+   * use. What a crash leaves of it is still listed, and dropped by the next one.
+   */
   async drop(rotationId: string): Promise<void> {
-    await this.#database.transaction(async (client) => {
-      await client.query('delete from backups where rotation_id = $1', [checked(rotationId)]);
-      await client.query('delete from kept_keyrings where rotation_id = $1', [rotationId]);
-    });
+    await this.#database.query('delete from kept_keyrings where rotation_id = $1', [checked(rotationId)]);
+    const slice =
+      'delete from backups where ctid = any(array(select ctid from backups where rotation_id = $1 limit $2)) and rotation_id = $1';
+    for (let gone: number | null = SLICE; gone === SLICE; ) {
+      gone = (await this.#database.query(slice, [rotationId, SLICE], 'drop')).rowCount;
+    }
   }
 
   async dropKeyrings(): Promise<void> {

@@ -74,6 +74,8 @@ export class Database {
   readonly #config: ClientConfig;
   readonly #newClient: (config: ClientConfig) => Client;
   readonly #pool: Pool;
+  /** Connections beside those of the pool. */
+  readonly #others = new Set<Client>();
   #fault: string | null = null;
   #busy = 0;
   #drained: (() => void) | undefined;
@@ -89,8 +91,8 @@ export class Database {
       port,
       user,
       database,
-      // '' keeps the driver from looking for one in the environment and in files of the user.
-      password: password ?? '',
+      // A function keeps the driver from looking for one in the environment and in files of the user: '' would not.
+      password: () => password ?? '',
       ssl: await tlsOf({ host, port, user, password, database, ...rest }, authorities),
       application_name: 'progressdb-kms',
       options: `-c search_path=${schema} -c ${KEEPALIVE}`,
@@ -173,8 +175,9 @@ export class Database {
     }
   }
 
-  /** A connection of its own; whoever has it ends it. `statementMs`: 0 for statements that wait for others. */
+  /** A connection of its own; whoever has it ends it, or `close` does. `statementMs`: 0 for statements that wait for others. */
   async connect(statementMs: number): Promise<Client> {
+    if (this.#closing !== undefined) throw new KmsError('STORE_UNAVAILABLE', 'the store is closed');
     const config = {
       ...this.#config,
       statement_timeout: statementMs,
@@ -183,6 +186,8 @@ export class Database {
     const client = this.#newClient(config);
     // Told to whoever waits for a statement, and by its end.
     client.on('error', () => {});
+    client.on('end', () => this.#others.delete(client));
+    this.#others.add(client);
     try {
       await client.connect();
       return client;
@@ -199,6 +204,8 @@ export class Database {
 
   /** The driver's own end forgets who still waits for a connection. */
   async #finish(): Promise<void> {
+    // One of them may wait for another daemon, for as long as that works.
+    for (const client of this.#others) void client.end().catch(() => undefined);
     if (this.#busy > 0) {
       await new Promise<void>((resolve) => {
         this.#drained = resolve;

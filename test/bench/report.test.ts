@@ -1,5 +1,6 @@
 import test, { type ExecutionContext } from 'ava';
 import type { Bar, EmbeddedSize, Results, ServerRate } from '../../bench/results.js';
+import { SCALE } from './scale-results.js';
 
 interface Plot {
   name: string;
@@ -81,9 +82,10 @@ const whole: Results = {
       { size: 1024, floorNs: 200, encryptInto: ratio(1.2), encryptSync: ratio(1.6), nodeCrypto: ratio(18), encryptIntoNs: 240 },
     ],
   })),
+  scale: SCALE,
   bars: [],
 };
-const PARTS = ['embedded', 'keys', 'daemon', 'workers', 'latency', 'client', 'audit', 'rotation', 'nodes'] as const;
+const PARTS = ['embedded', 'keys', 'daemon', 'workers', 'latency', 'client', 'audit', 'rotation', 'nodes', 'scale'] as const;
 
 const without = (...parts: string[]) =>
   Object.fromEntries(Object.entries(whole).filter(([name]) => !parts.includes(name))) as unknown as Results;
@@ -120,7 +122,7 @@ test('a report holds without any of its parts, and without all of them', async (
   const all = await reportOf(whole);
   isSound(t, all, 'whole');
   t.deepEqual(all.plots.map(({ name }) => name).sort(), [
-    ...['daemon-sizes', 'keys', 'latency', 'nodes', 'ratios', 'sizes', 'throughput'],
+    ...['daemon-sizes', 'fleet', 'keys', 'latency', 'nodes', 'ratios', 'scale-costs', 'scale-rates', 'sizes', 'throughput'],
   ]);
   for (const part of PARTS) isSound(t, await reportOf(without(part)), `without ${part}`);
   const none = await reportOf(without(...PARTS));
@@ -141,7 +143,7 @@ test('a report holds where the peers were measured without the product', async (
   isSound(
     t,
     await reportOf({
-      ...without('keys', 'workers', 'client', 'latency', 'audit', 'rotation', 'nodes'),
+      ...without('keys', 'workers', 'client', 'latency', 'audit', 'rotation', 'nodes', 'scale'),
       embedded,
       daemon,
     } as Results),

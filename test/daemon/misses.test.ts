@@ -102,3 +102,18 @@ test('keys at hand are counted by a look at each', async (t) => {
     [],
   );
 });
+
+test('a message whose key is missing is answered before a broken frame ends the connection', async (t) => {
+  const own = await ground(t, 2, 6);
+  const { kms } = own.daemon;
+  const [message] = own.messages;
+  const peer = await own.connect();
+  const asked = peer.prepare(OP.decrypt, [message!.keyId, message!.ciphertext, null]);
+  const broken = peer.prepare(OP.describeKey, [0]);
+  // A byte that no value begins with.
+  broken.frame[broken.frame.length - 1] = 0xc1;
+  t.true(kms.cachedKeys <= 2);
+  peer.write(asked.frame, broken.frame);
+  await peer.closed;
+  areOf(t, [await asked.answer], [message!]);
+});

@@ -176,3 +176,13 @@ test('a record that holds another key than its backup, though both open, blocks 
   t.deepEqual(status.blockedBy, [{ keyId, reason: 'it holds another key than its backup' }]);
   await opensAll(t, second, messages);
 });
+
+for (const [name, open] of STORES) {
+  test(`keys that are destroyed are not counted by a rotation, ${name}`, async (t) => {
+    const kms = await openOn(t, await open(t), K1);
+    const [one] = await filled(kms, 5);
+    await kms.disableKey(one!.keyId);
+    await kms.destroyKey(one!.keyId);
+    t.like(await kms.rotateKek({ wait: true }), { state: 'idle', done: 4, total: 4 });
+  });
+}

@@ -1,6 +1,7 @@
 import test, { type ExecutionContext } from 'ava';
 import { NO_AUDIT } from '../../dist/audit/audit-log.js';
 import { KmsError } from '../../dist/errors.js';
+import { Keyring } from '../../dist/kms/keyring.js';
 import { binding } from '../../dist/native.js';
 import { openMemoryStore } from '../../dist/store/memory.js';
 import { administered } from './administered.js';
@@ -57,7 +58,7 @@ test.serial('every change raises the generation by one', async (t) => {
   await noted(keyring.addSlot(master(K2), PENDING));
   await noted(keyring.setDefaultKey('k_1'));
   await noted(keyring.beginRotation(`kek_${'a'.repeat(32)}`));
-  await noted(keyring.retireKeks());
+  await noted(keyring.retireKeks(keyring.active.kekId));
   await noted(keyring.removeSlot(keyring.slots[1]!.slotId));
   t.deepEqual(generations, [1, 2, 3, 4, 5, 6]);
 });
@@ -74,7 +75,7 @@ test.serial(
     t.is(used(), before, 'a new root key, and the old one wiped');
     await keyring.beginRotation(`kek_${'a'.repeat(32)}`);
     t.is(used(), before + 1);
-    await keyring.retireKeks();
+    await keyring.retireKeks(keyring.active.kekId);
     t.is(used(), before);
     const { slotId: other } = await keyring.addSlot(second, PENDING);
     fail('writeKeyring');
@@ -105,4 +106,27 @@ test.serial('a keyring of 64 slots takes no more, and says so', async (t) => {
   }
   await t.throwsAsync(keyring.addSlot(vault.generate('master'), PENDING), { code: 'CONFLICT', message: /64 slots/ });
   t.is(keyring.slots.length, 64);
+});
+
+test.serial('who asks for the newest keyring while it is being read shares the next reading with all others', async (t) => {
+  const { disk, vault, master, keyring } = await ground(t);
+  let readings = 0;
+  const store = new Proxy(disk, {
+    get: (target, name) => {
+      if (name === 'shared') return {};
+      if (name !== 'readKeyring') return Reflect.get(target, name);
+      return () => {
+        readings += 1;
+        return disk.readKeyring();
+      };
+    },
+  });
+  const other = Keyring.open(vault, store, master(K1), (await disk.readKeyring())!);
+  await keyring.setDefaultKey('k_1');
+  const first = other.refresh();
+  while (readings === 0) await new Promise((resolve) => setImmediate(resolve));
+  await keyring.setDefaultKey('k_2');
+  await Promise.all([first, ...Array.from({ length: 1_000 }, () => other.refresh())]);
+  t.is(readings, 2);
+  t.is(other.defaultKeyId, 'k_2');
 });

@@ -145,6 +145,26 @@ if (typeof server === 'string') {
     t.is((await a.createDek()).kekVersion, '2');
   });
 
+  test.serial('a leader that was held up at the end of its rotation retires no KEK of the next one', async (t) => {
+    const all = fleet();
+    const [a, b] = [await all.open('a'), await all.open('b')];
+    const keys = await Promise.all(Array.from({ length: 40 }, () => a.createDek()));
+    // A backup, which keeps this process alone from retiring KEKs.
+    const held = a.snapshot();
+    await a.rotateKek();
+    await until(async () => (await a.rotationStatus()).phase === 'retire');
+    await all.asked(`select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' and granted`);
+    await until(async () => (await b.rotationStatus()).state === 'idle');
+    await b.rotateKek({ keysPerSecond: 10 });
+    await until(async () => (await b.rotationStatus()).done > 2);
+    held.release();
+    await until(async () => (await b.rotationStatus()).state !== 'running');
+    t.like(await b.rotationStatus(), { state: 'idle', kekVersion: '3', blockedBy: [] });
+    await until(async () => (await code(() => a.createDek())) === 'ok');
+    for (const { keyId } of keys) t.is(await code(() => b.encryptWithDek(keyId, text)), 'ok');
+    t.like(await a.rotationStatus(), { state: 'idle', error: null });
+  });
+
   test.serial('a blocked rotation is told by all, left alone, and goes on by the word of any', async (t) => {
     const all = fleet();
     const [a, b] = [await all.open('a'), await all.open('b')];
@@ -177,6 +197,24 @@ if (typeof server === 'string') {
     t.is(await code(() => all.open('b')), 'STORE_UNAVAILABLE', 'its audit log knows the later one');
     await all.asked(restore, [newest!['generation'], newest!['active_kek'], newest!['document']]);
     await until(async () => (await code(() => a.decryptWithDek(keyId, ciphertext))) === 'ok');
+  });
+
+  test.serial('a process that waits for its turn among others can be closed, and its caller is told', async (t) => {
+    const all = fleet();
+    const a = await all.open('a');
+    const other = new pg.Client({ host: server.directory, user: 'kms', database: 'postgres' });
+    await other.connect();
+    await other.query('select pg_advisory_lock(hashtext($1), hashtext($2))', ['progressdb-kms/default-key', all.schema]);
+    const asking = () =>
+      all.asked("select query from pg_stat_activity where application_name = 'progressdb-kms' and query like '%advisory_lock%'");
+    try {
+      const waiting = code(() => a.encrypt(text));
+      await until(async () => (await asking()).length === 1);
+      await a.close();
+      t.is(await waiting, 'STORE_UNAVAILABLE');
+    } finally {
+      await other.end();
+    }
   });
 
   test.serial('a log that is gone is missed, and a daemon that is new has none', async (t) => {

@@ -37,6 +37,28 @@ test('a start that made directories and no key yet is followed by one of either 
   t.is(storeKindIn(dataDir), 'lmdb');
 });
 
+for (const [state, ruin] of [
+  ['gone', (path: string) => rmSync(path)],
+  ['empty', (path: string) => writeFileSync(path, '')],
+] as const) {
+  test(`a store of which keys.lmdb is ${state} is not taken for one without keys`, async (t) => {
+    for (const isMarked of [false, true]) {
+      const place = newPlace(t);
+      await (await openAt(t, place, { store: 'lmdb' })).close();
+      if (isMarked) {
+        await mark(nodeFileSystem, place.dataDir, 'lmdb');
+        rmSync(join(place.dataDir, 'keys.lmdb-lock'));
+      }
+      ruin(join(place.dataDir, 'keys.lmdb'));
+      for (const store of [{}, { store: 'lmdb' }, { store: 'files' }] as const) {
+        const error = await t.throwsAsync(openAt(t, place, store), { instanceOf: KmsError, code: 'STORE_UNAVAILABLE' });
+        t.regex(error?.message ?? '', new RegExp(`keys\\.lmdb is ${state}; put it back`));
+      }
+      t.false(existsSync(join(place.dataDir, 'kms-deks')));
+    }
+  });
+}
+
 for (const [held, asked] of [
   ['files', 'lmdb'],
   ['lmdb', 'files'],

@@ -38,6 +38,10 @@ test('a URL that is none, or asks for less, is refused without any part of it', 
     'postgres://kms:hush@db/keys?sslmode=prefer',
     'postgres://kms:hush@db/keys?sslmode=verify-ca',
     'postgres://kms:hush@db/keys?target_session_attrs=any',
+    'postgres://kms@db/keys?password=a&hush',
+    'postgres://kms:1?hush@db/keys',
+    'postgres://kms:hush%@db/keys',
+    'postgres://kms:hush@db/keys%zz',
   ];
   for (const url of wrong) {
     const error = t.throws(() => addressOf(url, false), { instanceOf: KmsError }, url);

@@ -70,6 +70,20 @@ if (typeof server === 'string') {
     await t.notThrowsAsync(look().then((store) => store.close()));
   });
 
+  test('a rotation that kept very many records is dropped by statements that each remove some of them', async (t) => {
+    const store = await openIn('many');
+    await asked(`create function many.refuse() returns trigger language plpgsql as $$ begin
+      if (select count(*) from gone) > 10000 then raise exception 'too many for one statement'; end if; return null; end $$`);
+    await asked(
+      'create trigger bounded after delete on many.backups referencing old table as gone for each statement execute function many.refuse()',
+    );
+    const kept = 'insert into many.backups select $1, $2 || n, false, $3 from generate_series(1, $4) as n';
+    await asked(kept, ['r2-0123456789abcdef', 'k_', Buffer.from('x'), 12_000]);
+    await asked(kept, ['r3-0123456789abcdef', 'k_', Buffer.from('x'), 1]);
+    await store.backups.drop('r2-0123456789abcdef');
+    t.deepEqual(await store.backups.list(), ['r3-0123456789abcdef']);
+  });
+
   test('of two keyrings for one place one is written, and the other is told', async (t) => {
     const [a, b] = [await openIn('cas', 'a'), await openIn('cas', 'b')];
     await a!.writeKeyring(newKeyring(1), { before: 0 });

@@ -183,23 +183,22 @@ export class Counterpart implements Asker {
     }
     report[REPORT.deferred] = frames.length;
     const missing = this.isFinishing || this.bits >>> POLICY_SHIFT !== 0 ? 0 : misses.take(vault, input);
-    const waiting = new Set<number>();
-    this.defer(input, waiting);
-    misses.serve(vault, this.bits, this.auditActor, input, missing, this.dispatch, () => this.defer(input, waiting));
+    const left = this.deferred(input);
+    misses.serve(vault, this.bits, this.auditActor, input, missing, this.dispatch, () => left.push(...this.deferred(input)));
     // The others are those of whom waits for them.
+    const waiting = new Set(left.map(([frame]) => frame.byteOffset - input.byteOffset));
     for (const [start, length] of frames) if (!waiting.has(start)) input.fill(0, start, start + length);
+    this.requests.takeAll(left);
     if (missing > 0) this.dispatch.flushSoon();
   }
 
-  /** Where the frames that wait lie in `input` is added to `waiting`. */
-  private defer(input: Buffer, waiting: Set<number>): void {
-    const deferred = Array.from({ length: report[REPORT.deferred]! }, (_, index): Deferred => {
+  /** The frames that the report names, where they lie. */
+  private deferred(input: Buffer): Deferred[] {
+    return Array.from({ length: report[REPORT.deferred]! }, (_, index): Deferred => {
       const field = REPORT.first + index * DEFERRED_FIELDS;
       const start = report[field]! - FRAME_HEADER_BYTES;
-      waiting.add(start);
       return [input.subarray(start, start + report[field + 1]! + FRAME_HEADER_BYTES), report[field + 2]!];
     });
-    this.requests.takeAll(deferred);
   }
 
   serveAgain(frame: Buffer): number | undefined {
