@@ -6,7 +6,7 @@ import { wrappedOf } from '../store/canonical.js';
 import type { PackedRecords } from '../store/key-store.js';
 import type { Handle } from '../vault.js';
 import { tellFailure } from './audited.js';
-import { newKeyId } from './key-ids.js';
+import { newKeyIds } from './key-ids.js';
 import type { Opened } from './opened.js';
 import type { ActiveKek } from './ring.js';
 
@@ -127,10 +127,11 @@ export class BatchedCreates {
     const { vault } = this.#opened;
     const at = new Date().toISOString();
     const made: Made[] = [];
-    for (const wish of wishes) {
+    const keyIds = newKeyIds(wishes.length);
+    for (const [index, wish] of wishes.entries()) {
+      const keyId = keyIds[index] as string;
       let dek: Handle = 0;
       try {
-        const keyId = newKeyId();
         dek = vault.generate('dek');
         const bytes = vault.makeRecord(dek, keyId, wish.threadId, wish.actor, at, FIRST_USES);
         made.push({ wish, keyId, dek, kek, bytes });

@@ -42,6 +42,9 @@ test('keys that are asked for in one turn share two writes to the store and two 
   t.is(written.filter((name) => name === 'createMany').length, 2, 'one half is written while the lines of the other are');
   t.is(flushes() - before, 2);
   t.is(new Set(keys.map(({ keyId }) => keyId)).size, 50);
+  t.true(keys.every(({ keyId }) => /^k_[0-9a-f]{32}$/.test(keyId)));
+  t.is(new Set(keys.map(({ keyId }) => keyId.slice(0, 10))).size, 2, 'those that are written together lie together');
+  t.is(new Set(keys.map(({ keyId }) => keyId.slice(10))).size, 50);
   for (const [index, { keyId, wrapped, kekId, kekVersion }] of keys.entries()) {
     const record = (await store.readRecord(keyId))!;
     t.like(record, { threadId: `thread-${index}`, kekId, kekVersion: Number(kekVersion), usesReserved: 1_024, version: 1 });
