@@ -95,6 +95,25 @@ export function within<T>(options: CallOptions | undefined, work: () => Promise<
   });
 }
 
+/** The same for what somebody has to give back: what comes when nobody waits for it any longer is given to `giveBack`. */
+export async function handedOver<T>(
+  options: CallOptions | undefined,
+  work: () => Promise<T>,
+  giveBack: (result: T) => unknown,
+): Promise<T> {
+  let making: Promise<T> | undefined;
+  const made = () => {
+    making = work();
+    return making;
+  };
+  try {
+    return await within(options, made);
+  } catch (error) {
+    making?.then(giveBack, () => undefined);
+    throw error;
+  }
+}
+
 /** Memory of its own: V8 moves small arrays, and what it leaves behind could not be wiped. */
 export function ownCopy(bytes: Uint8Array): Uint8Array {
   const copy = new Uint8Array(new ArrayBuffer(bytes.length));
