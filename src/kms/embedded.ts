@@ -25,17 +25,7 @@ import type {
 import type { KeyringKek } from '../store/key-store.js';
 import { arenaInfo, auditBellRang, type MasterSource } from '../vault.js';
 import { audited } from './audited.js';
-import {
-  type ActorOptions,
-  actorOf,
-  checkBytes,
-  checkKeyId,
-  checkThreadId,
-  handedOver,
-  type StateOptions,
-  userOf,
-  within,
-} from './calls.js';
+import { type ActorOptions, actorOf, checkBytes, checkKeyId, checkThreadId, type StateOptions, userOf, within } from './calls.js';
 import { DatabaseKms } from './databases/database-kms.js';
 import { Importing } from './importing.js';
 import { Key } from './key.js';
@@ -285,11 +275,8 @@ export class EmbeddedKms implements Provider, SlotKeeper {
   /** Makes a client-sealed database and resolves to its secret, which is kept nowhere: the caller hands it on and wipes it. */
   async newDatabase(options?: ActorOptions): Promise<Uint8Array> {
     const actor = actorOf(options);
-    return handedOver(
-      options,
-      async () => this.#use().databases.create(actor),
-      (secret) => secret.fill(0),
-    );
+    const make = async () => this.#use().databases.create(actor);
+    return within(options, make, (secret) => secret.fill(0));
   }
 
   /**
@@ -299,11 +286,9 @@ export class EmbeddedKms implements Provider, SlotKeeper {
   async openDatabase(secret: Uint8Array, options?: ActorOptions): Promise<DatabaseKms> {
     checkBytes(secret, 'database secret');
     const actor = actorOf(options);
-    const open = async () => {
-      const { databases } = this.#use();
-      return new DatabaseKms(databases, await databases.open(secret, actor), this);
-    };
-    return handedOver(options, open, (database) => database.leave());
+    const { databases } = this.#use();
+    const open = async () => new DatabaseKms(databases, await databases.open(secret, actor), this);
+    return within(options, open, (database) => database.leave());
   }
 
   /** What is known of the databases without their secrets. */
