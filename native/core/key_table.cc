@@ -67,7 +67,9 @@ Failure KeyTable::open(size_t arenaBytes, uint32_t keptContexts) {
 
 SpaceId KeyTable::openSpace(uint32_t cachedKeys) {
   const std::unique_lock<WritersFirst> hold(mutex_);
-  const SpaceId id = nextSpace_++;
+  // Each request in a database may open one over HTTP: the numbers go round, and then none may be 0, which is none, or another's.
+  SpaceId id = nextSpace_++;
+  while (id == 0 || spaces_.count(id) != 0) id = nextSpace_++;
   // A tenth of the arena stays for keys that are not cached DEKs.
   const uint32_t most = std::max<uint32_t>(1, Arena::instance().capacity() / 10 * 9);
   spaces_[id].cachedKeys = std::clamp<uint32_t>(cachedKeys, 1, most);

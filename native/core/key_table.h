@@ -233,6 +233,9 @@ class KeyTable {
   bool makeRoom(Space& space, SpaceId id);
   HotResult bind(ThreadState& thread, Handle dek, uint32_t uses, Context* context);
   bool takeUses(ThreadState& thread, Entry& entry, Context& context, uint32_t uses);
+  // Brings the numbers of spaces to their end, which takes billions of them.
+  friend struct SpaceNumbers;
+
   void ask(ThreadState& thread, Entry& entry);
   void unbindLocked(Context& context);
 

@@ -9,6 +9,12 @@
 
 using namespace kms;
 
+namespace kms {
+struct SpaceNumbers {
+  static void goOnFrom(KeyTable& table, SpaceId next) { table.nextSpace_ = next; }
+};
+}  // namespace kms
+
 namespace {
 
 KeyTable& table() {
@@ -254,6 +260,22 @@ TEST("a key serves only what its kind is for") {
   CHECK_FAILURE(table().publish(space, root, "k_1", 1, 1, &serving), Status::InvalidArgument, "");
   CHECK_EQUAL(table().with(root, KeyTable::bit(Kind::Kek), [](const uint8_t*) { return Status::Ok; }), Status::InvalidArgument);
   table().closeSpace(space);
+}
+
+TEST("numbers of spaces go round without one being given twice, or that of none") {
+  const SpaceId first = table().openSpace(8);
+  keys::published(first, "k_first", 10);
+  SpaceNumbers::goOnFrom(table(), UINT32_MAX);
+  const SpaceId last = table().openSpace(8);
+  CHECK_EQUAL(last, UINT32_MAX);
+  const SpaceId next = table().openSpace(8);
+  CHECK(next != 0 && next != first);
+  SpaceNumbers::goOnFrom(table(), first);
+  const SpaceId beside = table().openSpace(8);
+  CHECK(beside != first && table().find(beside, "k_first").none());
+  for (const SpaceId space : {last, next, beside}) table().closeSpace(space);
+  CHECK(!table().find(first, "k_first").none());
+  table().closeSpace(first);
 }
 
 TEST("the cipher passes its self test") { CHECK(selfTest().ok()); }

@@ -66,9 +66,13 @@ function aborted(signal: AbortSignal): KmsError {
 
 /**
  * Runs `work` under the call's signal and deadline. Work that is not waited for any longer goes on to its end: a write
- * under way is not torn.
+ * under way is not torn; what it then comes to is given to `giveBack`.
  */
-export function within<T>(options: CallOptions | undefined, work: () => Promise<T>): Promise<T> {
+export function within<T>(
+  options: CallOptions | undefined,
+  work: () => Promise<T>,
+  giveBack: (unclaimed: T) => void = () => {},
+): Promise<T> {
   const { signal, deadlineMs } = options ?? {};
   if (signal === undefined && deadlineMs === undefined) return work();
   if (signal !== undefined && !(signal instanceof AbortSignal)) {
@@ -80,14 +84,19 @@ export function within<T>(options: CallOptions | undefined, work: () => Promise<
   }
   if (deadlineMs !== undefined && deadlineMs <= 0) return Promise.reject(new KmsError('DEADLINE_EXCEEDED'));
   return new Promise<T>((resolve, reject) => {
-    const onAbort = () => reject(aborted(signal as AbortSignal));
-    const late = () => reject(new KmsError('DEADLINE_EXCEEDED'));
+    let isOver = false;
+    const leave = (error: KmsError) => {
+      isOver = true;
+      reject(error);
+    };
+    const onAbort = () => leave(aborted(signal as AbortSignal));
+    const late = () => leave(new KmsError('DEADLINE_EXCEEDED'));
     const timer = deadlineMs === undefined || deadlineMs > MAX_TIMER_MS ? undefined : setTimeout(late, deadlineMs);
     // One signal for many calls at once is no leak of listeners, which Node would warn of.
     if (signal !== undefined) setMaxListeners(0, signal);
     signal?.addEventListener('abort', onAbort, { once: true });
     work()
-      .then(resolve, reject)
+      .then((result) => (isOver ? giveBack(result) : resolve(result)), reject)
       .finally(() => {
         clearTimeout(timer);
         signal?.removeEventListener('abort', onAbort);

@@ -275,7 +275,8 @@ export class EmbeddedKms implements Provider, SlotKeeper {
   /** Makes a client-sealed database and resolves to its secret, which is kept nowhere: the caller hands it on and wipes it. */
   async newDatabase(options?: ActorOptions): Promise<Uint8Array> {
     const actor = actorOf(options);
-    return within(options, async () => this.#use().databases.create(actor));
+    const make = async () => this.#use().databases.create(actor);
+    return within(options, make, (secret) => secret.fill(0));
   }
 
   /**
@@ -285,10 +286,9 @@ export class EmbeddedKms implements Provider, SlotKeeper {
   async openDatabase(secret: Uint8Array, options?: ActorOptions): Promise<DatabaseKms> {
     checkBytes(secret, 'database secret');
     const actor = actorOf(options);
-    return within(options, async () => {
-      const { databases } = this.#use();
-      return new DatabaseKms(databases, await databases.open(secret, actor), this);
-    });
+    const { databases } = this.#use();
+    const open = async () => new DatabaseKms(databases, await databases.open(secret, actor), this);
+    return within(options, open, (database) => database.leave());
   }
 
   /** What is known of the databases without their secrets. */

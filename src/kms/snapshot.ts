@@ -3,6 +3,7 @@ import { KmsError } from '../errors.js';
 import { dekAad } from '../store/canonical.js';
 import type { KeyMeta, KeyringDocument, KeyStore } from '../store/key-store.js';
 import type { Handle, Vault } from '../vault.js';
+import type { WrappedShare } from './databases/database-document.js';
 import { Shares } from './databases/shares.js';
 import { countKeys, keyPages } from './key-walk.js';
 import type { Keyring } from './keyring.js';
@@ -35,7 +36,7 @@ export class Snapshot {
   readonly #ground: Ground;
   readonly #store: KeyStore;
   readonly #release: () => void;
-  /** Under which the records stood that were read. */
+  /** Under which the records and the shares of databases stood that were read. */
   readonly #keks = new Set<string>();
   #macKey: Handle | undefined;
 
@@ -120,8 +121,10 @@ export class Snapshot {
     const shares = new Shares(this.#ground, this.#store.sealed);
     try {
       const known = await shares.read(databaseId);
-      if (known !== undefined) shares.checkOpens(known.document);
-      return known?.bytes;
+      if (known === undefined) return undefined;
+      shares.checkOpens(known.document);
+      this.#keks.add((known.document.shares[0] as WrappedShare).kekId);
+      return known.bytes;
     } catch (error) {
       if (!(error instanceof Unsound)) throw error;
       if (leaveOut === undefined)

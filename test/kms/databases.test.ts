@@ -1,9 +1,14 @@
+import { readdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
 import test from 'ava';
 import { KmsError } from '../../dist/errors.js';
 import type { DatabaseKms } from '../../dist/kms/databases/database-kms.js';
+import { Databases } from '../../dist/kms/databases/databases.js';
+import type { OpenDatabase } from '../../dist/kms/databases/open-database.js';
 import { binding } from '../../dist/native.js';
 import { openMemoryStore } from '../../dist/store/memory.js';
 import { refused } from '../provider/refused.js';
+import { newPlace, openAt } from '../provider/subjects.js';
 import { countedIn, documentsIn, madeIn, openedIn, partsOf, secretBytes, secretOf } from './databases.js';
 import { K1, openOn } from './stores.js';
 
@@ -269,3 +274,45 @@ test('only those that somebody created are listed as their own, inside and outsi
     t.deepEqual((await place.ownedKeys({}, { actor: 'uid:3' })).keys, []);
   }
 });
+
+test('what a drop left behind that a crash cut short is removed by another drop', async (t) => {
+  const place = newPlace(t);
+  const kms = await openAt(t, place);
+  const database = await openedIn(t, kms, await madeIn(kms));
+  await database.createDek();
+  const root = join(place.dataDir, 'kms-databases');
+  database.leave();
+  // As a crash leaves it: the database's own document is the first to go.
+  rmSync(join(root, `${database.databaseId}.database`));
+  await kms.dropDatabase(database.databaseId);
+  t.deepEqual(readdirSync(root), []);
+  await refused(t, kms.dropDatabase(database.databaseId), 'NOT_FOUND', /no such database/);
+});
+
+test.serial(
+  'a database that opens when nobody waits for it any longer is closed again, and a secret of then is wiped',
+  async (t) => {
+    const kms = await openOn(t, openMemoryStore(), K1);
+    const secret = await madeIn(kms);
+    const { open, create } = Databases.prototype;
+    t.teardown(() => Object.assign(Databases.prototype, { open, create }));
+    const late: { database?: OpenDatabase; made?: Uint8Array } = {};
+    const delay = () => new Promise((resolve) => setTimeout(resolve, 30));
+    Databases.prototype.open = async function slow(...args) {
+      await delay();
+      late.database = await open.apply(this, args);
+      return late.database;
+    };
+    Databases.prototype.create = async function slow(...args) {
+      await delay();
+      late.made = await create.apply(this, args);
+      return late.made;
+    };
+    await refused(t, kms.openDatabase(secretBytes(secret), { deadlineMs: 1 }), 'DEADLINE_EXCEEDED');
+    await refused(t, kms.newDatabase({ deadlineMs: 1 }), 'DEADLINE_EXCEEDED');
+    while (late.database === undefined || late.made === undefined) await delay();
+    await delay();
+    t.false(late.database.isOpen);
+    t.true(late.made.length > 0 && late.made.every((byte) => byte === 0));
+  },
+);

@@ -50,6 +50,17 @@ if (typeof server === 'string') {
     },
   );
 
+  test.serial('a backup of databases across a rotation that ended elsewhere is refused: no share in it would open', async (t) => {
+    const [a, b] = await two();
+    await madeIn(a);
+    const snapshot = a.snapshot();
+    for await (const { document } of snapshot.documents()) t.true(document.length > 0);
+    await b.rotateKek({ wait: true });
+    await until(async () => (await a.createDek()).kekVersion === '2');
+    t.is(await code(snapshot.keyring('progressdb-kms/backup-mac/v1')), 'CONFLICT');
+    snapshot.release();
+  });
+
   test.serial(
     'a process that was held up for too long does not use a key of a database before it has read it anew',
     async (t) => {

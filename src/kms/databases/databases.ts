@@ -163,8 +163,12 @@ export class Databases {
   async drop(databaseId: string, actor: string): Promise<void> {
     const event = { type: 'database' as const, actor, detail: { act: 'dropped', database: databaseId } };
     await audited(this.#audit, event, async () => {
-      if ((await this.#store.sealed.read(databaseId)) === undefined) throw new KmsError('NOT_FOUND', 'there is no such database');
-      await this.#store.sealed.drop(databaseId);
+      const { sealed } = this.#store;
+      // Of one whose drop a crash cut short the documents are left, which this one removes.
+      const isThere =
+        (await sealed.read(databaseId)) !== undefined || (await sealed.list(`${databaseId}/`, undefined, 1)).length > 0;
+      if (!isThere) throw new KmsError('NOT_FOUND', 'there is no such database');
+      await sealed.drop(databaseId);
       this.#open.get(databaseId)?.database.close();
       this.#open.delete(databaseId);
       this.#made = undefined;
