@@ -102,21 +102,27 @@ export class Pool {
     const { space, ledger, settings } = this;
     const shared = { space, ledger: ledger.memory, counters: this.counters[at]!, threads: this.count + 1 };
     let wasReady = false;
-    this.threads[at] = new Thread(number, { ...settings, ...shared, thread: number }, this.service, this.buffers, {
-      onReady: () => {
-        wasReady = true;
-        onReady();
-      },
-      onEnd: (cause) => {
-        this.threads[at] = undefined;
-        this.ledger.forget(number);
-        if (this.isStopping) return;
-        onEnd(cause ?? new Error('it ended'));
-        this.service.log('error', 'worker_ended', { worker: number, ...(cause === undefined ? {} : errorFields(cause)) });
-        this.replace(at, wasReady);
-      },
-      onTidings: (tidings) => this.hear(tidings),
-    });
+    const ended = (cause: unknown) => {
+      this.threads[at] = undefined;
+      this.ledger.forget(number);
+      if (this.isStopping) return;
+      onEnd(cause ?? new Error('it ended'));
+      this.service.log('error', 'worker_ended', { worker: number, ...(cause === undefined ? {} : errorFields(cause)) });
+      this.replace(at, wasReady);
+    };
+    try {
+      this.threads[at] = new Thread(number, { ...settings, ...shared, thread: number }, this.service, this.buffers, {
+        onReady: () => {
+          wasReady = true;
+          onReady();
+        },
+        onEnd: ended,
+        onTidings: (tidings) => this.hear(tidings),
+      });
+    } catch (error) {
+      // The system gives no more threads: whoever is served by the others must not pay for it.
+      ended(error);
+    }
   }
 
   /** At once, unless it ended before it could serve: then the next one would, too. */

@@ -1,6 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
+import { syncBuiltinESMExports } from 'node:module';
 import { join } from 'node:path';
-import type { Worker } from 'node:worker_threads';
+import threads, { type Worker } from 'node:worker_threads';
 import test from 'ava';
 import { Counterpart } from '../../../dist/daemon/workers/counterpart.js';
 import type { Thread } from '../../../dist/daemon/workers/thread.js';
@@ -85,6 +86,30 @@ test.serial('an exception in a worker ends its connections and nobody else’s; 
   const metrics = await askHttp(daemon.socket, { path: '/metrics' });
   t.regex(metrics.text, /^progressdb_kms_workers_replaced_total 1$/m);
   t.regex(metrics.text, /^progressdb_kms_workers 2$/m);
+});
+
+test.serial('where the system gives no thread for one that ended, the others go on, and it is tried again', async (t) => {
+  const run = await running(t, { dev: true }, { workers: 2 });
+  const [lost, kept] = [await greeted(run), await greeted(run)];
+  const { Worker: given } = threads;
+  const giveAgain = () => {
+    threads.Worker = given;
+    syncBuiltinESMExports();
+  };
+  t.teardown(giveAgain);
+  threads.Worker = class {
+    constructor() {
+      throw new Error('ERR_WORKER_INIT_FAILED: EAGAIN');
+    }
+  } as unknown as typeof Worker;
+  syncBuiltinESMExports();
+  await threadsOf(run)[0]!.terminate();
+  await lost.closed;
+  const refused = () => run.fields.some(({ cause }) => /EAGAIN/.test(String(cause)));
+  await settled(refused);
+  t.is(await kept.outcome(OP.createDek, null), 'OK');
+  giveAgain();
+  await settled(() => allServe(run));
 });
 
 test.serial('while no worker serves, the main thread does', async (t) => {
