@@ -154,6 +154,8 @@ export class Counterpart implements Asker {
 
   breakOff(error: KmsError): void {
     this.isBroken = true;
+    // What came before it is answered before it: whoever reads why its connection ends reads no further.
+    this.dispatch.flush();
     const detail = error.message.slice(ERROR_TABLE[error.code].message.length + ': '.length);
     this.post({ kind: 'breakOff', connection: this.number, code: error.code, detail });
   }
