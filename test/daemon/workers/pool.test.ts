@@ -112,6 +112,33 @@ test.serial('where the system gives no thread for one that ended, the others go 
   await settled(() => allServe(run));
 });
 
+test.serial('what came of one chunk is counted as held until the last of it is done with, as its memory is', async (t) => {
+  const run = await running(t, { dev: true }, { workers: 2 });
+  const { kms } = run.daemon;
+  const peer = await greeted(run);
+  let goOn = () => {};
+  const waits = new Promise<void>((resolve) => {
+    goOn = resolve;
+  });
+  const create = kms.createDek.bind(kms);
+  kms.createDek = async (label, options) => {
+    await waits;
+    return create(label, options);
+  };
+  const slow = peer.prepare(OP.createDek, [null]);
+  const large = peer.prepare(OP.describeKey, ['x'.repeat(50_000)]);
+  peer.write(slow.frame, large.frame);
+  await large.answer;
+  const heldBytes = async () => {
+    const { text } = await askHttp(run.daemon.socket, { path: '/metrics' });
+    return Number(/^progressdb_kms_held_bytes (\d+)$/m.exec(text)?.[1]);
+  };
+  t.is(await heldBytes(), slow.frame.length + large.frame.length);
+  goOn();
+  t.is((await slow.answer).error, undefined);
+  t.is(await heldBytes(), 0);
+});
+
 test.serial('while no worker serves, the main thread does', async (t) => {
   const run = await running(t, { dev: true }, { workers: 2 });
   for (const thread of threadsOf(run)) Object.assign(thread!, { isReady: false });
