@@ -69,6 +69,7 @@ export class Counterpart implements Asker {
   private readonly requests: Requests;
   private lent: Lent | undefined;
   private isBroken = false;
+  private isOver = false;
   private isClosed = false;
 
   constructor(
@@ -115,7 +116,7 @@ export class Counterpart implements Asker {
   }
 
   get isFinishing(): boolean {
-    return this.isBroken || this.isClosed;
+    return this.isBroken || this.isOver || this.isClosed;
   }
 
   /** For the worker. */
@@ -137,7 +138,9 @@ export class Counterpart implements Asker {
     if (!this.isClosed) this.post({ kind: 'told', connection: this.number, told: this.told });
   }
 
-  finish(): void {
+  finish(isOver = false): void {
+    // What the worker has passed on, or yet will until it hears of this, was asked by somebody who may not any more.
+    if (isOver) this.isOver = true;
     this.post({ kind: 'finish', connection: this.number });
   }
 

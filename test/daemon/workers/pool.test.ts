@@ -139,6 +139,18 @@ test.serial('what came of one chunk is counted as held until the last of it is d
   t.is(await heldBytes(), 0);
 });
 
+test.serial('what a worker had read of who is nobody any more is not done', async (t) => {
+  const run = await running(t, {}, { workers: 2 });
+  const peer = await greeted(run);
+  const config = configIn(run.directory, { auditorUids: `${process.getuid?.() ?? 0}` });
+  const asked = peer.ask(OP.createDek, null);
+  // The main thread hears nothing while the worker reads it and passes it on.
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 300);
+  run.daemon.prepare(config)();
+  await t.throwsAsync(asked, { message: 'the connection was closed' });
+  t.deepEqual((await run.daemon.kms.listKeys()).keys, []);
+});
+
 test.serial('while no worker serves, the main thread does', async (t) => {
   const run = await running(t, { dev: true }, { workers: 2 });
   for (const thread of threadsOf(run)) Object.assign(thread!, { isReady: false });
