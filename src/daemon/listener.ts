@@ -314,6 +314,7 @@ export class Listener {
       // A token may have been revoked; it and a certificate may have expired.
       if (this.service.authentication.isCurrent(connection.identity) === false) connection.finish(true);
     }
+    this.workers?.sweep();
     this.service.authentication.sweep();
     this.refused.turn();
     this.service.failures.turn();

@@ -75,6 +75,11 @@ export class Pool {
     return thread.open(number, fd, identity, events);
   }
 
+  /** Called every SWEEP_INTERVAL_MS. */
+  sweep(): void {
+    for (const thread of this.threads) thread?.sweep();
+  }
+
   /** For when no connection is left. One that does not end by itself is ended. */
   async stop(): Promise<void> {
     this.isStopping = true;
@@ -90,7 +95,7 @@ export class Pool {
   }
 
   private ready(): Thread[] {
-    return this.threads.filter((thread) => thread?.isReady === true) as Thread[];
+    return this.threads.filter((thread) => thread?.isReady === true && !thread.isQuiet) as Thread[];
   }
 
   private first(at: number): Promise<void> {
