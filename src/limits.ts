@@ -88,6 +88,10 @@ export const WRITE_STALL_TIMEOUT_MS = 30_000;
 export const LINGER_MS = 500;
 /** Threads that serve connections: each has buffers and contexts of its own, and no machine that runs this has more cores to spare. */
 export const MAX_WORKERS = 64;
+/** Sweeps that a worker may leave unanswered before no more connections are given to it: it answers in microseconds, or it is hung. */
+export const WORKER_QUIET_SWEEPS = 3;
+/** And before it is ended, and its connections with it: longer than a machine that swaps keeps a thread from running. */
+export const WORKER_HUNG_SWEEPS = 30;
 /** How long a stop waits for a worker whose connections are closed. */
 export const WORKER_END_MS = 5_000;
 /** How long a graceful stop waits for requests under way. */

@@ -41,7 +41,8 @@ interface Served {
   readonly identity: Identity;
   /** False as long as nobody has come with a token. */
   readonly isKnown: boolean;
-  finish(): void;
+  /** Where it `isOver` its peer is not who it was any more: nothing is begun for it from here on, on whichever thread it was read. */
+  finish(isOver?: boolean): void;
   destroy(): void;
   sweep(): void;
 }
@@ -132,7 +133,7 @@ export class Listener {
     this.doors.replace(material);
     for (const [connection, standing] of this.connections) {
       standing.isOver = !this.isCurrent(connection, standing) || !standing.isTrusted();
-      if (standing.isOver) connection.finish();
+      if (standing.isOver) connection.finish(true);
     }
   }
 
@@ -311,8 +312,9 @@ export class Listener {
       connection.sweep();
       if (!connection.isKnown && ++standing.sweeps > ANONYMOUS_SWEEPS) connection.finish();
       // A token may have been revoked; it and a certificate may have expired.
-      if (this.service.authentication.isCurrent(connection.identity) === false) connection.finish();
+      if (this.service.authentication.isCurrent(connection.identity) === false) connection.finish(true);
     }
+    this.workers?.sweep();
     this.service.authentication.sweep();
     this.refused.turn();
     this.service.failures.turn();

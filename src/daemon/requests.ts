@@ -92,6 +92,8 @@ export class Requests implements Waiting {
     const account = this.asker.payer;
     if (!this.begin(account, frame.length)) {
       frame.fill(0);
+      // The native core counts what it serves, and has not served it.
+      followed.isCounted = false;
       this.service.watch.note(followed, 'BUSY');
       this.outlet.append(encodeError(request.id, new KmsError('BUSY')), false);
       return;

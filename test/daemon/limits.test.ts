@@ -2,8 +2,10 @@ import { readdirSync } from 'node:fs';
 import test from 'ava';
 import { MAX_COLD_IN_FLIGHT } from '../../dist/limits.js';
 import { OP } from '../../dist/wire/frames.js';
+import { askHttp } from './http-peer.js';
 import { Peer } from './peer.js';
 import { running, settle } from './running.js';
+import { Scrape } from './scrape.js';
 
 test('too many slow requests at once are answered BUSY, and all are answered', async (t) => {
   const peer = await (await running(t)).connect();
@@ -27,6 +29,29 @@ test('too many bytes in large requests at once are answered BUSY, and all are an
   );
   t.true(codes.includes('OK'));
   t.is(await peer.outcome(OP.encrypt, key, Buffer.from('x'), null), 'OK');
+});
+
+test('a message that is one too many while others wait for their key is counted as refused', async (t) => {
+  const run = await running(t);
+  const { kms, socket } = run.daemon;
+  let goOn = () => {};
+  const waits = new Promise<void>((resolve) => {
+    goOn = resolve;
+  });
+  const fetch = kms.fetchKey.bind(kms);
+  kms.fetchKey = async (keyId) => {
+    await waits;
+    return fetch(keyId);
+  };
+  const peer = await run.connect();
+  const nobodys = `k_${'0'.repeat(32)}`;
+  const parts = Array.from({ length: 3 }, () => peer.prepare(OP.encrypt, [nobodys, Buffer.alloc(12_000_000), null]));
+  peer.write(...parts.map(({ frame }) => frame));
+  t.is((await parts[2]!.answer).error?.code, 'BUSY');
+  const counted = new Scrape((await askHttp(socket, { path: '/metrics' })).text);
+  t.is(counted.get('requests_total{surface="binary",operation="encrypt",outcome="BUSY"}'), 1);
+  goOn();
+  for (const { answer } of parts.slice(0, 2)) t.is((await answer).error?.code, 'KEY_NOT_FOUND');
 });
 
 test('the requests of a peer that does not read stay with it; the others are served, and it gets all once it reads', async (t) => {

@@ -1,5 +1,5 @@
 import test, { type ExecutionContext } from 'ava';
-import { OP } from '../../dist/wire/frames.js';
+import { NO_REQUEST, OP } from '../../dist/wire/frames.js';
 import type { Answer } from '../../dist/wire/messages.js';
 import { type Running, running } from './running.js';
 
@@ -116,4 +116,12 @@ test('a message whose key is missing is answered before a broken frame ends the 
   peer.write(asked.frame, broken.frame);
   await peer.closed;
   areOf(t, [await asked.answer], [message!]);
+  t.deepEqual(
+    peer.answers.map(({ id, error }) => [id, error?.code]),
+    [
+      [(await asked.answer).id, undefined],
+      [NO_REQUEST, 'INVALID_ARGUMENT'],
+    ],
+    'who reads what ends it reads no further',
+  );
 });

@@ -17,14 +17,18 @@ import { Dispatch } from './dispatch.js';
 
 const misses = new Misses();
 
-/** What the worker has taken from an account for frames that are here now; it is told when they are done with. */
+/**
+ * What the worker has taken from an account for the frames of one chunk; it is told when they are done with. Their bytes only when
+ * all are: the last of them keeps the memory of the whole chunk.
+ */
 class Lent implements Bounds {
   readonly isFull = false;
   begun = 0;
-  taken = 0;
 
   constructor(
     private readonly place: number,
+    private left: number,
+    private readonly bytes: number,
     private readonly dispatch: Dispatch,
   ) {}
 
@@ -33,18 +37,16 @@ class Lent implements Bounds {
     return true;
   }
 
-  take(bytes: number): boolean {
-    this.taken += bytes;
+  take(): boolean {
     return true;
   }
 
-  end(): void {
-    this.dispatch.settle(this.place, 1, 0);
+  end(requests = 1): void {
+    this.left -= requests;
+    this.dispatch.settle(this.place, requests, this.left === 0 ? this.bytes : 0);
   }
 
-  give(bytes: number): void {
-    this.dispatch.settle(this.place, 0, bytes);
-  }
+  give(): void {}
 }
 
 /** What the connection tells of itself. */
@@ -67,6 +69,7 @@ export class Counterpart implements Asker {
   private readonly requests: Requests;
   private lent: Lent | undefined;
   private isBroken = false;
+  private isOver = false;
   private isClosed = false;
 
   constructor(
@@ -113,7 +116,7 @@ export class Counterpart implements Asker {
   }
 
   get isFinishing(): boolean {
-    return this.isBroken || this.isClosed;
+    return this.isBroken || this.isOver || this.isClosed;
   }
 
   /** For the worker. */
@@ -135,7 +138,9 @@ export class Counterpart implements Asker {
     if (!this.isClosed) this.post({ kind: 'told', connection: this.number, told: this.told });
   }
 
-  finish(): void {
+  finish(isOver = false): void {
+    // What the worker has passed on, or yet will until it hears of this, was asked by somebody who may not any more.
+    if (isOver) this.isOver = true;
     this.post({ kind: 'finish', connection: this.number });
   }
 
@@ -154,6 +159,8 @@ export class Counterpart implements Asker {
 
   breakOff(error: KmsError): void {
     this.isBroken = true;
+    // What came before it is answered before it: whoever reads why its connection ends reads no further.
+    this.dispatch.flush();
     const detail = error.message.slice(ERROR_TABLE[error.code].message.length + ': '.length);
     this.post({ kind: 'breakOff', connection: this.number, code: error.code, detail });
   }
@@ -161,7 +168,8 @@ export class Counterpart implements Asker {
   /** What the native core has left of a chunk. */
   take(word: Extract<Word, { kind: 'frames' }>): void {
     const { place, bytes, frames } = word;
-    const lent = new Lent(place, this.dispatch);
+    const all = frames.reduce((sum, [, length]) => sum + length, 0);
+    const lent = new Lent(place, frames.length, all, this.dispatch);
     this.lent = lent;
     try {
       this.settle(Buffer.from(bytes), frames);
@@ -170,9 +178,8 @@ export class Counterpart implements Asker {
       this.service.log('error', 'connection_failed', { actor: this.current.actor, ...errorFields(error) });
       this.destroy();
     }
-    const all = frames.reduce((sum, [, length]) => sum + length, 0);
     // What was not begun is over.
-    if (lent.begun < frames.length) this.dispatch.settle(place, frames.length - lent.begun, all - lent.taken);
+    if (lent.begun < frames.length) lent.end(frames.length - lent.begun);
   }
 
   /** As `Connection.settle`: what needs a key that is at hand is served in this step, the rest waits. */

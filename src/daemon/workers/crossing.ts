@@ -47,6 +47,8 @@ export type Order =
   | { kind: 'answers'; connection: number; bytes: ArrayBuffer | undefined; secret: boolean; settled: Settled[] }
   /** The last tidings have been heard. */
   | { kind: 'heard' }
+  /** Whether it still takes orders. */
+  | { kind: 'ask' }
   /** Nobody is left: the thread ends by itself. */
   | { kind: 'end' };
 
@@ -56,6 +58,8 @@ export type Lying = [start: number, length: number, why: number];
 /** From a worker. */
 export type Word =
   | { kind: 'ready' }
+  /** To `ask`. */
+  | { kind: 'here' }
   | { kind: 'opened' | 'refused' | 'closed'; connection: number }
   /** What the native core has left: all of one chunk. The main thread wipes it, and settles with the account at `place`. */
   | { kind: 'frames'; connection: number; place: number; bytes: ArrayBuffer; frames: Lying[] }

@@ -75,6 +75,11 @@ export class Pool {
     return thread.open(number, fd, identity, events);
   }
 
+  /** Called every SWEEP_INTERVAL_MS. */
+  sweep(): void {
+    for (const thread of this.threads) thread?.sweep();
+  }
+
   /** For when no connection is left. One that does not end by itself is ended. */
   async stop(): Promise<void> {
     this.isStopping = true;
@@ -90,7 +95,7 @@ export class Pool {
   }
 
   private ready(): Thread[] {
-    return this.threads.filter((thread) => thread?.isReady === true) as Thread[];
+    return this.threads.filter((thread) => thread?.isReady === true && !thread.isQuiet) as Thread[];
   }
 
   private first(at: number): Promise<void> {
@@ -102,21 +107,27 @@ export class Pool {
     const { space, ledger, settings } = this;
     const shared = { space, ledger: ledger.memory, counters: this.counters[at]!, threads: this.count + 1 };
     let wasReady = false;
-    this.threads[at] = new Thread(number, { ...settings, ...shared, thread: number }, this.service, this.buffers, {
-      onReady: () => {
-        wasReady = true;
-        onReady();
-      },
-      onEnd: (cause) => {
-        this.threads[at] = undefined;
-        this.ledger.forget(number);
-        if (this.isStopping) return;
-        onEnd(cause ?? new Error('it ended'));
-        this.service.log('error', 'worker_ended', { worker: number, ...(cause === undefined ? {} : errorFields(cause)) });
-        this.replace(at, wasReady);
-      },
-      onTidings: (tidings) => this.hear(tidings),
-    });
+    const ended = (cause: unknown) => {
+      this.threads[at] = undefined;
+      this.ledger.forget(number);
+      if (this.isStopping) return;
+      onEnd(cause ?? new Error('it ended'));
+      this.service.log('error', 'worker_ended', { worker: number, ...(cause === undefined ? {} : errorFields(cause)) });
+      this.replace(at, wasReady);
+    };
+    try {
+      this.threads[at] = new Thread(number, { ...settings, ...shared, thread: number }, this.service, this.buffers, {
+        onReady: () => {
+          wasReady = true;
+          onReady();
+        },
+        onEnd: ended,
+        onTidings: (tidings) => this.hear(tidings),
+      });
+    } catch (error) {
+      // The system gives no more threads: whoever is served by the others must not pay for it.
+      ended(error);
+    }
   }
 
   /** At once, unless it ended before it could serve: then the next one would, too. */

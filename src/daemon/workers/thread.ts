@@ -1,5 +1,6 @@
 import { fstatSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
+import { WORKER_HUNG_SWEEPS, WORKER_QUIET_SWEEPS } from '../../limits.js';
 import { binding } from '../../native.js';
 import type { SharedBuffers } from '../buffers.js';
 import type { Identity } from '../identity.js';
@@ -32,6 +33,8 @@ export class Thread {
   private readonly counterparts = new Map<number, Counterpart>();
   private readonly handovers = new Map<number, Handover>();
   private failure: unknown;
+  /** Sweeps since it said anything. */
+  private unanswered = 0;
 
   constructor(
     readonly number: number,
@@ -82,6 +85,27 @@ export class Thread {
     return counterpart;
   }
 
+  /** Whether it has not answered lately. */
+  get isQuiet(): boolean {
+    return this.unanswered > WORKER_QUIET_SWEEPS;
+  }
+
+  /**
+   * Called every SWEEP_INTERVAL_MS. One that is hung keeps its peers, and the places that they take, for ever: it looks after their
+   * time itself.
+   */
+  sweep(): void {
+    if (!this.isReady) return;
+    if (++this.unanswered <= WORKER_HUNG_SWEEPS) {
+      this.post({ kind: 'ask' });
+      return;
+    }
+    this.isReady = false;
+    this.failure ??= new Error('it does not answer');
+    this.service.log('error', 'worker_hung', { worker: this.number });
+    void this.terminate();
+  }
+
   /** It ends by itself when what it was told before is done. */
   finish(): void {
     this.post({ kind: 'end' });
@@ -97,6 +121,7 @@ export class Thread {
   }
 
   private hear(word: Word): void {
+    this.unanswered = 0;
     try {
       this.take(word);
     } catch (error) {
@@ -113,7 +138,7 @@ export class Thread {
     else if (word.kind === 'tidings') {
       this.events.onTidings(word);
       this.post({ kind: 'heard' });
-    } else this.takeFor(word);
+    } else if (word.kind !== 'here') this.takeFor(word);
   }
 
   private takeFor(word: Extract<Word, { connection: number }>): void {

@@ -61,6 +61,7 @@ function forget(number: number, { forwarded, isClosed }: Kept): void {
 
 function obey(order: Order): void {
   if (order.kind === 'heard') gathering.heard();
+  else if (order.kind === 'ask') say({ kind: 'here' });
   else if (order.kind === 'end') end();
   else if (order.kind === 'open') open(order.connection, order.fd, order.told);
   else {
@@ -70,7 +71,7 @@ function obey(order: Order): void {
   }
 }
 
-function obeyFor(kept: Kept, order: Exclude<Order, { kind: 'heard' | 'end' | 'open' }>): void {
+function obeyFor(kept: Kept, order: Exclude<Order, { kind: 'heard' | 'ask' | 'end' | 'open' }>): void {
   const { connection, forwarded } = kept;
   if (order.kind === 'told') connection.become(ground.identityOf(order.told));
   else if (order.kind === 'moved') connection.doorway.moveTo(order.space);

@@ -1,6 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
+import { syncBuiltinESMExports } from 'node:module';
 import { join } from 'node:path';
-import type { Worker } from 'node:worker_threads';
+import threads, { type Worker } from 'node:worker_threads';
 import test from 'ava';
 import { Counterpart } from '../../../dist/daemon/workers/counterpart.js';
 import type { Thread } from '../../../dist/daemon/workers/thread.js';
@@ -85,6 +86,69 @@ test.serial('an exception in a worker ends its connections and nobody else’s; 
   const metrics = await askHttp(daemon.socket, { path: '/metrics' });
   t.regex(metrics.text, /^progressdb_kms_workers_replaced_total 1$/m);
   t.regex(metrics.text, /^progressdb_kms_workers 2$/m);
+});
+
+test.serial('where the system gives no thread for one that ended, the others go on, and it is tried again', async (t) => {
+  const run = await running(t, { dev: true }, { workers: 2 });
+  const [lost, kept] = [await greeted(run), await greeted(run)];
+  const { Worker: given } = threads;
+  const giveAgain = () => {
+    threads.Worker = given;
+    syncBuiltinESMExports();
+  };
+  t.teardown(giveAgain);
+  threads.Worker = class {
+    constructor() {
+      throw new Error('ERR_WORKER_INIT_FAILED: EAGAIN');
+    }
+  } as unknown as typeof Worker;
+  syncBuiltinESMExports();
+  await threadsOf(run)[0]!.terminate();
+  await lost.closed;
+  const refused = () => run.fields.some(({ cause }) => /EAGAIN/.test(String(cause)));
+  await settled(refused);
+  t.is(await kept.outcome(OP.createDek, null), 'OK');
+  giveAgain();
+  await settled(() => allServe(run));
+});
+
+test.serial('what came of one chunk is counted as held until the last of it is done with, as its memory is', async (t) => {
+  const run = await running(t, { dev: true }, { workers: 2 });
+  const { kms } = run.daemon;
+  const peer = await greeted(run);
+  let goOn = () => {};
+  const waits = new Promise<void>((resolve) => {
+    goOn = resolve;
+  });
+  const create = kms.createDek.bind(kms);
+  kms.createDek = async (label, options) => {
+    await waits;
+    return create(label, options);
+  };
+  const slow = peer.prepare(OP.createDek, [null]);
+  const large = peer.prepare(OP.describeKey, ['x'.repeat(50_000)]);
+  peer.write(slow.frame, large.frame);
+  await large.answer;
+  const heldBytes = async () => {
+    const { text } = await askHttp(run.daemon.socket, { path: '/metrics' });
+    return Number(/^progressdb_kms_held_bytes (\d+)$/m.exec(text)?.[1]);
+  };
+  t.is(await heldBytes(), slow.frame.length + large.frame.length);
+  goOn();
+  t.is((await slow.answer).error, undefined);
+  t.is(await heldBytes(), 0);
+});
+
+test.serial('what a worker had read of who is nobody any more is not done', async (t) => {
+  const run = await running(t, {}, { workers: 2 });
+  const peer = await greeted(run);
+  const config = configIn(run.directory, { auditorUids: `${process.getuid?.() ?? 0}` });
+  const asked = peer.ask(OP.createDek, null);
+  // The main thread hears nothing while the worker reads it and passes it on.
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 300);
+  run.daemon.prepare(config)();
+  await t.throwsAsync(asked, { message: 'the connection was closed' });
+  t.deepEqual((await run.daemon.kms.listKeys()).keys, []);
 });
 
 test.serial('while no worker serves, the main thread does', async (t) => {
