@@ -12,8 +12,6 @@ import type { ActiveKek } from './ring.js';
 
 /** Keys made at once: a transaction's worth, whose wraps are counted together. */
 const MOST = 1_024;
-/** Below that, halves would cost more syncs than they save waiting. */
-const LEAST_HALVED = 32;
 
 /** A key that somebody wants. */
 interface Wish {
@@ -44,8 +42,6 @@ export class BatchedCreates {
   #wishes: Wish[] = [];
   #isDue = false;
   #isStoring = false;
-  /** Keys that are stored and wait for their lines. */
-  #untold = 0;
 
   constructor(opened: Opened, packed: PackedRecords, audit: AuditLog) {
     this.#opened = opened;
@@ -66,22 +62,15 @@ export class BatchedCreates {
     });
   }
 
-  /**
-   * One transaction at a time. Who waits for an answer before it asks again asks with all others at once: halved, one half is written
-   * to the store while the other one's lines are to the log, and they stay apart from then on.
-   */
+  /** One transaction at a time: who asks meanwhile shares the next one. */
   #begin(): void {
-    const waiting = this.#wishes.length;
-    if (this.#isStoring || waiting === 0) return;
-    const isHalved = this.#untold === 0 && waiting >= LEAST_HALVED;
-    const wishes = this.#wishes.splice(0, Math.min(MOST, isHalved ? Math.ceil(waiting / 2) : waiting));
+    if (this.#isStoring || this.#wishes.length === 0) return;
     this.#isStoring = true;
-    void this.#fulfil(wishes);
+    void this.#fulfil(this.#wishes.splice(0, MOST));
   }
 
-  #endStoring(untold: number): void {
+  #endStoring(): void {
     this.#isStoring = false;
-    this.#untold += untold;
     this.#begin();
   }
 
@@ -99,9 +88,8 @@ export class BatchedCreates {
     } catch (error) {
       for (const { reject } of wishes) reject(error);
     }
-    this.#endStoring(made.length);
+    this.#endStoring();
     await this.#told(made);
-    this.#untold -= made.length;
   }
 
   /** The keys that are durable and serve. Never rejects: whose key does not come to be has been told why. */
