@@ -353,9 +353,10 @@ bool KeyTable::evictOne(SpaceId id) {
   uint32_t victim = UINT32_MAX;
   uint32_t oldest = 0;
   int seen = 0;
+  uint32_t at = space.hand;
   for (size_t step = 0; step < space.slots.size() && seen < kEvictionSample; ++step) {
-    space.hand = space.hand + 1 < space.slots.size() ? space.hand + 1 : 0;
-    const uint32_t slot = space.slots[space.hand];
+    at = at + 1 < space.slots.size() ? at + 1 : 0;
+    const uint32_t slot = space.slots[at];
     const Entry& entry = entries_[slot];
     if (!entry.published) continue;
     ++seen;
@@ -363,6 +364,8 @@ bool KeyTable::evictOne(SpaceId id) {
     if (victim == UINT32_MAX || age > oldest) {
       victim = slot;
       oldest = age;
+      // The key that came last takes the victim's place in the list: the hand stays there, and comes to it after all others.
+      space.hand = at;
     }
   }
   if (victim == UINT32_MAX) return false;

@@ -205,6 +205,18 @@ TEST("a full space evicts and a closed one gives every cell back") {
   CHECK_EQUAL(Arena::instance().used(), before);
 }
 
+TEST("a space with room for few keys keeps none of them for ever while others come") {
+  const SpaceId space = table().openSpace(4);
+  const auto name = [](int key) { return "k_" + std::to_string(key); };
+  for (int key = 0; key < 4; ++key) keys::published(space, name(key), 0);
+  for (int key = 4; key < 40; ++key) {
+    keys::published(space, name(key), 0);
+    CHECK_EQUAL(table().cachedKeys(space), 4u);
+    for (int before = 0; before <= key - 8; ++before) CHECK(table().find(space, name(before)).none());
+  }
+  table().closeSpace(space);
+}
+
 TEST("spaces whose keys come and go among each other evict, empty and end with their own keys alone") {
   KeyTable& table = KeyTable::instance();
   const uint32_t before = Arena::instance().used();
