@@ -154,4 +154,23 @@ inline Message served(SpaceId space, uint32_t who, Message chunk, int32_t* defer
 // The code of `[7, code, …]` in an answer's frame.
 inline int codeOf(const Message& frame) { return frame.size() < 7 ? -1 : frame[6]; }
 
+// What no line may hold.
+inline constexpr char kSecret[] = "plaintext-that-no-line-may-hold!";
+
+inline Message secret(size_t length) {
+  Message data;
+  while (data.size() < length) data.push_back(static_cast<uint8_t>(kSecret[data.size() % (sizeof kSecret - 1)]));
+  return data;
+}
+
+inline uint64_t usesLeft(SpaceId space) {
+  uint64_t left = 0;
+  for (const auto& rest : KeyTable::instance().takeUnusedUses(space)) left += rest.second;
+  return left;
+}
+
+inline void expectNoSecret(const std::string& text) {
+  for (size_t i = 0; i + 8 <= sizeof kSecret - 1; ++i) CHECK(text.find(std::string(kSecret + i, 8)) == std::string::npos);
+}
+
 }  // namespace audit
