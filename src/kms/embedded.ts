@@ -1,19 +1,12 @@
 import type { OpenAuditLog } from '../audit/audit-log.js';
-import { asKmsError, KmsError } from '../errors.js';
+import { KmsError } from '../errors.js';
 import { DATABASE_ID_PATTERN, SLOT_ID_PATTERN } from '../limits.js';
 import type { Space } from '../native.js';
 import type {
-  BatchAad,
   CallOptions,
   CreatedKey,
   DatabaseDescription,
-  Encrypted,
   Health,
-  ItemResult,
-  KeyDescription,
-  KeyPage,
-  KeyState,
-  ListQuery,
   NewSlot,
   Provider,
   RewrapOptions,
@@ -25,11 +18,12 @@ import type {
 import type { KeyringKek } from '../store/key-store.js';
 import { arenaInfo, auditBellRang, type MasterSource } from '../vault.js';
 import { audited } from './audited.js';
-import { type ActorOptions, actorOf, checkBytes, checkKeyId, checkThreadId, type StateOptions, userOf, within } from './calls.js';
+import { type ActorOptions, actorOf, checkBytes, checkKeyId, userOf, within } from './calls.js';
 import { DatabaseKms } from './databases/database-kms.js';
 import { Importing } from './importing.js';
 import { Key } from './key.js';
 import { answerDoorbell } from './key-cache.js';
+import { KeyVerbs } from './key-verbs.js';
 import type { Glance, Keys } from './keys.js';
 import { type EmbeddedSettings, Lifecycle } from './lifecycle.js';
 import { newMasterOf } from './new-master.js';
@@ -44,11 +38,12 @@ export interface SlotOptions extends ActorOptions {
 }
 
 /** The provider in this process: keys in its own locked memory, records in its own store. Made by `createEmbeddedKms`. */
-export class EmbeddedKms implements Provider, SlotKeeper {
+export class EmbeddedKms extends KeyVerbs<Session> implements Provider, SlotKeeper {
   readonly #settings: EmbeddedSettings;
   readonly #lifecycle: Lifecycle;
 
   private constructor(settings: EmbeddedSettings, lifecycle: Lifecycle) {
+    super();
     this.#settings = settings;
     this.#lifecycle = lifecycle;
   }
@@ -57,7 +52,7 @@ export class EmbeddedKms implements Provider, SlotKeeper {
     return new EmbeddedKms(settings, await Lifecycle.open(settings));
   }
 
-  #use(): Session {
+  protected use(): Session {
     return this.#lifecycle.use();
   }
 
@@ -104,25 +99,15 @@ export class EmbeddedKms implements Provider, SlotKeeper {
 
   // For the daemon's native path, which meets missing keys and missing uses itself.
 
-  /** After the vault said that it has not got the key: brings the key, or its state, in. */
-  async fetchKey(keyId: string): Promise<void> {
-    await this.#use().opened.cache.fetch(checkKeyId(keyId));
-  }
-
   /** Whether `loadKeys` can bring any. */
   get hasRecordsAtHand(): boolean {
     return this.#session?.opened.cache.hasRecordsAtHand === true;
   }
 
-  /** The same for many at once and in this step, as far as it can be: what cannot is for `fetchKey`. '' is passed over. */
+  /** As `fetchKey`, for many at once and in this step, as far as it can be: what cannot is for that. '' is passed over. */
   loadKeys(keyIds: readonly string[]): void {
-    const { cache } = this.#use().opened;
+    const { cache } = this.use().opened;
     for (const keyId of keyIds) if (keyId !== '') cache.load(keyId);
-  }
-
-  /** After the vault said that the key's reserved uses are gone. */
-  async reserveUses(keyId: string): Promise<void> {
-    await this.#use().opened.cache.reserve(checkKeyId(keyId));
   }
 
   answerDoorbell(): void {
@@ -131,95 +116,27 @@ export class EmbeddedKms implements Provider, SlotKeeper {
     if (auditBellRang()) this.dataWritten().catch(() => undefined);
   }
 
-  /** Tells the audit log that a frame's body of ops 2 to 5 failed of `error`; resolves to what is to be answered. */
-  async failedFrame(actor: number, body: Uint8Array, error: unknown): Promise<KmsError> {
-    try {
-      return await this.#use().events.failedFrame(actor, body, error);
-    } catch (untold) {
-      return asKmsError(untold);
-    }
-  }
-
   // Keys
-
-  async createDekForThread(threadId: string, options?: ActorOptions): Promise<CreatedKey> {
-    checkThreadId(threadId);
-    const actor = actorOf(options);
-    return within(options, async () => this.#use().create(threadId, actor));
-  }
-
-  async createDek(label?: string, options?: ActorOptions): Promise<CreatedKey> {
-    if (label !== undefined) checkThreadId(label);
-    const actor = actorOf(options);
-    return within(options, async () => this.#use().create(label ?? '', actor));
-  }
-
-  async getWrapped(keyId: string, options?: ActorOptions): Promise<Uint8Array> {
-    checkKeyId(keyId);
-    const actor = actorOf(options);
-    return within(options, async () => {
-      const { audit, keys } = this.#use();
-      return audited(audit, { type: 'get_wrapped', actor, keyId }, () => keys.wrapped(keyId));
-    });
-  }
 
   /** Some of the keys after `cursor`, for who counts them all; null where that is the end. */
   async glance(cursor: string | undefined): Promise<Glance> {
-    return this.#use().keys.glance(cursor);
-  }
-
-  async describeKey(keyId: string, options?: CallOptions): Promise<KeyDescription> {
-    checkKeyId(keyId);
-    return within(options, async () => this.#use().keys.describe(keyId));
-  }
-
-  async listKeys(query: ListQuery = {}, options?: CallOptions): Promise<KeyPage> {
-    return within(options, async () => this.#use().keys.list(query));
-  }
-
-  /** Those that the caller created. */
-  async ownedKeys(query: ListQuery = {}, options?: ActorOptions): Promise<KeyPage> {
-    const actor = actorOf(options);
-    return within(options, async () => this.#use().keys.list(query, actor));
-  }
-
-  async setKeyState(keyId: string, state: KeyState, options?: StateOptions): Promise<KeyDescription> {
-    checkKeyId(keyId);
-    const actor = actorOf(options);
-    return within(options, async () => {
-      const { audit, keys } = this.#use();
-      const change = () => keys.setState(keyId, state, options?.onlyCreatedBy);
-      const tell = ({ threadId }: KeyDescription) => (threadId === null ? {} : { threadId });
-      return audited(audit, { type: 'key_state', actor, keyId, detail: { state } }, change, tell);
-    });
-  }
-
-  disableKey(keyId: string, options?: CallOptions): Promise<KeyDescription> {
-    return this.setKeyState(keyId, 'disabled', options);
-  }
-
-  enableKey(keyId: string, options?: CallOptions): Promise<KeyDescription> {
-    return this.setKeyState(keyId, 'active', options);
-  }
-
-  destroyKey(keyId: string, options?: CallOptions): Promise<KeyDescription> {
-    return this.setKeyState(keyId, 'destroyed', options);
+    return this.use().keys.glance(cursor);
   }
 
   /** Opens every record as a use would; yields what is wrong with each, null for nothing. */
   verifyRecords(): AsyncGenerator<{ keyId: string; fault: string | null }> {
-    return this.#use().keys.verify();
+    return this.use().keys.verify();
   }
 
   /** What a backup reads from; whoever takes it releases it. */
   snapshot(): Snapshot {
-    const { opened, audit } = this.#use();
+    const { opened, audit } = this.use();
     return new Snapshot(opened, this.#settings.store, audit);
   }
 
   /** Takes keys of the original over, whose master key `source` is; whoever opens it closes it. */
   importing(source: MasterSource): Importing {
-    const { opened, audit } = this.#use();
+    const { opened, audit } = this.use();
     return new Importing(opened, source, audit);
   }
 
@@ -228,36 +145,36 @@ export class EmbeddedKms implements Provider, SlotKeeper {
     checkKeyId(keyId);
     const actor = actorOf(options);
     const master = newMasterOf({ hex: 'newKekHex', file: 'newMasterKeyFile' }, options?.newKekHex, undefined);
-    return within(options, async () => this.#use().administration.rewrap(keyId, master, actor));
+    return within(options, async () => this.use().administration.rewrap(keyId, master, actor));
   }
 
   async rotateKek(options?: RotationOptions & ActorOptions): Promise<RotationStatus> {
     const { order, master, wait, dryRun } = rotationOrderOf(options ?? {}, actorOf(options));
     return within(options, async () => {
-      const { administration } = this.#use();
+      const { administration } = this.use();
       return dryRun ? administration.rotation.rehearse() : administration.rotate(order, master, wait);
     });
   }
 
   async rotationStatus(options?: CallOptions): Promise<RotationStatus> {
-    return within(options, async () => this.#use().administration.rotation.statusNow());
+    return within(options, async () => this.use().administration.rotation.statusNow());
   }
 
   async slots(options?: CallOptions): Promise<SlotDescription[]> {
-    return within(options, async () => this.#use().administration.slots);
+    return within(options, async () => this.use().administration.slots);
   }
 
   async addSlot(slot: NewSlot & { masterKeyFd?: number }, options?: SlotOptions): Promise<SlotDescription> {
     const { master, kind } = addedSlotOf(slot);
     const actor = actorOf(options);
     const expires = options?.expires ?? kind === 'master';
-    return within(options, async () => this.#use().administration.addSlot(master, kind, expires, actor));
+    return within(options, async () => this.use().administration.addSlot(master, kind, expires, actor));
   }
 
   async confirmSlot(options?: ActorOptions): Promise<SlotDescription[]> {
     const actor = actorOf(options);
     return within(options, async () => {
-      const { administration, audit } = this.#use();
+      const { administration, audit } = this.use();
       audit.refuseIfFailed();
       await administration.confirmSlots(actor);
       return administration.slots;
@@ -267,7 +184,7 @@ export class EmbeddedKms implements Provider, SlotKeeper {
   async removeSlot(slotId: string, options?: ActorOptions): Promise<void> {
     if (!SLOT_ID_PATTERN.test(slotId)) throw new KmsError('INVALID_ARGUMENT', 'slot id');
     const actor = actorOf(options);
-    return within(options, async () => this.#use().administration.removeSlot(slotId, actor));
+    return within(options, async () => this.use().administration.removeSlot(slotId, actor));
   }
 
   // Databases
@@ -275,7 +192,7 @@ export class EmbeddedKms implements Provider, SlotKeeper {
   /** Makes a client-sealed database and resolves to its secret, which is kept nowhere: the caller hands it on and wipes it. */
   async newDatabase(options?: ActorOptions): Promise<Uint8Array> {
     const actor = actorOf(options);
-    const make = async () => this.#use().databases.create(actor);
+    const make = async () => this.use().databases.create(actor);
     return within(options, make, (secret) => secret.fill(0));
   }
 
@@ -286,62 +203,31 @@ export class EmbeddedKms implements Provider, SlotKeeper {
   async openDatabase(secret: Uint8Array, options?: ActorOptions): Promise<DatabaseKms> {
     checkBytes(secret, 'database secret');
     const actor = actorOf(options);
-    const { databases } = this.#use();
+    const { databases } = this.use();
     const open = async () => new DatabaseKms(databases, await databases.open(secret, actor), this);
     return within(options, open, (database) => database.leave());
   }
 
   /** What is known of the databases without their secrets. */
   databases(): AsyncGenerator<DatabaseDescription> {
-    return this.#use().databases.list();
+    return this.use().databases.list();
   }
 
   /** Removes a database with all of its keys. NOT_FOUND if there is none of this name. */
   async dropDatabase(databaseId: string, options?: ActorOptions): Promise<void> {
     if (!DATABASE_ID_PATTERN.test(databaseId)) throw new KmsError('INVALID_ARGUMENT', 'database id');
     const actor = actorOf(options);
-    return within(options, async () => this.#use().databases.drop(databaseId, actor));
+    return within(options, async () => this.use().databases.drop(databaseId, actor));
   }
 
   // Messages
 
-  async encryptWithDek(keyId: string, plaintext: Uint8Array, aad?: Uint8Array, options?: ActorOptions): Promise<Encrypted> {
-    // Whoever has no options is spared all that they would need: it is half of what such a call costs.
-    if (options === undefined) return this.#use().messages.encrypt(keyId, plaintext, aad);
-    return within(options, async () => this.#use().messages.encrypt(keyId, plaintext, aad, userOf(options)));
-  }
-
-  async decryptWithDek(keyId: string, ciphertext: Uint8Array, aad?: Uint8Array, options?: ActorOptions): Promise<Uint8Array> {
-    if (options === undefined) return this.#use().messages.decrypt(keyId, ciphertext, aad);
-    return within(options, async () => this.#use().messages.decrypt(keyId, ciphertext, aad, userOf(options)));
-  }
-
-  async encryptMany(
-    keyId: string,
-    plaintexts: readonly Uint8Array[],
-    aad?: BatchAad,
-    options?: ActorOptions,
-  ): Promise<ItemResult[]> {
-    if (options === undefined) return this.#use().messages.encryptMany(keyId, plaintexts, aad);
-    return within(options, async () => this.#use().messages.encryptMany(keyId, plaintexts, aad, userOf(options)));
-  }
-
-  async decryptMany(
-    keyId: string,
-    ciphertexts: readonly Uint8Array[],
-    aad?: BatchAad,
-    options?: ActorOptions,
-  ): Promise<ItemResult[]> {
-    if (options === undefined) return this.#use().messages.decryptMany(keyId, ciphertexts, aad);
-    return within(options, async () => this.#use().messages.decryptMany(keyId, ciphertexts, aad, userOf(options)));
-  }
-
   async encrypt(plaintext: Uint8Array, aad?: Uint8Array, options?: ActorOptions): Promise<Uint8Array> {
-    return within(options, async () => this.#use().defaultKey.encrypt(plaintext, aad, userOf(options)));
+    return within(options, async () => this.use().defaultKey.encrypt(plaintext, aad, userOf(options)));
   }
 
   async decrypt(sealed: Uint8Array, aad?: Uint8Array, options?: ActorOptions): Promise<Uint8Array> {
-    return within(options, async () => this.#use().defaultKey.decrypt(sealed, aad, userOf(options)));
+    return within(options, async () => this.use().defaultKey.decrypt(sealed, aad, userOf(options)));
   }
 
   /**
@@ -349,28 +235,28 @@ export class EmbeddedKms implements Provider, SlotKeeper {
    * record blocking; otherwise they touch no disk.
    */
   encryptSync(keyId: string, plaintext: Uint8Array, aad?: Uint8Array): Uint8Array {
-    return this.#use().messages.encryptSync(keyId, plaintext, aad);
+    return this.use().messages.encryptSync(keyId, plaintext, aad);
   }
 
   decryptSync(keyId: string, ciphertext: Uint8Array, aad?: Uint8Array): Uint8Array {
-    return this.#use().messages.decryptSync(keyId, ciphertext, aad);
+    return this.use().messages.decryptSync(keyId, ciphertext, aad);
   }
 
   /** Into the caller's buffer; returns the bytes written, plaintext.length + 28. `out` must not overlap what is read. */
   encryptInto(keyId: string, plaintext: Uint8Array, aad: Uint8Array | undefined, out: Uint8Array, offset = 0): number {
-    return this.#use().messages.encryptInto(keyId, plaintext, aad, out, offset);
+    return this.use().messages.encryptInto(keyId, plaintext, aad, out, offset);
   }
 
   decryptInto(keyId: string, ciphertext: Uint8Array, aad: Uint8Array | undefined, out: Uint8Array, offset = 0): number {
-    return this.#use().messages.decryptInto(keyId, ciphertext, aad, out, offset);
+    return this.use().messages.decryptInto(keyId, ciphertext, aad, out, offset);
   }
 
   /** The key as an object with the same verbs: the fastest way to use one key often. */
   async key(keyId: string): Promise<Key> {
-    const { cache } = this.#use().opened;
+    const { cache } = this.use().opened;
     const { handle } = cache.known(keyId) ?? (await cache.fetch(keyId));
     const serving = () => {
-      const { messages, opened } = this.#use();
+      const { messages, opened } = this.use();
       return { messages, cache: opened.cache };
     };
     return new Key(keyId, serving, handle);
@@ -380,7 +266,7 @@ export class EmbeddedKms implements Provider, SlotKeeper {
 
   #allowRaw(): Keys {
     if (!this.#settings.exposeRawKeys) throw new KmsError('UNSUPPORTED', 'raw keys need exposeRawKeys');
-    return this.#use().keys;
+    return this.use().keys;
   }
 
   /** Imports a raw data key (32 bytes, wiped); only with `exposeRawKeys`. */
@@ -388,7 +274,7 @@ export class EmbeddedKms implements Provider, SlotKeeper {
     checkBytes(raw, 'raw key');
     this.#allowRaw();
     const actor = actorOf(options);
-    const session = this.#use();
+    const session = this.use();
     const dek = session.opened.vault.importDek(raw);
     return within(options, () => session.create('', actor, dek));
   }
@@ -398,7 +284,7 @@ export class EmbeddedKms implements Provider, SlotKeeper {
     checkBytes(wrapped, 'wrapped key');
     const keys = this.#allowRaw();
     const actor = actorOf(options);
-    const { audit } = this.#use();
+    const { audit } = this.use();
     const event = { type: 'get_wrapped', actor, detail: { raw: true } } as const;
     const { raw } = await within(options, () =>
       audited(

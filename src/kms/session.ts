@@ -10,6 +10,7 @@ import { ownActor } from './calls.js';
 import { DataEvents } from './data-events.js';
 import { type DatabaseSettings, Databases } from './databases/databases.js';
 import { type Alone, DefaultKey } from './default-key.js';
+import type { KeyCache } from './key-cache.js';
 import { Keys } from './keys.js';
 import { Messages } from './messages.js';
 import type { Opened } from './opened.js';
@@ -58,6 +59,10 @@ export class Session {
       if (!(error instanceof KmsError && error.code === 'STORE_UNAVAILABLE')) throw error;
     }
     this.administration.rotation.resume(ownActor());
+  }
+
+  get cache(): KeyCache {
+    return this.opened.cache;
   }
 
   create(threadId: string, actor: string, dek?: Handle): Promise<CreatedKey> {

@@ -85,6 +85,10 @@ export class OpenDatabase {
     return setInterval(freshen, staleAfterMs / 2).unref();
   }
 
+  get cache(): KeyCache {
+    return this.ground.cache;
+  }
+
   /** What is to be waited for before the default key is used; undefined once it is known. */
   knowDefaultKey(): Promise<void> | undefined {
     return this.#ring.isLoaded ? undefined : this.#ring.load(this.#store);
