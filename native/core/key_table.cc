@@ -353,7 +353,7 @@ bool KeyTable::evictOne(SpaceId id) {
   uint32_t victim = UINT32_MAX;
   uint32_t oldest = 0;
   int seen = 0;
-  uint32_t at = space.hand;
+  size_t at = space.hand;
   for (size_t step = 0; step < space.slots.size() && seen < kEvictionSample; ++step) {
     at = at + 1 < space.slots.size() ? at + 1 : 0;
     const uint32_t slot = space.slots[at];
