@@ -116,34 +116,7 @@ static void receive(struct connection *k) {
   answers += k->answered - before;
 }
 
-static int serve(int timeout_ms) {
-  struct epoll_event events[MAX_CONNECTIONS];
-  int n = epoll_wait(poller, events, MAX_CONNECTIONS, timeout_ms);
-  if (n < 0 && errno != EINTR) die("epoll_wait");
-  for (int i = 0; i < n; i++) {
-    struct connection *k = events[i].data.ptr;
-    if (events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR)) receive(k);
-    if (schedule.rate == 0) ask(k, latency_file ? now() : 0);
-    send_owed(k);
-  }
-  return n;
-}
-
-static size_t ask_all(double then) {
-  size_t asked = 0;
-  for (size_t i = 0; i < schedule.connections; i++) {
-    size_t count = ask(all[i], then);
-    if (count > 0 && !all[i]->wants_write) send_owed(all[i]);
-    asked += count;
-  }
-  return asked;
-}
-
-static uint64_t underway(void) {
-  uint64_t count = 0;
-  for (size_t i = 0; i < schedule.connections; i++) count += all[i]->asked - all[i]->answered;
-  return count;
-}
+#include "connections.h"
 
 static void keep_unanswered(double at) {
   for (size_t i = 0; i < schedule.connections; i++) {
@@ -155,25 +128,11 @@ static void keep_unanswered(double at) {
   }
 }
 
-static int connect_to(const char *path) {
-  struct sockaddr_un address = {.sun_family = AF_UNIX};
-  if (strlen(path) >= sizeof address.sun_path) wrong("socket path is too long");
-  strcpy(address.sun_path, path);
-  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address) < 0) die(path);
-  return fd;
-}
-
 static void open_connection(const char *path, size_t index) {
   struct connection *k = calloc(1, sizeof *k);
   if (!k || !(k->ring = calloc(in_flight, requests.frame_bytes)) || !(k->input = malloc(input_bytes))) die("malloc");
   for (size_t i = 0; i < in_flight; i++) build_frame(&requests, k->ring + i * requests.frame_bytes, i);
-  k->index = index;
-  k->fd = connect_to(path);
-  if (fcntl(k->fd, F_SETFL, O_NONBLOCK) < 0) die("fcntl");
-  struct epoll_event e = {.events = EPOLLIN, .data.ptr = k};
-  if (epoll_ctl(poller, EPOLL_CTL_ADD, k->fd, &e) < 0) die("epoll_ctl");
-  all[index] = k;
+  watch(k, index, connect_to(path));
 }
 
 static int usage(void) {

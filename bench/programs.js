@@ -9,7 +9,7 @@ export const BENCH = dirname(fileURLToPath(import.meta.url));
 export const ROOT = dirname(BENCH);
 export const BUILD = join(BENCH, 'build');
 
-const SHARED_HEADERS = ['frame.h', 'server_cpu.h', 'due.h', 'loops.h', 'request.h'];
+const SHARED_HEADERS = ['frame.h', 'server_cpu.h', 'due.h', 'loops.h', 'connections.h', 'request.h'];
 const C = ['-x', 'c', '-std=gnu11', '-O2', '-Wall', '-Wextra'];
 
 /** The headers of a node: the floor must be compiled for the OpenSSL that it will find in the process. */
