@@ -28,6 +28,22 @@ export type ErrorCode = keyof typeof ERROR_TABLE;
 /** What failed for a reason of ours: nothing that the caller did, or could do better. */
 export const FAILURES: ReadonlySet<ErrorCode> = new Set(['INTERNAL', 'STORE_UNAVAILABLE', 'AUDIT_UNAVAILABLE']);
 
+/** Codes whose detail says what the caller did or named; the details of others are about our own insides. */
+const TOLD: ReadonlySet<ErrorCode> = new Set([
+  'INVALID_ARGUMENT',
+  'TOO_LARGE',
+  'CONFLICT',
+  'PERMISSION_DENIED',
+  'UNAUTHENTICATED',
+  'UNSUPPORTED',
+  'NOT_FOUND',
+]);
+
+/** What a caller over HTTP hears of an error. */
+export function errorTold({ code, message }: KmsError): { code: ErrorCode; message: string } {
+  return { code, message: TOLD.has(code) ? message : ERROR_TABLE[code].message };
+}
+
 const CODE_BY_WIRE = new Map<number, ErrorCode>(
   (Object.keys(ERROR_TABLE) as ErrorCode[]).map((code) => [ERROR_TABLE[code].wire, code]),
 );

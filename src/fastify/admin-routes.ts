@@ -1,9 +1,10 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest, onRequestAsyncHookHandler } from 'fastify';
 import type { z } from 'zod';
+import { errorTold } from '../errors.js';
 import { MAX_THREAD_LIST_BODY_BYTES } from '../limits.js';
 import type { Threads } from '../threads/threads.js';
 import { type AdminAction, type Authorize, admit } from './access.js';
-import { errorTold, wireForm } from './answers.js';
+import { wireForm } from './answers.js';
 import { beginEncryption } from './encryption.js';
 import { EncryptBody, JobQuery, NoBody, RewrapBody, RotateBody, ThreadQuery } from './members.js';
 import { beginRotation } from './rotation.js';

@@ -1,25 +1,5 @@
-import { ERROR_TABLE, type ErrorCode, type KmsError } from '../errors.js';
+import { errorTold } from '../errors.js';
 import type { Message } from '../threads/thread.js';
-
-/** Codes whose detail says what the caller did or named; the details of others are about our own insides. */
-const TOLD: ReadonlySet<ErrorCode> = new Set([
-  'INVALID_ARGUMENT',
-  'TOO_LARGE',
-  'CONFLICT',
-  'PERMISSION_DENIED',
-  'UNAUTHENTICATED',
-  'UNSUPPORTED',
-  'NOT_FOUND',
-]);
-
-interface Told {
-  code: ErrorCode;
-  message: string;
-}
-
-export function errorTold({ code, message }: KmsError): Told {
-  return { code, message: TOLD.has(code) ? message : ERROR_TABLE[code].message };
-}
 
 /** Member names as they are in JSON: `threadId` becomes `thread_id`, inside too. Not for what holds a user's JSON. */
 export function wireForm(value: unknown): unknown {

@@ -1,8 +1,8 @@
 import type { z } from 'zod';
-import { asKmsError } from '../errors.js';
+import { asKmsError, errorTold } from '../errors.js';
 import type { Forecast, JobStatus } from '../threads/jobs/job.js';
 import type { Threads } from '../threads/threads.js';
-import { errorTold, wireForm } from './answers.js';
+import { wireForm } from './answers.js';
 import { type EncryptBody, MAX_JOBS_AT_ONCE } from './members.js';
 import { jobOptionsOf } from './rotation.js';
 

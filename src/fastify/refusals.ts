@@ -1,6 +1,5 @@
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
-import { asKmsError, ERROR_TABLE, FAILURES, KmsError } from '../errors.js';
-import { errorTold } from './answers.js';
+import { asKmsError, ERROR_TABLE, errorTold, FAILURES, KmsError } from '../errors.js';
 
 const RETRY_AFTER_S = 1;
 

@@ -1,19 +1,11 @@
 import type { OutgoingHttpHeaders, ServerResponse } from 'node:http';
-import { ERROR_TABLE, type ErrorCode, type KmsError } from '../../errors.js';
+import { type ErrorCode, errorTold, type KmsError } from '../../errors.js';
 import { OverRate } from '../rates.js';
 import type { Share } from './share.js';
 
-/** Codes whose detail says what the caller did; the details of others are about our own insides. */
-const TOLD: ReadonlySet<ErrorCode> = new Set([
-  'INVALID_ARGUMENT',
-  'TOO_LARGE',
-  'CONFLICT',
-  'PERMISSION_DENIED',
-  'UNAUTHENTICATED',
-  'UNSUPPORTED',
-]);
 const JSON_TYPE = 'application/json';
 const TEXT_TYPE = 'text/plain; charset=utf-8';
+
 /** How long, in seconds, somebody who is told that it is too much should wait: for others to finish, or for its own rate. */
 function retryAfter(error: KmsError): number {
   return error instanceof OverRate ? Math.max(1, Math.ceil(error.retryAfterMs / 1_000)) : 1;
@@ -21,8 +13,7 @@ function retryAfter(error: KmsError): number {
 
 /** What an error looks like in JSON, alone or as an item of a batch. */
 export function errorBody(error: KmsError): { error: { code: ErrorCode; message: string } } {
-  const { code } = error;
-  return { error: { code, message: TOLD.has(code) ? error.message : ERROR_TABLE[code].message } };
+  return { error: errorTold(error) };
 }
 
 /**
