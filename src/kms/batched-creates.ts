@@ -32,8 +32,10 @@ interface Made {
 
 /**
  * Makes the keys that are asked for in one turn, or while others are being written, together, where the store takes many at once:
- * waiting for each singly costs more than making it. Crash story: that of `Keys.create` and `audited`, for each key: its record is durable before it serves, and the line about it
- * before it is told; a crash before that leaves nothing, or a record that nobody knows.
+ * waiting for each singly costs more than making it.
+ *
+ * Crash story: that of `Keys.create` and `audited`, for each key. Its record is durable before it serves, and the line about it before it
+ * is told; a crash before that leaves nothing, or a record that nobody knows.
  */
 export class BatchedCreates {
   readonly #opened: Opened;
