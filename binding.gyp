@@ -5,6 +5,7 @@
       "sources": [
         "native/addon.cc",
         "native/acceptor.cc",
+        "native/append_calls.cc",
         "native/audit_calls.cc",
         "native/certificate_calls.cc",
         "native/database_calls.cc",

@@ -503,6 +503,7 @@ Napi::Object load(Napi::Env env, Napi::Object exports) {
   for (const auto& [name, call] : calls) exports.Set(name, Napi::Function::New(env, call, name));
   defineHotCalls(env, exports, environment);
   definePoolCalls(env, exports, environment);
+  defineAppendCalls(env, exports, environment);
   defineDocumentCalls(env, exports, environment);
   defineRecordCalls(env, exports, environment);
   defineListenCalls(env, exports, environment);

@@ -34,6 +34,8 @@ bool bytesOf(napi_env env, napi_value value, uint8_t** data, size_t* length);
 napi_status defineHotCalls(napi_env env, napi_value exports, Environment* environment);
 // Large messages, on the thread pool.
 napi_status definePoolCalls(napi_env env, napi_value exports, Environment* environment);
+// appendToLog: the end of the audit log, on the thread pool.
+napi_status defineAppendCalls(napi_env env, napi_value exports, Environment* environment);
 // parseRecord, unpackRecord, parseKeyring: the strict readers of what is on disk.
 napi_status defineDocumentCalls(napi_env env, napi_value exports, Environment* environment);
 // setRing, and what is done with it: makeRecord, loadRecord, moveRecord, holdSameKey, on packed records.

@@ -143,10 +143,10 @@ export const COUNTS = {
   length: HITS + 5,
 } as const;
 
-/** The addon. Cold calls throw `KmsError`; the hot ones return a count, or a negative status. Inputs named `secret` are wiped. */
 /** The last are `NOT_CACHED`, `NEEDS_USES` or `NEEDS_AUDIT`, and the input. */
 export type PoolResult = Uint8Array | number | [wanted: number, input: Uint8Array];
 
+/** The addon. Cold calls throw `KmsError`; the hot ones return a count, or a negative status. Inputs named `secret` are wiped. */
 export interface Binding {
   /** Gives the addon the error class, and the `doorbell`; returns the native copy of the code table for the tests. */
   bind(errorClass: typeof KmsError, doorbell: Int32Array): Record<string, number>;
@@ -161,6 +161,8 @@ export interface Binding {
   /** The file at `path`, made (0600) if absent; CONFLICT while another process or call holds it. */
   lockFile(path: string): number;
   unlock(lock: number): void;
+  /** FileSystem's `append`, with an errno for its error. `lines` are read until it is over. */
+  appendToLog(fd: number, lines: Uint8Array, path: string): Promise<{ written: number; errno: number; isInPlace: boolean }>;
   /** Of a Unix socket; UNAUTHENTICATED for any other. */
   peerOf(fd: number): Peer;
   /** Gives a connected Unix socket room for 256 requests of 1 KiB to be sent at once. */
@@ -313,6 +315,8 @@ export interface Binding {
    * space. With a `signing` key that is not 0 the line is signed. On a failure (TOO_LARGE above 8,192 bytes) there is no line.
    */
   chainLine(chain: Chain, members: string, signing: Handle): Uint8Array;
+  /** One after the other; on a failure those before it, if there are any. */
+  chainLines(chain: Chain, members: readonly string[]): Uint8Array;
   chainHead(chain: Chain): ChainHead;
   /** Wipes the epoch key. */
   closeChain(chain: Chain): void;

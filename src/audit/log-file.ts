@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { KmsError } from '../errors.js';
 import { AUDIT_RESERVE_BYTES } from '../limits.js';
 import { FILE_MODE, type Owner } from '../store/data-directory.js';
-import { CREATE_FLAGS, errnoOf, type FileSystem, NEW_LOG_FLAGS } from '../store/file-system.js';
+import { type Appended, CREATE_FLAGS, errnoOf, type FileSystem, NEW_LOG_FLAGS } from '../store/file-system.js';
 
 export const LOG_NAME = 'kms-audit.log';
 export const RESERVE_NAME = 'kms-audit.reserve';
@@ -91,7 +91,6 @@ export class LogFile {
   #hasReserve = false;
   /** The file ends within a line: the rest of it must follow there, however long the file is. */
   #endsWithinLine = false;
-  #inode: number | undefined;
   #reserving: Promise<void> | undefined;
   #waitingBytes = 0;
 
@@ -133,7 +132,7 @@ export class LogFile {
     return written;
   }
 
-  /** Rounds, each with one write and one fsync, until nobody waits any more. Never rejects. */
+  /** Rounds, each with one append, until nobody waits any more. Never rejects. */
   async #run(): Promise<void> {
     this.#isRunning = true;
     // Lines of one turn come in a row: begun with the first of them, a round would have the others wait for the next one.
@@ -160,52 +159,56 @@ export class LogFile {
     if (this.#fault?.kind === 'lost') throw this.#refusal();
     if (this.#file.bytes > this.#maxBytes && !this.#endsWithinLine) await this.#guard(() => this.#beginNext());
     const pieces = joined(lines);
-    if (this.#file.firstSeq === 0 && pieces[0] !== undefined) this.#file.firstSeq = seqOf(pieces[0]);
+    // Those before have been synced.
+    if (pieces.length === 0) return;
+    if (this.#file.firstSeq === 0) this.#file.firstSeq = seqOf(pieces[0] as Uint8Array);
+    let isInPlace = true;
     for (const [index, bytes] of pieces.entries()) {
-      const at = await this.#put(bytes);
-      if (at === bytes.length) continue;
+      const put = await this.#put(bytes, index === pieces.length - 1);
+      isInPlace = put.isInPlace;
+      if (put.written === bytes.length) continue;
       // The next lines go on where these were cut: the chain has them made already.
-      this.#queue.unshift(bytes.subarray(at), ...pieces.slice(index + 1));
+      this.#queue.unshift(bytes.subarray(put.written), ...pieces.slice(index + 1));
       throw this.#refusal();
     }
-    const inPlace = this.#isInPlace();
-    await this.#guard(() => this.#system.fsync(this.#file.fd));
-    if (pieces.length === 0) return;
     for (const bytes of pieces) this.#onDurable(bytes);
-    if (await inPlace) return;
-    const path = join(this.#place.directory, LOG_NAME);
-    this.#fault = { kind: 'lost', reason: `the audit log: ${path} was removed or replaced; put it back and start again` };
+    if (isInPlace) return;
+    // What is written to a file that somebody has removed or renamed is in no log: the next start would not find it.
+    this.#fault = { kind: 'lost', reason: `the audit log: ${this.#path} was removed or replaced; put it back and start again` };
     throw this.#refusal();
   }
 
-  /** How far it came. */
-  async #put(bytes: Uint8Array): Promise<number> {
+  /** The last piece takes those before it to the disk. How far it came: to its end, unless there is no space. */
+  async #put(bytes: Uint8Array, isLast: boolean): Promise<Appended> {
     let at = 0;
-    while (at < bytes.length) {
-      try {
-        const written = await this.#system.write(this.#file.fd, bytes, at);
-        at += written;
-        this.#file.bytes += written;
-        this.#waitingBytes -= written;
-        this.#endsWithinLine = bytes[at - 1] !== LINE_FEED;
-      } catch (error) {
-        if (!(await this.#makeSpace(error))) return at;
-      }
+    for (;;) {
+      const { written, error, isInPlace } = await this.#step(bytes.subarray(at), isLast);
+      if (written > 0) this.#advance(bytes, at, written);
+      at += written;
+      if (error === undefined && at === bytes.length) return { written: at, isInPlace };
+      if (error === undefined) continue;
+      if (at === bytes.length) throw this.#lost(error);
+      if (!(await this.#makeSpace(error))) return { written: at, isInPlace };
     }
-    return at;
   }
 
-  /**
-   * What is written to a file that somebody has removed or renamed is in no log: the next start would not find it. Asked after the
-   * lines are written, so that none is answered that went there.
-   */
-  async #isInPlace(): Promise<boolean> {
+  async #step(bytes: Uint8Array, isLast: boolean): Promise<Appended> {
+    if (isLast) return this.#system.append(this.#file.fd, bytes, this.#path);
     try {
-      this.#inode ??= (await this.#system.fstat(this.#file.fd)).ino;
-      return (await this.#system.lstat(join(this.#place.directory, LOG_NAME))).ino === this.#inode;
-    } catch {
-      return false;
+      return { written: await this.#system.write(this.#file.fd, bytes, 0), isInPlace: true };
+    } catch (error) {
+      return { written: 0, error: error as NodeJS.ErrnoException, isInPlace: true };
     }
+  }
+
+  #advance(bytes: Uint8Array, at: number, written: number): void {
+    this.#file.bytes += written;
+    this.#waitingBytes -= written;
+    this.#endsWithinLine = bytes[at + written - 1] !== LINE_FEED;
+  }
+
+  get #path(): string {
+    return join(this.#place.directory, LOG_NAME);
   }
 
   /** A step after whose failure nobody knows what the disk has. */
@@ -280,13 +283,12 @@ export class LogFile {
 
   async #beginNext(): Promise<void> {
     const { directory, directoryFd } = this.#place;
-    await this.#system.rename(join(directory, LOG_NAME), join(directory, oldLogName(this.#file.firstSeq)));
+    await this.#system.rename(this.#path, join(directory, oldLogName(this.#file.firstSeq)));
     await this.#system.fsync(directoryFd);
     const fd = await makeFile(this.#system, this.#place, LOG_NAME, NEW_LOG_FLAGS);
     await this.#system.fsync(directoryFd);
     await this.#system.close(this.#file.fd);
     this.#file = { fd, bytes: 0, firstSeq: 0 };
-    this.#inode = undefined;
   }
 
   /** What is appended is written before. Never rejects: a failure to close has nothing more to tell. */

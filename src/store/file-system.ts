@@ -1,4 +1,16 @@
 import * as fs from 'node:fs';
+import { getSystemErrorName } from 'node:util';
+import { binding } from '../native.js';
+
+/** How far an append came. */
+export interface Appended {
+  /** Bytes that the file has taken. */
+  written: number;
+  /** What ended it: of `write` if bytes are left, of `fsync` if none is. */
+  error?: NodeJS.ErrnoException;
+  /** Whether the path still names the file. */
+  isInPlace: boolean;
+}
 
 /**
  * What the files store needs of an operating system, and nothing more: one call is one system call, so that a test can
@@ -14,6 +26,11 @@ export interface FileSystem {
   /** Reads from `position` of the file on, to `offset` of `into`. */
   pread(fd: number, into: Uint8Array, offset: number, position: number): Promise<number>;
   fsync(fd: number): Promise<void>;
+  /**
+   * `write` of all there is, `fsync`, and whether `path` is still the file, asked last: one job of the thread pool, because each
+   * of them singly waits for the event loop. Never rejects; `bytes` may not change before it is over.
+   */
+  append(fd: number, bytes: Uint8Array, path: string): Promise<Appended>;
   fstat(fd: number): Promise<fs.Stats>;
   fchown(fd: number, uid: number, gid: number): Promise<void>;
   close(fd: number): Promise<void>;
@@ -62,6 +79,13 @@ export const nodeFileSystem: FileSystem = {
   read: (fd, into, offset) => called((done) => fs.read(fd, into, offset, into.length - offset, null, done)),
   pread: (fd, into, offset, position) => called((done) => fs.read(fd, into, offset, into.length - offset, position, done)),
   fsync: (fd) => called<void>((done) => fs.fsync(fd, done as fs.NoParamCallback)),
+  append: async (fd, bytes, path) => {
+    const { errno, ...rest } = await binding.appendToLog(fd, bytes, path);
+    if (errno === 0) return rest;
+    const syscall = rest.written < bytes.length ? 'write' : 'fsync';
+    const code = getSystemErrorName(-errno);
+    return { ...rest, error: Object.assign(new Error(`${code}, ${syscall}`), { code, errno: -errno, syscall }) };
+  },
   fstat: (fd) => called((done) => fs.fstat(fd, done)),
   fchown: (fd, uid, gid) => called<void>((done) => fs.fchown(fd, uid, gid, done as fs.NoParamCallback)),
   close: (fd) => called<void>((done) => fs.close(fd, done as fs.NoParamCallback)),

@@ -1,5 +1,6 @@
 import { constants, type Stats } from 'node:fs';
-import type { FileSystem } from '../../dist/store/file-system.js';
+import type { Appended, FileSystem } from '../../dist/store/file-system.js';
+import { appendedBy } from '../store/appended.js';
 import { systemError } from '../store/intercepted.js';
 import { type DirectoryNode, type Disk, type FileNode, type Node, ROOT } from './disk.js';
 
@@ -170,6 +171,10 @@ export class CrashFileSystem implements FileSystem {
       this.onChange(`fsync ${path}`);
       end();
     });
+  }
+
+  append(fd: number, bytes: Uint8Array, path: string): Promise<Appended> {
+    return appendedBy(this, fd, bytes, path);
   }
 
   fstatSync(fd: number): Stats {

@@ -1,5 +1,6 @@
 import { basename } from 'node:path';
 import { type FileSystem, nodeFileSystem } from '../../dist/store/file-system.js';
+import { appendedBy } from './appended.js';
 
 /** One call of the port: `of` is the file's name, a temporary one without its random part. */
 export interface Call {
@@ -13,8 +14,9 @@ export type Intercept = (call: Call, proceed: () => unknown, args: unknown[]) =>
 export function interceptedFileSystem(intercept: Intercept, inner: FileSystem = nodeFileSystem): FileSystem {
   const names = new Map<number, string>();
   const named = (path: string) => basename(path).replace(/\.[0-9a-f]{16}\.tmp$/, '.tmp');
-  return new Proxy(inner, {
+  const system: FileSystem = new Proxy(inner, {
     get(target, property: keyof FileSystem) {
+      if (property === 'append') return (fd: number, bytes: Uint8Array, path: string) => appendedBy(system, fd, bytes, path);
       const real = (target[property] as (...args: unknown[]) => unknown).bind(target);
       if (property === 'effectiveUid') return real;
       return (...args: unknown[]) => {
@@ -30,6 +32,7 @@ export function interceptedFileSystem(intercept: Intercept, inner: FileSystem = 
       };
     },
   });
+  return system;
 }
 
 /** What the system call `op` throws for `errno`. */

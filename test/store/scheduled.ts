@@ -1,5 +1,6 @@
 import * as fs from 'node:fs';
 import { type FileSystem, nodeFileSystem } from '../../dist/store/file-system.js';
+import { appendedBy } from './appended.js';
 
 /**
  * The real file system with every asynchronous call held back until `step` picks it; it is then done at once. So the
@@ -34,6 +35,7 @@ export class ScheduledFileSystem {
     ...nodeFileSystem,
     open: (path, flags, mode) => this.#hold(() => nodeFileSystem.openSync(path, flags, mode)),
     write: (fd, bytes, offset) => this.#hold(() => nodeFileSystem.writeSync(fd, bytes, offset)),
+    append: (fd, bytes, path) => appendedBy(this.fileSystem, fd, bytes, path),
     read: (fd, into, offset) => this.#hold(() => nodeFileSystem.readSync(fd, into, offset)),
     fstat: (fd) => this.#hold(() => nodeFileSystem.fstatSync(fd)),
     close: (fd) => this.#hold(() => nodeFileSystem.closeSync(fd)),
