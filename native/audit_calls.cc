@@ -56,15 +56,19 @@ class Arguments {
     good_ = good_ && bytesOf(env_, argument, &data, &length);
     return good_ ? Bytes{data, length} : Bytes{};
   }
-  std::string text() {
-    size_t length = 0;
+  std::string text() { return textOf(next()); }
+
+  std::vector<std::string> texts() {
+    uint32_t length = 0;
     const napi_value argument = next();
-    good_ = good_ && napi_get_value_string_utf8(env_, argument, nullptr, 0, &length) == napi_ok;
-    if (!good_) return {};
-    std::string value(length + 1, '\0');
-    napi_get_value_string_utf8(env_, argument, value.data(), value.size(), &length);
-    value.resize(length);
-    return value;
+    good_ = good_ && napi_get_array_length(env_, argument, &length) == napi_ok;
+    std::vector<std::string> values;
+    for (uint32_t i = 0; good_ && i < length; ++i) {
+      napi_value value = nullptr;
+      good_ = napi_get_element(env_, argument, i, &value) == napi_ok;
+      values.push_back(textOf(value));
+    }
+    return values;
   }
 
   napi_value fail(const Failure& failure) const {
@@ -75,6 +79,15 @@ class Arguments {
 
  private:
   static constexpr size_t kMost = 6;
+
+  std::string textOf(napi_value argument) {
+    size_t length = 0;
+    good_ = good_ && napi_get_value_string_utf8(env_, argument, nullptr, 0, &length) == napi_ok;
+    if (!good_) return {};
+    std::string value(length, '\0');
+    napi_get_value_string_utf8(env_, argument, value.data(), length + 1, &length);
+    return value;
+  }
 
   napi_value next() {
     good_ = good_ && at_ < count_;
@@ -154,6 +167,20 @@ napi_value chainLine(napi_env env, napi_callback_info info) {
   std::vector<uint8_t> line;
   const Failure failure = chain->line(members, signing, &line);
   return failure.ok() ? bytesValue(env, line.data(), line.size()) : arguments.fail(failure);
+}
+
+// (chain, members[])
+napi_value chainLines(napi_env env, napi_callback_info info) {
+  Arguments arguments(env, info);
+  const uint32_t id = arguments.uint32();
+  const std::vector<std::string> members = arguments.texts();
+  if (!arguments.good()) return arguments.refuse();
+  const std::shared_ptr<AuditChain> chain = AuditChains::instance().find(id);
+  if (chain == nullptr) return arguments.fail(Failure(Status::Sealed));
+  std::vector<uint8_t> lines;
+  const Failure failure = chain->linesOf(members, &lines);
+  // As with `takeData`: what is made is the chain's, and whoever asks for the next line hears of the failure.
+  return failure.ok() || !lines.empty() ? bytesValue(env, lines.data(), lines.size()) : arguments.fail(failure);
 }
 
 // (chain): {seq, prev}
@@ -297,6 +324,7 @@ napi_status defineAuditCalls(napi_env env, napi_value exports, Environment* envi
       {"openChain", nullptr, openChain, nullptr, nullptr, nullptr, napi_enumerable, environment},
       {"sealEpochKey", nullptr, sealKey, nullptr, nullptr, nullptr, napi_enumerable, environment},
       {"chainLine", nullptr, chainLine, nullptr, nullptr, nullptr, napi_enumerable, environment},
+      {"chainLines", nullptr, chainLines, nullptr, nullptr, nullptr, napi_enumerable, environment},
       {"chainHead", nullptr, chainHead, nullptr, nullptr, nullptr, napi_enumerable, environment},
       {"closeChain", nullptr, closeChain, nullptr, nullptr, nullptr, napi_enumerable, environment},
       {"takeData", nullptr, takeData, nullptr, nullptr, nullptr, napi_enumerable, environment},

@@ -17,6 +17,11 @@ export class AuditChain {
     return binding.chainLine(this.#chain, members, signing);
   }
 
+  /** A line for each of these, in one piece. Those before one that cannot be, which the next call is told of. */
+  lines(members: readonly string[]): Uint8Array {
+    return binding.chainLines(this.#chain, members);
+  }
+
   /** The epoch key sealed to an auditor's X25519 public key; CONFLICT once there is a line. */
   sealEpochKey(auditorPublic: Uint8Array): Uint8Array {
     return binding.sealEpochKey(this.#chain, auditorPublic);

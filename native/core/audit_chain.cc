@@ -85,6 +85,20 @@ Failure AuditChain::line(std::string_view members, Handle signing, std::vector<u
   return failure;
 }
 
+Failure AuditChain::linesOf(const std::vector<std::string>& members, std::vector<uint8_t>* out) {
+  for (const std::string& one : members) {
+    if (!isMembers(one)) return Failure(Status::InvalidArgument, "members of an audit line");
+  }
+  size_t at = 0;
+  return lines(
+      [&](AuditLine* line) {
+        if (at == members.size()) return false;
+        line->text(members[at++]);
+        return true;
+      },
+      out);
+}
+
 void AuditChain::begin() {
   line_.clear();
   line_.text(kEventOpening);

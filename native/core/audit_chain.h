@@ -44,6 +44,9 @@ class AuditChain {
   // it was.
   Failure line(std::string_view members, Handle signing, std::vector<uint8_t>* out);
 
+  // A line for each of these. On a failure there are those before it.
+  Failure linesOf(const std::vector<std::string>& members, std::vector<uint8_t>* out);
+
   // Appends a line for each time that `next(AuditLine*)` writes its members, until that returns false.
   template <typename Next>
   Failure lines(Next&& next, std::vector<uint8_t>* out);

@@ -42,6 +42,8 @@ export interface AuditLog {
   refuseIfFailed(): void;
   /** Writes one line; it is durable when the promise resolves, which many callers share. AUDIT_UNAVAILABLE if it is not. */
   write(event: AuditEvent): Promise<void>;
+  /** The same for many, in their order. */
+  writeAll(events: readonly AuditEvent[]): Promise<void>;
   /** Writes one line with the next flush, without anybody waiting for it. */
   note(event: AuditEvent): void;
 }
@@ -96,6 +98,7 @@ export interface LastLines {
 export const NO_AUDIT: OpenAuditLog = {
   refuseIfFailed() {},
   async write() {},
+  async writeAll() {},
   note() {},
   state: () => ({ seq: 0, fault: null, notForwarded: 0 }),
   refusesData: false,

@@ -157,9 +157,22 @@ export class ChainedLog implements OpenAuditLog {
   }
 
   #line(event: Partial<AuditEvent> & Pick<AuditEvent, 'type' | 'actor'>, signing = 0): void {
-    const isOfData = event.type === 'get_wrapped' || event.type === 'denied';
-    this.#file.append(this.#chain.line(membersOf(event, isOfData ? undefined : this.#keyring.generation), signing));
+    this.#file.append(this.#chain.line(this.#members(event), signing));
     this.#seq += 1;
+  }
+
+  /** Made together they cost half of what they cost singly. */
+  #lines(events: readonly AuditEvent[]): void {
+    const { seq } = this.#chain.head();
+    this.#file.append(this.#chain.lines(events.map((event) => this.#members(event))));
+    this.#seq = this.#chain.head().seq;
+    const failed = events[this.#seq - seq];
+    if (failed !== undefined) this.#line(failed);
+  }
+
+  #members(event: Partial<AuditEvent> & Pick<AuditEvent, 'type' | 'actor'>): string {
+    const isOfData = event.type === 'get_wrapped' || event.type === 'denied';
+    return membersOf(event, isOfData ? undefined : this.#keyring.generation);
   }
 
   /** The key in use names its successor, which signs from there on. What is returned ends the succession once that is durable. */
@@ -268,6 +281,12 @@ export class ChainedLog implements OpenAuditLog {
 
   async write(event: AuditEvent): Promise<void> {
     this.note(event);
+    await this.#flush();
+  }
+
+  async writeAll(events: readonly AuditEvent[]): Promise<void> {
+    this.#lines(events);
+    this.#checkpointIfDue();
     await this.#flush();
   }
 

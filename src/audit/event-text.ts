@@ -4,15 +4,17 @@ import type { AuditEvent } from './audit-log.js';
 /** The members of an event after those of every line, as docs/FORMATS.md orders them: JSON without its braces. */
 export function membersOf(event: Partial<AuditEvent> & Pick<AuditEvent, 'type' | 'actor'>, generation?: number): string {
   const { type, actor, keyId, threadId, outcome, detail } = event;
-  const members: Record<string, unknown> = { type, actor };
-  if (keyId !== undefined) members['key_id'] = keyId;
-  if (threadId !== undefined && threadId !== '') members['thread_id'] = threadId;
-  if (outcome !== undefined) members['outcome'] = outcome;
-  if (generation !== undefined) members['generation'] = generation;
-  for (const [name, value] of Object.entries(detail ?? {})) members[name] = typeof value === 'string' ? shortened(value) : value;
-  return JSON.stringify(members).slice(1, -1);
+  // Put together here: an object made first and stringified costs twice as much.
+  let text = `"type":${JSON.stringify(type)},"actor":${JSON.stringify(actor)}`;
+  if (keyId !== undefined) text += `,"key_id":${JSON.stringify(keyId)}`;
+  if (threadId !== undefined && threadId !== '') text += `,"thread_id":${JSON.stringify(threadId)}`;
+  if (outcome !== undefined) text += `,"outcome":${JSON.stringify(outcome)}`;
+  if (generation !== undefined) text += `,"generation":${generation}`;
+  if (detail === undefined) return text;
+  for (const [name, value] of Object.entries(detail)) text += `,${JSON.stringify(name)}:${JSON.stringify(shortened(value))}`;
+  return text;
 }
 
-function shortened(text: string): string {
-  return text.length <= MAX_AUDIT_TEXT ? text : `${text.slice(0, MAX_AUDIT_TEXT - 1)}…`;
+function shortened<T>(value: T): T | string {
+  return typeof value === 'string' && value.length > MAX_AUDIT_TEXT ? `${value.slice(0, MAX_AUDIT_TEXT - 1)}…` : value;
 }

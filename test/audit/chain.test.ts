@@ -51,6 +51,33 @@ test('each line names the one before it, and only who has the epoch key can say 
   t.false(new Epoch(openEpochKey(sealed, privateKey, raw, STORE, BOOT)).matches(lines[1]!), 'the key went on');
 });
 
+test('lines that are made together follow each other, up to the first that cannot be', (t) => {
+  const chain = chainFor(t, vaultFor(t));
+  const { privateKey, raw } = auditor();
+  const epoch = new Epoch(openEpochKey(chain.sealEpochKey(raw), privateKey, raw, STORE, BOOT));
+  const lines = linesOf(
+    Buffer.concat([chain.line(CREATE), chain.lines([`${CREATE},"n":1`, `${CREATE},"n":2`]), chain.line(CREATE)]),
+  );
+  t.deepEqual(
+    lines.map(({ event }) => event['n']),
+    [undefined, 1, 2, undefined],
+  );
+  let prev = ZEROS;
+  for (const [index, line] of lines.entries()) {
+    t.like(line.event, { seq: index + 1, prev });
+    t.true(epoch.matches(line), `line ${index + 1}`);
+    prev = line.hash;
+  }
+  t.is(chain.lines([]).length, 0);
+  const long = `${CREATE},"x":"${'x'.repeat(8_192)}"`;
+  t.is(linesOf(Buffer.from(chain.lines([CREATE, long, CREATE]))).length, 1);
+  t.is(chain.head().seq, 5);
+  refusedSync(t, () => chain.lines([long, CREATE]), 'TOO_LARGE', /at most 8,192 bytes/);
+  refusedSync(t, () => chain.lines([CREATE, '"type":"x"}']), 'INVALID_ARGUMENT', /members of an audit line/);
+  refusedSync(t, () => chain.lines([CREATE, 1 as unknown as string]), 'INVALID_ARGUMENT', /arguments of a call/);
+  t.is(chain.head().seq, 5, 'what is refused is no line');
+});
+
 test('every chain has an epoch key of its own, and goes on after the line it is told', (t) => {
   const vault = vaultFor(t);
   const { privateKey, raw } = auditor();

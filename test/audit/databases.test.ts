@@ -125,7 +125,7 @@ test('while the log cannot be written nothing is done in a database either, not 
 
 test('openings are told at once the first time and then counted, whoever opens what how often', (t) => {
   const events: AuditEvent[] = [];
-  const log: AuditLog = { refuseIfFailed() {}, async write() {}, note: (event) => events.push(event) };
+  const log: AuditLog = { refuseIfFailed() {}, async write() {}, async writeAll() {}, note: (event) => events.push(event) };
   const openings = new Openings(log);
   for (let times = 0; times < 100; times += 1) openings.note('uid:1', 'a'.repeat(32));
   openings.note('uid:2', 'a'.repeat(32));

@@ -166,5 +166,6 @@ export async function kekVersions(store: KeyStore): Promise<Map<string, number>>
 /** An audit log that only remembers. */
 export function remembered() {
   const events: AuditEvent[] = [];
-  return { events, refuseIfFailed() {}, write: async (event: AuditEvent) => void events.push(event), note: () => {} };
+  const writeAll = async (all: readonly AuditEvent[]) => void events.push(...all);
+  return { events, refuseIfFailed() {}, write: (event: AuditEvent) => writeAll([event]), writeAll, note: () => {} };
 }

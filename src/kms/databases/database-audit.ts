@@ -12,6 +12,7 @@ export function auditIn(log: AuditLog, database: string): AuditLog {
   return {
     refuseIfFailed: () => log.refuseIfFailed(),
     write: (event) => log.write(told(event)),
+    writeAll: (events) => log.writeAll(events.map(told)),
     note: (event) => log.note(told(event)),
   };
 }
