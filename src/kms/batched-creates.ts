@@ -96,20 +96,18 @@ export class BatchedCreates {
 
   /** The keys that are durable and serve. Never rejects: whose key does not come to be has been told why. */
   async #stored(wishes: readonly Wish[], kek: ActiveKek): Promise<Made[]> {
-    const { vault, cache } = this.#opened;
+    const { cache } = this.#opened;
     const made = this.#made(wishes, kek);
     for (const { keyId } of made) cache.expect(keyId);
     try {
       const added = await this.#packed.createMany(made);
-      return made.filter((one, index) => this.#serves(one, added[index] === true));
+      return made.filter((one, index) => {
+        if (added[index] !== true) this.#giveUp(one, new KmsError('CONFLICT', 'the key id is taken'));
+        return added[index] === true;
+      });
     } catch (error) {
-      for (const { wish, dek } of made) {
-        vault.release(dek);
-        this.#refuse(wish, error);
-      }
+      for (const one of made) this.#giveUp(one, error);
       return [];
-    } finally {
-      for (const { keyId } of made) cache.unexpect(keyId);
     }
   }
 
@@ -133,30 +131,30 @@ export class BatchedCreates {
     return made;
   }
 
-  #serves({ wish, keyId, dek, kek }: Made, isAdded: boolean): boolean {
+  #giveUp({ wish, keyId, dek }: Made, error: unknown): void {
+    const { vault, cache } = this.#opened;
+    cache.unexpect(keyId);
+    vault.release(dek);
+    this.#refuse(wish, error);
+  }
+
+  /** Its record is durable, so that a key for which there is no room serves by that. Never throws. */
+  #admit({ keyId, dek, kek }: Made): void {
     const { vault, cache } = this.#opened;
     try {
-      if (!isAdded) throw new KmsError('CONFLICT', 'the key id is taken');
       cache.admit(keyId, dek, kek.kekVersion, FIRST_USES);
-      return true;
-    } catch (error) {
+    } catch {
       vault.release(dek);
-      this.#refuse(wish, error);
-      return false;
+    } finally {
+      cache.unexpect(keyId);
     }
   }
 
   /** A line for each of them, and once they are durable its key for each who asked. Never rejects. */
   async #told(made: readonly Made[]): Promise<void> {
     try {
-      let written: Promise<void> | undefined;
-      for (const [index, { wish, keyId }] of made.entries()) {
-        const event = { ...eventOf(wish), keyId, outcome: 'ok' } as const;
-        // The last of them flushes all.
-        if (index === made.length - 1) written = this.#audit.write(event);
-        else this.#audit.note(event);
-      }
-      await written;
+      const events = made.map(({ wish, keyId }) => ({ ...eventOf(wish), keyId, outcome: 'ok' }) as const);
+      await Promise.all([this.#audit.writeAll(events), this.#admitted(made)]);
     } catch (error) {
       for (const { wish } of made) wish.reject(error);
       return;
@@ -164,6 +162,12 @@ export class BatchedCreates {
     for (const { wish, keyId, bytes, kek } of made) {
       wish.resolve({ keyId, wrapped: wrappedOf(bytes), kekId: kek.kekId, kekVersion: String(kek.kekVersion) });
     }
+  }
+
+  /** Once the lines are on their way to the disk: while it takes them there is nothing else to do. */
+  async #admitted(made: readonly Made[]): Promise<void> {
+    await new Promise(setImmediate);
+    for (const one of made) this.#admit(one);
   }
 
   #refuse(wish: Wish, error: unknown): void {

@@ -11,13 +11,13 @@ const [, openLmdb] = STORES[1]!;
 function auditThrough(flush: () => Promise<void> = async () => {}) {
   const events: AuditEvent[] = [];
   let flushes = 0;
-  const note = (event: AuditEvent) => void events.push(event);
-  const write = async (event: AuditEvent) => {
-    note(event);
+  const writeAll = async (all: readonly AuditEvent[]) => {
+    events.push(...all);
     flushes += 1;
     await flush();
   };
-  const log: OpenAuditLog = { ...NO_AUDIT, note, write };
+  const note = (event: AuditEvent) => void events.push(event);
+  const log: OpenAuditLog = { ...NO_AUDIT, note, write: (event) => writeAll([event]), writeAll };
   return { events, log, flushes: () => flushes };
 }
 
@@ -73,6 +73,25 @@ test('a key is told only when its line is durable', async (t) => {
   t.true(told);
 });
 
+test('a key that is told is in the vault, unless it was disabled before its maker heard of it', async (t) => {
+  let isSeen = false;
+  const { events, log } = auditThrough(async () => {
+    const keyId = events.at(-1)?.keyId;
+    if (isSeen && keyId !== undefined) {
+      isSeen = false;
+      await kms.disableKey(keyId);
+    }
+  });
+  const { kms } = await opened(t, log);
+  await kms.createDek();
+  const cached = kms.cachedKeys;
+  await Promise.all([kms.createDek(), kms.createDek()]);
+  t.is(kms.cachedKeys, cached + 2);
+  isSeen = true;
+  const { keyId } = await kms.createDek();
+  await t.throwsAsync(kms.encryptWithDek(keyId, Buffer.from('text')), { code: 'KEY_DISABLED' });
+});
+
 test('where no line can be written the keys are told to nobody', async (t) => {
   let fails = false;
   const { log } = auditThrough(async () => {
@@ -88,7 +107,7 @@ test('where no line can be written the keys are told to nobody', async (t) => {
   );
 });
 
-test('a store that fails leaves no key in the vault, and each who asked hears of it, and so does the log', async (t) => {
+test.serial('a store that fails leaves no key in the vault, and each who asked hears of it, and so does the log', async (t) => {
   let fault: KmsError | undefined;
   const { events, log } = auditThrough();
   const { kms } = await opened(t, log, (real) =>
