@@ -1,6 +1,6 @@
 import type { X509Certificate } from 'node:crypto';
 import { KmsError } from '../errors.js';
-import type { Peer } from '../native.js';
+import type { Peer } from '../listening.js';
 import type { OidcConfig } from './config/oidc.js';
 import { type Access, ANONYMOUS, type Identity, identify, isLoopback, narrowedBy } from './identity.js';
 import type { Log } from './log.js';

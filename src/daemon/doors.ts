@@ -1,6 +1,7 @@
 import { chmodSync, chownSync } from 'node:fs';
 import { KmsError } from '../errors.js';
-import { type Acceptor, type AcceptorEvents, binding } from '../native.js';
+import type { Acceptor, AcceptorEvents } from '../listening.js';
+import { binding } from '../native.js';
 import { written } from './config/endpoint.js';
 import type { HostPort } from './config.js';
 import { isLoopback } from './identity.js';

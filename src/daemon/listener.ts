@@ -1,7 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { ErrorCode } from '../errors.js';
 import { SWEEP_INTERVAL_MS } from '../limits.js';
-import { type AcceptorEvents, binding, type Peer } from '../native.js';
+import type { AcceptorEvents, Peer } from '../listening.js';
+import { binding } from '../native.js';
 import { Admission, KNOWN } from './admission.js';
 import { SharedBuffers } from './buffers.js';
 import { Connection } from './connection.js';

@@ -4,7 +4,8 @@ import { readdirSync, readlinkSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import test, { type ExecutionContext } from 'ava';
 import { NO_UID } from '../../dist/daemon/identity.js';
-import { binding, type TcpAcceptor } from '../../dist/native.js';
+import type { TcpAcceptor } from '../../dist/listening.js';
+import { binding } from '../../dist/native.js';
 import { becomingHindrance } from '../secrets/users.js';
 import { codeOf, LONG_MS, Told } from './told.js';
 

@@ -10,7 +10,7 @@ import { Policy } from '../../dist/daemon/policy.js';
 import { createToken, type NewToken, revokeToken } from '../../dist/daemon/token-writer.js';
 import { Tokens } from '../../dist/daemon/tokens.js';
 import { TOKEN_LOOK_MS } from '../../dist/limits.js';
-import type { Peer as PeerOfSocket } from '../../dist/native.js';
+import type { Peer as PeerOfSocket } from '../../dist/listening.js';
 import type { KeyDescription } from '../../dist/provider.js';
 import { OP } from '../../dist/wire/frames.js';
 import { askHttp, codeOf } from './http-peer.js';

@@ -1,7 +1,8 @@
 import { readSync } from 'node:fs';
 import { isDeepStrictEqual } from 'node:util';
 import { KmsError } from '../../dist/errors.js';
-import { binding, type Peer } from '../../dist/native.js';
+import type { Peer } from '../../dist/listening.js';
+import { binding } from '../../dist/native.js';
 
 /** A time limit that no test reaches. */
 export const LONG_MS = 60_000;

@@ -1,6 +1,6 @@
 /** Which rooms stand on which floor. A folder's files share its floor unless they are named themselves. */
 const LAYERS: ReadonlyArray<readonly string[]> = [
-  ['errors.ts', 'limits.ts', 'version.ts'],
+  ['errors.ts', 'limits.ts', 'listening.ts', 'version.ts'],
   [
     'audit/audit-log.ts',
     'checked-file.ts',

@@ -1,6 +1,6 @@
 import { errorFields, jsonLog, type Log } from '../../daemon/log.js';
 import { BACKUP_SWEEP_MS } from '../../limits.js';
-import type { HeldSocket } from '../../native.js';
+import type { HeldSocket } from '../../listening.js';
 import type { Recovered } from '../../threads/threads.js';
 import type { Output } from '../output.js';
 import { readAdminToken } from '../threads/admin-token.js';

@@ -1,7 +1,8 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { binding, type HeldSocket } from '../../native.js';
+import type { HeldSocket } from '../../listening.js';
+import { binding } from '../../native.js';
 import { socketAt } from '../address.js';
 
 /**
