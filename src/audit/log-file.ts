@@ -283,6 +283,8 @@ export class LogFile {
 
   async #beginNext(): Promise<void> {
     const { directory, directoryFd } = this.#place;
+    // A full disk may have ended the last round before its sync: the lines before a durable one are durable.
+    await this.#system.fsync(this.#file.fd);
     await this.#system.rename(this.#path, join(directory, oldLogName(this.#file.firstSeq)));
     await this.#system.fsync(directoryFd);
     const fd = await makeFile(this.#system, this.#place, LOG_NAME, NEW_LOG_FLAGS);
