@@ -157,10 +157,10 @@ export class LogFile {
 
   async #write(lines: Uint8Array[]): Promise<void> {
     if (this.#fault?.kind === 'lost') throw this.#refusal();
+    // Those before have been synced. Nothing is begun: whoever waits with this one may be closing the file.
+    if (lines.length === 0) return;
     if (this.#file.bytes > this.#maxBytes && !this.#endsWithinLine) await this.#guard(() => this.#beginNext());
     const pieces = joined(lines);
-    // Those before have been synced.
-    if (pieces.length === 0) return;
     if (this.#file.firstSeq === 0) this.#file.firstSeq = seqOf(pieces[0] as Uint8Array);
     let isInPlace = true;
     for (const [index, bytes] of pieces.entries()) {
