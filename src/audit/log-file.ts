@@ -193,8 +193,8 @@ export class LogFile {
   }
 
   async #step(bytes: Uint8Array, isLast: boolean): Promise<Appended> {
-    if (isLast) return this.#system.append(this.#file.fd, bytes, this.#path);
     try {
+      if (isLast) return await this.#system.append(this.#file.fd, bytes, this.#path);
       return { written: await this.#system.write(this.#file.fd, bytes, 0), isInPlace: true };
     } catch (error) {
       return { written: 0, error: error as NodeJS.ErrnoException, isInPlace: true };
