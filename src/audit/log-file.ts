@@ -91,6 +91,8 @@ export class LogFile {
   #hasReserve = false;
   /** The file ends within a line: the rest of it must follow there, however long the file is. */
   #endsWithinLine = false;
+  /** What a full disk took of a round before it was full: told as durable with the rest, so that whole lines are told. */
+  #untold: Uint8Array[] = [];
   #reserving: Promise<void> | undefined;
   #waitingBytes = 0;
 
@@ -169,13 +171,20 @@ export class LogFile {
       if (put.written === bytes.length) continue;
       // The next lines go on where these were cut: the chain has them made already.
       this.#queue.unshift(bytes.subarray(put.written), ...pieces.slice(index + 1));
+      this.#untold.push(...pieces.slice(0, index), bytes.subarray(0, put.written));
       throw this.#refusal();
     }
-    for (const bytes of pieces) this.#onDurable(bytes);
+    this.#tell(pieces);
     if (isInPlace) return;
     // What is written to a file that somebody has removed or renamed is in no log: the next start would not find it.
     this.#fault = { kind: 'lost', reason: `the audit log: ${this.#path} was removed or replaced; put it back and start again` };
     throw this.#refusal();
+  }
+
+  #tell(pieces: readonly Uint8Array[]): void {
+    const whole = this.#untold.length === 0 ? pieces : [Buffer.concat([...this.#untold, ...pieces])];
+    this.#untold = [];
+    for (const bytes of whole) this.#onDurable(bytes);
   }
 
   /** The last piece takes those before it to the disk. How far it came: to its end, unless there is no space. */
