@@ -285,8 +285,13 @@ export class ChainedLog implements OpenAuditLog {
   }
 
   async writeAll(events: readonly AuditEvent[]): Promise<void> {
-    this.#lines(events);
-    this.#checkpointIfDue();
+    // No further from a checkpoint than one by one: a start looks for the last one only so far back.
+    for (let at = 0; at < events.length; ) {
+      const most = Math.max(1, CHECKPOINT_LINES - (this.#seq - this.#checkpointSeq));
+      this.#lines(events.slice(at, at + most));
+      this.#checkpointIfDue();
+      at += most;
+    }
     await this.#flush();
   }
 

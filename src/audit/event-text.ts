@@ -11,7 +11,10 @@ export function membersOf(event: Partial<AuditEvent> & Pick<AuditEvent, 'type' |
   if (outcome !== undefined) text += `,"outcome":${JSON.stringify(outcome)}`;
   if (generation !== undefined) text += `,"generation":${generation}`;
   if (detail === undefined) return text;
-  for (const [name, value] of Object.entries(detail)) text += `,${JSON.stringify(name)}:${JSON.stringify(shortened(value))}`;
+  for (const [name, value] of Object.entries(detail)) {
+    // No JSON has it: one such member, and the line could not be read.
+    if (value !== undefined) text += `,${JSON.stringify(name)}:${JSON.stringify(shortened(value))}`;
+  }
   return text;
 }
 

@@ -91,6 +91,8 @@ export class LogFile {
   #hasReserve = false;
   /** The file ends within a line: the rest of it must follow there, however long the file is. */
   #endsWithinLine = false;
+  /** What a full disk took of a round before it was full: told as durable with the rest, so that whole lines are told. */
+  #untold: Uint8Array[] = [];
   #reserving: Promise<void> | undefined;
   #waitingBytes = 0;
 
@@ -157,10 +159,10 @@ export class LogFile {
 
   async #write(lines: Uint8Array[]): Promise<void> {
     if (this.#fault?.kind === 'lost') throw this.#refusal();
+    // Those before have been synced. Nothing is begun: whoever waits with this one may be closing the file.
+    if (lines.length === 0) return;
     if (this.#file.bytes > this.#maxBytes && !this.#endsWithinLine) await this.#guard(() => this.#beginNext());
     const pieces = joined(lines);
-    // Those before have been synced.
-    if (pieces.length === 0) return;
     if (this.#file.firstSeq === 0) this.#file.firstSeq = seqOf(pieces[0] as Uint8Array);
     let isInPlace = true;
     for (const [index, bytes] of pieces.entries()) {
@@ -169,13 +171,20 @@ export class LogFile {
       if (put.written === bytes.length) continue;
       // The next lines go on where these were cut: the chain has them made already.
       this.#queue.unshift(bytes.subarray(put.written), ...pieces.slice(index + 1));
+      this.#untold.push(...pieces.slice(0, index), bytes.subarray(0, put.written));
       throw this.#refusal();
     }
-    for (const bytes of pieces) this.#onDurable(bytes);
+    this.#tell(pieces);
     if (isInPlace) return;
     // What is written to a file that somebody has removed or renamed is in no log: the next start would not find it.
     this.#fault = { kind: 'lost', reason: `the audit log: ${this.#path} was removed or replaced; put it back and start again` };
     throw this.#refusal();
+  }
+
+  #tell(pieces: readonly Uint8Array[]): void {
+    const whole = this.#untold.length === 0 ? pieces : [Buffer.concat([...this.#untold, ...pieces])];
+    this.#untold = [];
+    for (const bytes of whole) this.#onDurable(bytes);
   }
 
   /** The last piece takes those before it to the disk. How far it came: to its end, unless there is no space. */
@@ -193,8 +202,8 @@ export class LogFile {
   }
 
   async #step(bytes: Uint8Array, isLast: boolean): Promise<Appended> {
-    if (isLast) return this.#system.append(this.#file.fd, bytes, this.#path);
     try {
+      if (isLast) return await this.#system.append(this.#file.fd, bytes, this.#path);
       return { written: await this.#system.write(this.#file.fd, bytes, 0), isInPlace: true };
     } catch (error) {
       return { written: 0, error: error as NodeJS.ErrnoException, isInPlace: true };
@@ -283,6 +292,8 @@ export class LogFile {
 
   async #beginNext(): Promise<void> {
     const { directory, directoryFd } = this.#place;
+    // A full disk may have ended the last round before its sync: the lines before a durable one are durable.
+    await this.#system.fsync(this.#file.fd);
     await this.#system.rename(this.#path, join(directory, oldLogName(this.#file.firstSeq)));
     await this.#system.fsync(directoryFd);
     const fd = await makeFile(this.#system, this.#place, LOG_NAME, NEW_LOG_FLAGS);

@@ -44,6 +44,8 @@ export class BatchedCreates {
   #wishes: Wish[] = [];
   #isDue = false;
   #isStoring = false;
+  /** Keys whose records are durable, and which are not in the vault yet. */
+  readonly #unadmitted: Made[] = [];
 
   constructor(opened: Opened, packed: PackedRecords, audit: AuditLog) {
     this.#opened = opened;
@@ -94,17 +96,19 @@ export class BatchedCreates {
     await this.#told(made);
   }
 
-  /** The keys that are durable and serve. Never rejects: whose key does not come to be has been told why. */
+  /** The keys that are durable and to be admitted. Never rejects: whose key does not come to be has been told why. */
   async #stored(wishes: readonly Wish[], kek: ActiveKek): Promise<Made[]> {
     const { cache } = this.#opened;
     const made = this.#made(wishes, kek);
     for (const { keyId } of made) cache.expect(keyId);
     try {
       const added = await this.#packed.createMany(made);
-      return made.filter((one, index) => {
+      const stored = made.filter((one, index) => {
         if (added[index] !== true) this.#giveUp(one, new KmsError('CONFLICT', 'the key id is taken'));
         return added[index] === true;
       });
+      this.#unadmitted.push(...stored);
+      return stored;
     } catch (error) {
       for (const one of made) this.#giveUp(one, error);
       return [];
@@ -120,7 +124,7 @@ export class BatchedCreates {
       const keyId = keyIds[index] as string;
       let dek: Handle = 0;
       try {
-        dek = vault.generate('dek');
+        dek = this.#generated();
         const bytes = vault.makeRecord(dek, keyId, wish.threadId, wish.actor, at, FIRST_USES);
         made.push({ wish, keyId, dek, kek, bytes });
       } catch (error) {
@@ -129,6 +133,18 @@ export class BatchedCreates {
       }
     }
     return made;
+  }
+
+  /** No key makes room for another one before it is admitted, and a small arena has not room for those of two transactions. */
+  #generated(): Handle {
+    const { vault } = this.#opened;
+    try {
+      return vault.generate('dek');
+    } catch (error) {
+      if (this.#unadmitted.length === 0) throw error;
+      this.#admitAll();
+      return vault.generate('dek');
+    }
   }
 
   #giveUp({ wish, keyId, dek }: Made, error: unknown): void {
@@ -154,7 +170,7 @@ export class BatchedCreates {
   async #told(made: readonly Made[]): Promise<void> {
     try {
       const events = made.map(({ wish, keyId }) => eventOf(wish, 'ok', keyId));
-      await Promise.all([this.#audit.writeAll(events), this.#admitted(made)]);
+      await Promise.all([this.#audit.writeAll(events), this.#admitted()]);
     } catch (error) {
       for (const { wish } of made) wish.reject(error);
       return;
@@ -165,9 +181,13 @@ export class BatchedCreates {
   }
 
   /** Once the lines are on their way to the disk: while it takes them there is nothing else to do. */
-  async #admitted(made: readonly Made[]): Promise<void> {
+  async #admitted(): Promise<void> {
     await new Promise(setImmediate);
-    for (const one of made) this.#admit(one);
+    this.#admitAll();
+  }
+
+  #admitAll(): void {
+    for (const one of this.#unadmitted.splice(0)) this.#admit(one);
   }
 
   #refuse(wish: Wish, error: unknown): void {

@@ -1,4 +1,5 @@
 import * as fs from 'node:fs';
+import { constants } from 'node:os';
 import { getSystemErrorName } from 'node:util';
 import { binding } from '../native.js';
 
@@ -112,7 +113,9 @@ export const nodeFileSystem: FileSystem = {
 
 /** The `errno` name of a failed call, '' for an error that is none. */
 export function errnoOf(error: unknown): string {
-  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : '';
+  if (!(error instanceof Error && 'code' in error && typeof error.code === 'string')) return '';
+  // libuv has no name for it, and what is called unknown would be taken for worse than a full disk.
+  return 'errno' in error && error.errno === -constants.errno.EDQUOT ? 'EDQUOT' : error.code;
 }
 
 // A full disk shows first as a short write that succeeds, and only the next call fails (measured): hence the loops.

@@ -12,6 +12,7 @@ export interface AuditedOptions {
   fileSystem?: FileSystem;
   audit?: Partial<AuditSettings>;
   onRelease?: () => void;
+  onLog?: (log: ChainedLog) => void;
 }
 
 /** An event of the log: what every line has, and what is special to its type. */
@@ -35,7 +36,7 @@ export function newGroundOf(t: ExecutionContext): Ground {
 
 /** The embedded provider with a log whose system calls go through `fileSystem`; those of the store do not. */
 export async function auditedKms(t: ExecutionContext, ground: Ground, options: AuditedOptions = {}): Promise<EmbeddedKms> {
-  const { fileSystem = nodeFileSystem, audit = {}, onRelease } = options;
+  const { fileSystem = nodeFileSystem, audit = {}, onRelease, onLog } = options;
   const store = await openFileStore({ dataDir: ground.dataDir });
   const settings = { ...SETTINGS, ...audit };
   try {
@@ -43,7 +44,11 @@ export async function auditedKms(t: ExecutionContext, ground: Ground, options: A
       store,
       master: { kind: 'file', path: ground.keyFile, mayBeGroupReadable: false },
       dataDir: ground.dataDir,
-      openAudit: ({ vault, keyring }) => ChainedLog.open(fileSystem, ground.dataDir, vault, keyring, settings),
+      openAudit: async ({ vault, keyring }) => {
+        const log = await ChainedLog.open(fileSystem, ground.dataDir, vault, keyring, settings);
+        onLog?.(log);
+        return log;
+      },
       release: async () => {
         await store.close();
         onRelease?.();

@@ -2,6 +2,7 @@ import { copyFileSync, readdirSync, readFileSync, rmSync, writeFileSync } from '
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import test from 'ava';
+import type { ChainedLog } from '../../dist/audit/chained-log.js';
 import { refused } from '../provider/refused.js';
 import { interceptedFileSystem, systemError } from '../store/intercepted.js';
 import { auditedKms, linesOf, newGroundOf as newGround, typesOf } from './audited.js';
@@ -219,6 +220,31 @@ test('a checkpoint stands after every thousand lines', async (t) => {
   const checkpoints = lines.filter(({ type }) => type === 'checkpoint');
   t.true(checkpoints.length >= 3);
   t.true(checkpoints.every((line) => Number(line['lines']) < 2_000));
+});
+
+test('lines that are made together have a checkpoint after every thousand of them, too', async (t) => {
+  const ground = newGround(t);
+  let log: ChainedLog | undefined;
+  const kms = await auditedKms(t, ground, {
+    onLog: (opened) => {
+      log = opened;
+    },
+  });
+  const event = { type: 'create_dek', actor: 'uid:1', outcome: 'ok' } as const;
+  const events = Array.from({ length: 2_500 }, (_, index) => ({ ...event, keyId: `k_${index}` }));
+  await log?.writeAll(events.slice(0, 700));
+  await log?.writeAll(events.slice(700));
+  const lines = linesOf(ground);
+  const checkpoints = lines.filter(({ type }) => type === 'checkpoint').slice(1);
+  t.deepEqual(
+    checkpoints.map((line) => line['lines']),
+    [1_000, 1_000],
+  );
+  t.deepEqual(
+    lines.filter(({ type }) => type === 'create_dek').map((line) => line['key_id']),
+    events.map(({ keyId }) => keyId),
+  );
+  await kms.close();
 });
 
 /** Holds every write to the log back from `hold` until `release`. */

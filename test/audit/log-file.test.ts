@@ -1,10 +1,11 @@
 import { existsSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { getSystemErrorName } from 'node:util';
 import test, { type ExecutionContext } from 'ava';
 import type { LogFile } from '../../dist/audit/log-file.js';
 import { openLogGround } from '../../dist/audit/log-ground.js';
 import { KmsError } from '../../dist/errors.js';
-import { nodeFileSystem } from '../../dist/store/file-system.js';
+import { type FileSystem, nodeFileSystem } from '../../dist/store/file-system.js';
 import { newDataDir } from '../store/data-dir.js';
 import { type Intercept, interceptedFileSystem, systemError } from '../store/intercepted.js';
 import { Lines } from './made-lines.js';
@@ -19,10 +20,14 @@ interface Opened {
   content(): string;
 }
 
-async function opened(t: ExecutionContext, intercept?: Intercept, maxFileBytes = 1024 * 1024): Promise<Opened> {
+async function opened(
+  t: ExecutionContext,
+  intercept?: Intercept,
+  maxFileBytes = 1024 * 1024,
+  system = intercept === undefined ? nodeFileSystem : interceptedFileSystem(intercept),
+): Promise<Opened> {
   const dataDir = newDataDir(t);
   const durable: Buffer[] = [];
-  const system = intercept === undefined ? nodeFileSystem : interceptedFileSystem(intercept);
   const onDurable = (lines: Uint8Array) => durable.push(Buffer.from(lines));
   const { file } = await openLogGround(system, dataDir, { maxFileBytes, mayBeginAnew: false, signers: [], onDurable });
   t.teardown(() => file.close());
@@ -106,7 +111,7 @@ test('on a full disk the reserve goes, the lines under way are written, and noth
 
 test('without a reserve the lines wait, are refused meanwhile, and go on exactly where they were cut', async (t) => {
   let left = Number.POSITIVE_INFINITY;
-  const { file, content } = await opened(t, async ({ op, of }, proceed, args) => {
+  const { file, durable, content } = await opened(t, async ({ op, of }, proceed, args) => {
     if (op !== 'write' || of !== LOG) return proceed();
     if (left === 0) throw systemError('ENOSPC', op);
     const [fd, bytes, offset] = args as [number, Uint8Array, number];
@@ -124,8 +129,49 @@ test('without a reserve the lines wait, are refused meanwhile, and go on exactly
   left = Number.POSITIVE_INFINITY;
   await file.flush();
   t.is(content(), Buffer.concat([a, b]).toString());
+  t.deepEqual(Buffer.concat(durable), Buffer.concat([a, b]));
+  t.true(
+    durable.every((told) => told[0] === 0x7b && told.at(-1) === 0x0a),
+    'whole lines are told',
+  );
   await file.reserve();
   t.is(file.fault, null);
+});
+
+test('a quota that is used up is a full disk', async (t) => {
+  let isFull = false;
+  // As libuv has it, which knows no such error.
+  const error = Object.assign(new Error('quota'), { errno: -122, code: getSystemErrorName(-122), syscall: 'write' });
+  const { file, content } = await opened(t, ({ op, of }, proceed) => {
+    if (op === 'write' && of === LOG && isFull) throw error;
+    return proceed();
+  });
+  isFull = true;
+  const line = new Lines().next();
+  file.append(line);
+  await unavailable(t, file.flush(), /no space left \(EDQUOT\)/);
+  isFull = false;
+  await file.flush();
+  t.is(content(), line.toString());
+});
+
+test('where the thread pool takes no append nothing is written any more, and nobody is told that a line is durable', async (t) => {
+  const refused = () => Promise.reject(new KmsError('INTERNAL', 'the thread pool takes no work'));
+  let fails = false;
+  const append: FileSystem['append'] = (...all) => (fails ? refused() : nodeFileSystem.append(...all));
+  const { file, content } = await opened(t, undefined, undefined, { ...nodeFileSystem, append });
+  const lines = new Lines();
+  const first = lines.next();
+  file.append(first);
+  await file.flush();
+  fails = true;
+  file.append(lines.next());
+  await unavailable(t, file.flush(), /INTERNAL at write/);
+  fails = false;
+  await unavailable(t, file.flush(), /INTERNAL/);
+  file.append(lines.next());
+  await unavailable(t, file.flush(), /INTERNAL/);
+  t.is(content(), first.toString(), 'a chain has no gap');
 });
 
 for (const op of ['write', 'fsync']) {
@@ -189,6 +235,59 @@ test('a line that a full disk has cut ends in the file it began in, however long
   await file.flush();
   t.is(readFileSync(join(dataDir, 'kms-audit-0000000000000001.log'), 'utf8'), a.toString());
   t.is(readFileSync(join(dataDir, LOG), 'utf8'), b.toString());
+});
+
+test('a long file is left with all its lines on the disk, those that were written before it was full among them', async (t) => {
+  const lines = new Lines();
+  const [a, b] = [lines.many(2), lines.next()];
+  let left = Number.POSITIVE_INFINITY;
+  const calls: string[] = [];
+  const { dataDir, file } = await opened(
+    t,
+    async ({ op, of }, proceed, args) => {
+      if (of === LOG) calls.push(op);
+      if (op !== 'write' || of !== LOG) return proceed();
+      if (left === 0) throw systemError('ENOSPC', op);
+      const [fd, bytes, offset] = args as [number, Uint8Array, number];
+      const written = await nodeFileSystem.write(fd, bytes.subarray(offset, offset + Math.min(bytes.length - offset, left)), 0);
+      left -= written;
+      return written;
+    },
+    400,
+  );
+  // Cut between two lines, where the next one may stand in another file.
+  left = a.length;
+  file.append(Buffer.concat([a, b]));
+  await unavailable(t, file.flush(), /no space left/);
+  left = Number.POSITIVE_INFINITY;
+  calls.length = 0;
+  await file.flush();
+  t.true(calls.includes('fsync'));
+  t.true(calls.indexOf('fsync') < calls.indexOf('rename'), calls.join());
+  t.is(readFileSync(join(dataDir, 'kms-audit-0000000000000001.log'), 'utf8'), a.toString());
+  t.is(readFileSync(join(dataDir, LOG), 'utf8'), b.toString());
+});
+
+test('who waits with nothing to be written begins no other file', async (t) => {
+  let during = () => {};
+  const { dataDir, file } = await opened(
+    t,
+    ({ op, of }, proceed) => {
+      if (op === 'write' && of === LOG) during();
+      return proceed();
+    },
+    400,
+  );
+  const late: Array<Promise<void>> = [];
+  during = () => void late.push(file.flush());
+  file.append(new Lines().many(2));
+  await file.flush();
+  await Promise.all(late);
+  t.is(late.length, 1);
+  t.deepEqual(
+    readdirSync(dataDir).filter((name) => name.startsWith('kms-audit-')),
+    [],
+  );
 });
 
 for (const [what, harm] of [
