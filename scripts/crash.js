@@ -151,7 +151,7 @@ async function applications(rounds, random) {
 
 /** Two daemons on one database: one of them is killed, or the database, in turn. */
 async function postgres() {
-  const server = PostgresServer.start({ fsync: true });
+  const server = PostgresServer.start();
   if (typeof server === 'string') return console.log(`SKIPPED: two daemons on one PostgreSQL: ${server}`);
   const told = { kills: 0, takenOver: 0, restarts: 0, answered: 0, rotations: 0 };
   const random = randomFrom(seed);

@@ -37,8 +37,6 @@ process.once('exit', () => {
 export interface ServerOptions {
   /** Serves 127.0.0.1 with TLS alone, by this certificate, to whoever knows a role's password. */
   tls?: { port: number; certificate: string; key: string };
-  /** Whether a commit reaches the disk: what is lost with a crash of the server alone is in the system's memory either way. */
-  fsync?: boolean;
 }
 
 /** A PostgreSQL of its own in a temporary directory, reachable by a Unix socket, and over TLS when asked. */
@@ -64,7 +62,7 @@ export class PostgresServer {
     chownSync(directory, user.uid, user.gid);
     const server = new PostgresServer(directory, bin, user);
     server.#run('initdb', ['-D', server.#data, '-U', 'kms', '--auth=trust', '--no-sync', '-E', 'UTF8', '--locale=C']);
-    server.#options = `-k ${directory} -c fsync=${options.fsync ? 'on' : 'off'} -c max_connections=200 ${server.#listening(options)}`;
+    server.#options = `-k ${directory} -c max_connections=200 ${server.#listening(options)}`;
     server.begin();
     running.add(server);
     return server;

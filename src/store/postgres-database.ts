@@ -21,6 +21,8 @@ const FENCED = 'KM001';
 /** Of a server that is gone without a word its system tells within some ten seconds; of a client that is gone the server's. */
 const KEEPALIVE = 'tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3';
 const KEEPALIVE_MS = 5_000;
+/** Whatever the role or the database has been given: an answer says that what it tells of is durable. */
+const DURABLE = 'synchronous_commit=on';
 /** A statement that the server should have ended long ago: the connection is. */
 const GRACE_MS = 1_000;
 
@@ -95,7 +97,7 @@ export class Database {
       password: () => password ?? '',
       ssl: await tlsOf({ host, port, user, password, database, ...rest }, authorities),
       application_name: 'progressdb-kms',
-      options: `-c search_path=${schema} -c ${KEEPALIVE}`,
+      options: `-c search_path=${schema} -c ${DURABLE} -c ${KEEPALIVE}`,
       keepAlive: true,
       keepAliveInitialDelayMillis: KEEPALIVE_MS,
       connectionTimeoutMillis: statementMs,

@@ -107,24 +107,22 @@ export function channelOf(schema: string): string {
   return `kms_${schema}`;
 }
 
-interface Server {
-  version: string;
-  standby: boolean;
-  commit: string;
-}
+/** Without one of them an answer may say that something is done which a loss of power undoes. The last one a pooler may have kept from us. */
+const DURABLE = ['fsync', 'full_page_writes', 'synchronous_commit'] as const;
 
 async function refuseUnfit(database: Database): Promise<void> {
-  const { rows } = await database.query<Server & Record<string, unknown>>(
+  const { rows } = await database.query<{ version: string; standby: boolean; off: string | null }>(
     "select current_setting('server_version_num') as version, pg_is_in_recovery() as standby, " +
-      "current_setting('synchronous_commit') as commit",
+      "(select name from unnest($1::text[]) as name where current_setting(name) = 'off' limit 1) as off",
+    [DURABLE],
   );
-  const { version, standby, commit } = rows[0] as Server;
-  if (Number(version) < LEAST_SERVER) throw new KmsError('UNSUPPORTED', 'PostgreSQL 13 or later is needed');
-  if (standby) throw new KmsError('STORE_UNAVAILABLE', 'PostgreSQL: this server is a standby, which takes no writes');
-  if (commit !== 'off') return;
+  const [server] = rows;
+  if (Number(server?.version) < LEAST_SERVER) throw new KmsError('UNSUPPORTED', 'PostgreSQL 13 or later is needed');
+  if (server?.standby) throw new KmsError('STORE_UNAVAILABLE', 'PostgreSQL: this server is a standby, which takes no writes');
+  if (typeof server?.off !== 'string') return;
   throw new KmsError(
-    'UNSUPPORTED',
-    'PostgreSQL answers before a commit is durable (synchronous_commit = off): ALTER ROLE … SET synchronous_commit = on',
+    'STORE_UNAVAILABLE',
+    `PostgreSQL: the server runs with ${server.off} = off, so that a crash can undo what it has said is done; set it to on`,
   );
 }
 
