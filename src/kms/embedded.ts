@@ -19,6 +19,7 @@ import type { KeyringKek } from '../store/key-store.js';
 import { arenaInfo, auditBellRang, type MasterSource } from '../vault.js';
 import { audited } from './audited.js';
 import { type ActorOptions, actorOf, checkBytes, checkKeyId, userOf, within } from './calls.js';
+import type { DatabaseCounts } from './databases/database-counts.js';
 import { DatabaseKms } from './databases/database-kms.js';
 import { Importing } from './importing.js';
 import { Key } from './key.js';
@@ -188,6 +189,16 @@ export class EmbeddedKms extends KeyVerbs<Session> implements Provider, SlotKeep
   }
 
   // Databases
+
+  /** How many somebody has open. */
+  get openDatabases(): number {
+    return this.#session?.databases.openCount ?? 0;
+  }
+
+  /** From the beginning: a seal leaves them as they are. */
+  get databaseCounts(): DatabaseCounts {
+    return this.#lifecycle.databaseCounts;
+  }
 
   /** Makes a client-sealed database and resolves to its secret, which is kept nowhere: the caller hands it on and wipes it. */
   async newDatabase(options?: ActorOptions): Promise<Uint8Array> {

@@ -2,6 +2,7 @@ import { type LastLines, NO_AUDIT, type OpenAuditLog } from '../audit/audit-log.
 import { KmsError } from '../errors.js';
 import { RETURN_USES_MS } from '../limits.js';
 import { ownActor } from './calls.js';
+import { DatabaseCounts } from './databases/database-counts.js';
 import { type Opened, type OpenSettings, openStore } from './opened.js';
 import { Session, type SessionSettings } from './session.js';
 import { type IdleTimes, keepSwept } from './sweeper.js';
@@ -25,6 +26,8 @@ interface Last extends LastLines {
 
 /** A provider from its opening to its end: when its store is open, sealed, and closed. */
 export class Lifecycle {
+  /** Of all sessions: to a scraper a counter that falls is a process that was started again. */
+  readonly databaseCounts = new DatabaseCounts();
   readonly #settings: EmbeddedSettings;
   readonly #stopSweeping: () => void;
   #session: Session | null = null;
@@ -60,7 +63,7 @@ export class Lifecycle {
     await this.#lastWritten();
     const onReserved = (keyId: string, uses: number) => this.#session?.defaultKey.reserved(keyId, uses);
     const opened = await openStore(this.#settings.store, this.#settings.master, { ...this.#settings, initialise }, onReserved);
-    const session = new Session(opened, this.#settings, await this.#openAudit(opened));
+    const session = new Session(opened, this.#settings, await this.#openAudit(opened), this.databaseCounts);
     if (epoch !== this.#epoch) {
       this.#leftover = this.#wipe(session, 'seal', ownActor()).settled;
       throw new KmsError('SEALED', 'it was sealed again');

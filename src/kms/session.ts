@@ -8,6 +8,7 @@ import { audited } from './audited.js';
 import { BatchedCreates } from './batched-creates.js';
 import { ownActor } from './calls.js';
 import { DataEvents } from './data-events.js';
+import type { DatabaseCounts } from './databases/database-counts.js';
 import { type DatabaseSettings, Databases } from './databases/databases.js';
 import { type Alone, DefaultKey } from './default-key.js';
 import type { KeyCache } from './key-cache.js';
@@ -31,14 +32,14 @@ export class Session {
   readonly databases: Databases;
   readonly #batched: BatchedCreates | undefined;
 
-  constructor(opened: Opened, settings: SessionSettings, audit: OpenAuditLog) {
+  constructor(opened: Opened, settings: SessionSettings, audit: OpenAuditLog, counts: DatabaseCounts) {
     this.opened = opened;
     this.audit = audit;
     this.events = new DataEvents(opened.vault, () => audit.dataWritten());
     this.messages = new Messages(opened.cache, this.events);
     this.keys = new Keys(opened, settings.store);
     this.administration = new Administration(opened, settings.store, this.messages, audit, settings);
-    this.databases = new Databases(opened, settings.store, audit, settings);
+    this.databases = new Databases(opened, settings.store, audit, settings, counts);
     const { packed } = settings.store;
     this.#batched = packed && new BatchedCreates(opened, packed, audit);
     const create = async () => (await this.create('', ownActor())).keyId;

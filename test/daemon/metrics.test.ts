@@ -204,7 +204,7 @@ test.serial('whatever a peer sends, there is no label value beside those that ar
   const known: Record<string, readonly string[]> = {
     surface: ['binary', 'http'],
     operation: OPERATION_NAMES,
-    outcome: OUTCOMES,
+    outcome: [...OUTCOMES, 'refused', 'failed'],
   };
   for (const [label, values] of Object.entries(known)) {
     t.deepEqual(

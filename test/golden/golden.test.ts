@@ -4,11 +4,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import test, { type ExecutionContext } from 'ava';
+import { restoreBackup } from '../../dist/backup/restore.js';
 import { openFile } from '../../dist/cli/files.js';
-import { createEmbeddedKms } from '../../dist/create.js';
+import { createEmbeddedKms, type EmbeddedKms } from '../../dist/create.js';
 import { ERROR_TABLE } from '../../dist/errors.js';
 import { openMemoryThreadStore } from '../../dist/threads/memory-store.js';
 import { openThreads } from '../../dist/threads/threads.js';
+import { checkBackup } from '../backup/checked.js';
+import { master, RESTORING } from '../backup/ground.js';
 import { openedStore } from '../secrets/opened-store.js';
 import { allVersions } from '../threads/threads-ground.js';
 
@@ -48,6 +51,16 @@ function aadOf({ aad }: Message): Buffer | undefined {
   return aad === null ? undefined : Buffer.from(aad);
 }
 
+async function allDecrypt(t: ExecutionContext, kms: EmbeddedKms, messages: readonly Message[]): Promise<void> {
+  for (const message of messages) {
+    const { keyId, plaintext } = message;
+    const bytes = Buffer.from(message.ciphertext, 'base64');
+    const aad = aadOf(message);
+    const found = keyId === null ? await kms.decrypt(bytes, aad) : await kms.decryptWithDek(keyId, bytes, aad);
+    t.is(Buffer.from(found).toString(), plaintext);
+  }
+}
+
 test('there is a folder of files for the formats of this release', (t) => {
   t.deepEqual(RELEASES, ['v1', 'v2']);
 });
@@ -59,13 +72,22 @@ test('v2: an LMDB store of that release opens, and has its keys', async (t) => {
   chmodSync(join(dataDir, 'keys.lmdb'), 0o600);
   const kms = await createEmbeddedKms({ dataDir, masterKeyFile, initialise: false });
   t.teardown(() => kms.close());
-  for (const { keyId, plaintext, aad, ciphertext } of messages) {
-    const bytes = Buffer.from(ciphertext, 'base64');
-    const bound = aad === null ? undefined : Buffer.from(aad);
-    const found = keyId === null ? await kms.decrypt(bytes, bound) : await kms.decryptWithDek(keyId, bytes, bound);
-    t.is(Buffer.from(found).toString(), plaintext);
-  }
+  await allDecrypt(t, kms, messages);
   t.is((await kms.listKeys()).keys.length, 2);
+});
+
+test('v2: a backup of a store without databases verifies, and what is restored of it decrypts every message', async (t) => {
+  const { directory, masterKeyFile, messages } = copyOf(t, 'v2');
+  const path = join(directory, 'store.backup');
+  cpSync(join(GOLDEN, 'store-v2.backup'), path);
+  t.is(readFileSync(path).subarray(0, 5).toString('latin1'), '\x03pkb1');
+  const dataDir = join(directory, 'restored');
+  const place = { directory, dataDir, masterKeyFile };
+  t.deepEqual(await checkBackup(path, place), []);
+  t.like(await restoreBackup({ path, dataDir, master: master(place), ...RESTORING }), { records: 2, leftOut: [] });
+  const kms = await createEmbeddedKms({ dataDir, masterKeyFile, initialise: false });
+  t.teardown(() => kms.close());
+  await allDecrypt(t, kms, messages);
 });
 
 test('a keyring of format 1 becomes one of format 2 with its next change, and its records go on being believed', async (t) => {

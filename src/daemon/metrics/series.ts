@@ -23,6 +23,10 @@ export function gauge(name: string, help: string, read: Series['read']): Series 
   return { name: `${PREFIX}${name}`, help, type: 'gauge', read };
 }
 
+export function counter(name: string, help: string, read: Series['read']): Series {
+  return { name: `${PREFIX}${name}`, help, type: 'counter', read };
+}
+
 /** The whole of one that has no labels. */
 export function one(value: number): Sample[] {
   return [{ labels: {}, value }];

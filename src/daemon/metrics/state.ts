@@ -3,8 +3,9 @@ import type { Health } from '../../provider.js';
 import { SURFACES, type Surface } from '../counters.js';
 import type { Service } from '../operations.js';
 import { Census, KEY_STATES } from './census.js';
+import { databaseSeries } from './databases.js';
 import { rotationSeries } from './rotation.js';
-import { each, gauge, one, PREFIX, type Sample, type Series } from './series.js';
+import { counter, each, gauge, one, type Sample, type Series } from './series.js';
 
 const PROTECTIONS = ['secretmem', 'mlock', 'none'] as const;
 
@@ -20,10 +21,6 @@ export interface Watched {
 
 const TLS_FILES = ['certificate', 'revocation_list'] as const;
 type TlsFile = (typeof TLS_FILES)[number];
-
-function counter(name: string, help: string, read: Series['read']): Series {
-  return { name: `${PREFIX}${name}`, help, type: 'counter', read };
-}
 
 function cacheSeries({ kms }: Service): Series[] {
   const counted = (at: number) => one(binding.readCounts()[at]!);
@@ -81,6 +78,7 @@ export function stateSeries(service: Service, watched: Watched): Series[] {
     counter('workers_replaced_total', 'Worker threads made in place of one that ended.', () => one(watched.threads().replaced)),
     ...cacheSeries(service),
     ...keySeries(service, health),
+    ...databaseSeries(kms),
     ...rotationSeries(kms),
     gauge('store_write_latch', '1 while the store refuses writes.', async () =>
       one(Number((await health()).storeFault !== null)),

@@ -11,6 +11,7 @@ import type { Alone } from '../default-key.js';
 import { newKekId } from '../keyring-document.js';
 import type { Opened } from '../opened.js';
 import { Unsound } from '../rewrapping.js';
+import type { DatabaseCounts } from './database-counts.js';
 import type { DatabaseDocument, WrappedShare } from './database-document.js';
 import { DatabaseRing } from './database-ring.js';
 import { OpenDatabase } from './open-database.js';
@@ -56,6 +57,7 @@ export class Databases {
   readonly #store: KeyStore;
   readonly #audit: OpenAuditLog;
   readonly #settings: DatabaseSettings;
+  readonly #counts: DatabaseCounts;
   readonly #openings: Openings;
   readonly #rests = new Rests();
   readonly #open = new Map<string, { database: OpenDatabase; openers: number }>();
@@ -63,11 +65,12 @@ export class Databases {
   /** By identity, how many it has made. */
   #made: Promise<Map<string, number>> | undefined;
 
-  constructor(opened: Opened, store: KeyStore, audit: OpenAuditLog, settings: DatabaseSettings) {
+  constructor(opened: Opened, store: KeyStore, audit: OpenAuditLog, settings: DatabaseSettings, counts: DatabaseCounts) {
     this.#opened = opened;
     this.#store = store;
     this.#audit = audit;
     this.#settings = settings;
+    this.#counts = counts;
     this.shares = new Shares(opened, store.sealed);
     this.#openings = new Openings(audit);
     this.#decoy = this.#newDecoy();
@@ -113,6 +116,7 @@ export class Databases {
     const made = await this.#made;
     const before = made.get(actor) ?? 0;
     if (before >= databasesPerIdentity) {
+      this.#counts.refused('databases_per_identity');
       throw new KmsError('PERMISSION_DENIED', `this identity has made ${databasesPerIdentity} databases, which is its limit`);
     }
     // Before it is made: of two at once, only one may be the last.
@@ -179,7 +183,11 @@ export class Databases {
    * The database of a secret, which is wiped; whoever opened it leaves it. UNAUTHENTICATED for a secret that opens none, whatever the
    * reason: where there is no such database another document is tried, which no secret opens, by the same steps.
    */
-  async open(secret: Uint8Array, actor: string): Promise<OpenDatabase> {
+  open(secret: Uint8Array, actor: string): Promise<OpenDatabase> {
+    return this.#counts.opening(() => this.#openBy(secret, actor));
+  }
+
+  async #openBy(secret: Uint8Array, actor: string): Promise<OpenDatabase> {
     const { vault } = this.#opened;
     const isLong = secret.length > MAX_DATABASE_SECRET_BYTES;
     // Memory of its own: what is waited for below must not leave a copy that V8 has moved.
@@ -245,7 +253,10 @@ export class Databases {
   }
 
   #begin(document: DatabaseDocument, half: Handle, share: Handle): { database: OpenDatabase; openers: number } {
-    if (this.#open.size >= MAX_OPEN_DATABASES) throw new KmsError('BUSY', `${MAX_OPEN_DATABASES} databases are open`);
+    if (this.#open.size >= MAX_OPEN_DATABASES) {
+      this.#counts.refused('open');
+      throw new KmsError('BUSY', `${MAX_OPEN_DATABASES} databases are open`);
+    }
     const { databaseId, storeId, restores } = document;
     const { arena, cachedKeys, defaultKeySoftUses, keysPerDatabase } = this.#settings;
     const vault = Vault.open(arena, cachedKeys);
@@ -255,6 +266,7 @@ export class Databases {
         sealed: this.#store.sealed,
         fault: () => this.#store.fault(),
         audit: this.#audit,
+        counts: this.#counts,
         defaultKeySoftUses,
         keysPerDatabase,
         alone: this.#alone(databaseId),

@@ -14,6 +14,7 @@ import { Messages } from '../messages.js';
 import type { KeyGround } from '../opened.js';
 import { Records } from '../records.js';
 import { auditIn } from './database-audit.js';
+import type { DatabaseCounts } from './database-counts.js';
 import type { DatabaseRing } from './database-ring.js';
 import type { Rest } from './rests.js';
 import { SealedKeyStore } from './sealed-key-store.js';
@@ -25,6 +26,7 @@ export interface OpenDatabaseSettings {
   sealed: SealedDocuments;
   fault: () => string | null;
   audit: OpenAuditLog;
+  counts: DatabaseCounts;
   defaultKeySoftUses: number;
   /** 0 for any number. */
   keysPerDatabase: number;
@@ -101,7 +103,7 @@ export class OpenDatabase {
 
   /** PERMISSION_DENIED beyond as many keys as a database may hold. Of two at once, only one may be the last. */
   async #counted<T>(make: () => Promise<T>): Promise<T> {
-    const { keysPerDatabase } = this.#settings;
+    const { keysPerDatabase, counts } = this.#settings;
     if (keysPerDatabase === 0) return make();
     this.#documents ??= this.#count().catch((error) => {
       this.#documents = undefined;
@@ -109,6 +111,7 @@ export class OpenDatabase {
     });
     const before = await this.#documents;
     if (before + this.#made >= keysPerDatabase) {
+      counts.refused('keys_per_database');
       throw new KmsError('PERMISSION_DENIED', `this database holds ${keysPerDatabase} keys, which is its limit`);
     }
     this.#made += 1;
