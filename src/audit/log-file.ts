@@ -298,8 +298,10 @@ export class LogFile {
     await this.#system.fsync(directoryFd);
     const fd = await makeFile(this.#system, this.#place, LOG_NAME, NEW_LOG_FLAGS);
     await this.#system.fsync(directoryFd);
-    await this.#system.close(this.#file.fd);
+    const before = this.#file.fd;
+    // First: a descriptor whose close has failed is closed all the same, and its number may be another file's by the next one.
     this.#file = { fd, bytes: 0, firstSeq: 0 };
+    await this.#system.close(before);
   }
 
   /** What is appended is written before. Never rejects: a failure to close has nothing more to tell. */

@@ -268,6 +268,28 @@ test('a long file is left with all its lines on the disk, those that were writte
   t.is(readFileSync(join(dataDir, LOG), 'utf8'), b.toString());
 });
 
+test('no descriptor is closed twice, not even one whose close has failed', async (t) => {
+  const closed: unknown[] = [];
+  const { file } = await opened(
+    t,
+    async ({ op, of }, proceed, args) => {
+      if (of !== LOG || op !== 'close') return proceed();
+      const result = await proceed();
+      if (closed.push(args[0]) === 1) throw systemError('EIO', op);
+      return result;
+    },
+    400,
+  );
+  const lines = new Lines();
+  file.append(lines.many(2));
+  await file.flush();
+  file.append(lines.next());
+  await unavailable(t, file.flush(), /EIO at close/);
+  await file.close();
+  t.is(closed.length, 2);
+  t.is(new Set(closed).size, 2);
+});
+
 test('who waits with nothing to be written begins no other file', async (t) => {
   let during = () => {};
   const { dataDir, file } = await opened(
