@@ -371,6 +371,10 @@ export const MAX_STALE_AFTER_MS = 3_600_000;
 export const BEATS_PER_STALE_AFTER = 4;
 /** How soon a lost connection to a database is tried again: less than the shortest time in which everything becomes stale. */
 export const DATABASE_RETRY_MS = 100;
+/** How often a daemon looks whether its name has become free. */
+export const CLAIM_LOOK_MS = 50;
+/** How long for: longer than the database's keepalive needs to tell that a machine is gone. */
+export const MOST_CLAIM_MS = 15_000;
 /** How soon it is noticed that a rotation has nobody to lead it. */
 export const LEADERLESS_LOOK_MS = 500;
 /** Connections of one daemon, beside the two that listen and lead: half of them keep a disk busy, and 100 is what a server has. */

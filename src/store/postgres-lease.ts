@@ -4,9 +4,9 @@ import { type Database, databaseError } from './postgres-database.js';
 import type { Lease } from './shared-store.js';
 
 /** An advisory lock belongs to a session: the server lets go of it as soon as it sees that its client is gone. */
-const LOCK = '(hashtext($1), hashtext($2))';
+export const LOCK = '(hashtext($1), hashtext($2))';
 
-function nameOf({ schema }: Database, name: string): [string, string] {
+export function nameOf({ schema }: Database, name: string): [string, string] {
   return [`progressdb-kms/${name}`, schema];
 }
 

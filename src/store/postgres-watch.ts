@@ -3,6 +3,7 @@ import type { Client } from 'pg';
 import { KmsError } from '../errors.js';
 import { BEATS_PER_STALE_AFTER, DATABASE_RETRY_MS, FORGOTTEN_DAEMON_DAYS, KEY_ID_PATTERN } from '../limits.js';
 import { binding } from '../native.js';
+import { Claim } from './postgres-claim.js';
 import { type Database, databaseError, reasonOf } from './postgres-database.js';
 import { channelOf } from './postgres-schema.js';
 import type { News, Report, Watch } from './shared-store.js';
@@ -36,6 +37,7 @@ export class PostgresWatch implements Watch {
   readonly #report: () => Report;
   readonly #news: News;
   readonly #stopping = new AbortController();
+  readonly #claim: Claim;
   readonly #running: Promise<void>;
   #heardAt: number;
   #reason: string | undefined;
@@ -45,6 +47,7 @@ export class PostgresWatch implements Watch {
     this.#self = self;
     this.#report = report;
     this.#news = news;
+    this.#claim = new Claim(database, self.daemonId, this.#stopping.signal);
     this.#heardAt = binding.sinceBoot();
     let begin = () => {};
     let fail: (error: unknown) => void = () => {};
@@ -94,6 +97,7 @@ export class PostgresWatch implements Watch {
         // Anybody who may connect can say anything.
         else if (KEY_ID_PATTERN.test(payload)) this.#news.key(payload);
       });
+      await this.#claim.take(client);
       // Lost in a crash of the server, a sign of life is only missed.
       await client.query('set synchronous_commit = off');
       await client.query(`listen ${channelOf(this.#database.schema)}`);
@@ -104,7 +108,7 @@ export class PostgresWatch implements Watch {
         begin();
         await sleep(staleAfterMs / BEATS_PER_STALE_AFTER, undefined, { signal, ref: false }).catch(() => undefined);
       }
-      await client.query('delete from daemons where daemon_id = $1', [this.#self.daemonId]).catch(() => undefined);
+      await this.#claim.release(client).catch(() => undefined);
     } finally {
       signal.removeEventListener('abort', stop);
       end();

@@ -56,6 +56,7 @@ const LAYERS: ReadonlyArray<readonly string[]> = [
     'store/packed.ts',
     'store/postgres-address.ts',
     'store/postgres-backups.ts',
+    'store/postgres-claim.ts',
     'store/postgres-database.ts',
     'store/postgres-documents.ts',
     'store/postgres-entries.ts',

@@ -7,6 +7,9 @@ import { Fleet, until } from './fleet.js';
 
 const test = anyTest as TestFn;
 const server = PostgresServer.start();
+const END_LEADERS =
+  "select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' and granted " +
+  "and classid::bigint = hashtext('progressdb-kms/rotation')::bigint & 4294967295";
 const text = Buffer.from('a message');
 
 async function code(work: () => unknown): Promise<string> {
@@ -136,9 +139,7 @@ if (typeof server === 'string') {
     await until(async () => (await b.rotationStatus()).done > 5);
     t.is((await b.rotationStatus()).state, 'running');
     t.is(await code(() => b.rotateKek()), 'CONFLICT');
-    await all.asked(
-      `select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' and granted and mode = 'ExclusiveLock'`,
-    );
+    await all.asked(END_LEADERS);
     await until(async () => (await a.rotationStatus()).state === 'idle' && (await b.rotationStatus()).state === 'idle');
     for (const { keyId } of keys) t.is((await b.describeKey(keyId)).kekVersion, '2');
     t.is((await all.asked('select active_kek from keyring')).length, 1);
@@ -153,7 +154,7 @@ if (typeof server === 'string') {
     const held = a.snapshot();
     await a.rotateKek();
     await until(async () => (await a.rotationStatus()).phase === 'retire');
-    await all.asked(`select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' and granted`);
+    await all.asked(END_LEADERS);
     await until(async () => (await b.rotationStatus()).state === 'idle');
     await b.rotateKek({ keysPerSecond: 10 });
     await until(async () => (await b.rotationStatus()).done > 2);
