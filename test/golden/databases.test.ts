@@ -11,10 +11,10 @@ import { RESTORED_USES } from '../../dist/limits.js';
 import { Ground } from '../audit/verified.js';
 import { checkBackup } from '../backup/checked.js';
 import { entriesOf, master, RESTORING } from '../backup/ground.js';
-import { openedIn } from '../kms/databases.js';
+import { madeIn, openedIn } from '../kms/databases.js';
 import type { Place } from '../provider/subjects.js';
 import { openedStore } from '../secrets/opened-store.js';
-import { fieldsOf, opened, type ReadDatabase, readDatabase } from './databases-reader.js';
+import { fieldsOf, type Outside, opened, type ReadDatabase, readDatabase } from './databases-reader.js';
 
 const GOLDEN = fileURLToPath(new URL('../../test/golden/databases/', import.meta.url));
 const KEY_STATES = ['active', 'disabled', 'destroyed'] as const;
@@ -131,6 +131,12 @@ function documentsIn(dataDir: string): Map<string, Buffer> {
   return new Map(files.map((path) => [relative(root, path).replace(/\.database$/, ''), readFileSync(path)]));
 }
 
+function outsideOf({ dataDir, masterKeyFile }: Place): Outside {
+  const { keys } = openedStore(dataDir, masterKeyFile);
+  const { store_id: storeId } = JSON.parse(readFileSync(join(dataDir, 'keyring.json'), 'utf8'));
+  return { storeId, kek: keys.get('kek')!, recordMac: keys.get('record-mac')! };
+}
+
 function isRead(t: ExecutionContext, databases: readonly ReadDatabase[]): void {
   t.deepEqual(
     databases.map(({ createdBy, shares }) => [createdBy, shares]),
@@ -153,10 +159,9 @@ function isRead(t: ExecutionContext, databases: readonly ReadDatabase[]): void {
 }
 
 test('docs/FORMATS.md alone is enough to read databases, from files and from a backup', (t) => {
-  const { dataDir, masterKeyFile, directory } = copyOf(t);
-  const { keys } = openedStore(dataDir, masterKeyFile);
-  const { store_id: storeId } = JSON.parse(readFileSync(join(dataDir, 'keyring.json'), 'utf8'));
-  const outside = { storeId, kek: keys.get('kek')!, recordMac: keys.get('record-mac')! };
+  const place = copyOf(t);
+  const { dataDir, directory } = place;
+  const outside = outsideOf(place);
   const documents = documentsIn(dataDir);
   t.is(documents.size, 8);
   isRead(
@@ -177,6 +182,24 @@ test('docs/FORMATS.md alone is enough to read databases, from files and from a b
     [...backedUp].sort(),
     [...documents].sort(([a], [b]) => (a < b ? -1 : 1)),
   );
+});
+
+test('what is written into databases today is what docs/FORMATS.md says', async (t) => {
+  const place = copyOf(t);
+  const kms = await openedAt(t, place);
+  const secret = await madeIn(kms, 'uid:7');
+  const database = await openedIn(t, kms, secret);
+  const { keyId } = await database.createDekForThread('new');
+  const { ciphertext } = await database.encryptWithDek(keyId, Buffer.from('of today'));
+  await database.encrypt(Buffer.from('by default'));
+  await kms.close();
+  const documents = documentsIn(place.dataDir);
+  const read = readDatabase(outsideOf(place), secret, documents);
+  t.like(read, { databaseId: database.databaseId, createdBy: 'uid:7', shares: 1 });
+  t.is(opened(read.deks.get(keyId)!, Buffer.from(ciphertext), Buffer.alloc(0)).toString(), 'of today');
+  t.deepEqual([...read.states.keys()].sort(), [keyId, read.defaultKeyId].sort());
+  const [known] = [...documents.keys()].filter((name) => name.includes('/'));
+  for (const [name, { length }] of documents) if (name.includes('/')) t.is(length, documents.get(known!)!.length, name);
 });
 
 test('access tokens are known by their texts, with their roles', (t) => {
