@@ -136,6 +136,14 @@ export async function readWhole(system: FileSystem, fd: number, size: number): P
   return bytes.subarray(0, at);
 }
 
+/** The bytes from `position` on: fewer than `size` only at the end of the file. */
+export async function readWholeAt(system: FileSystem, fd: number, size: number, position: number): Promise<Uint8Array> {
+  const bytes = new Uint8Array(size);
+  let at = 0;
+  for (let got = -1; at < size && got !== 0; at += got) got = await system.pread(fd, bytes, at, position + at);
+  return bytes.subarray(0, at);
+}
+
 export function readWholeSync(system: FileSystem, fd: number, size: number): Uint8Array {
   const bytes = new Uint8Array(size);
   let at = 0;

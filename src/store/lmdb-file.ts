@@ -1,7 +1,9 @@
 import { constants } from 'node:fs';
 import { KmsError } from '../errors.js';
 import { FILE_MODE } from './data-directory.js';
-import { errnoOf, READ_FLAGS, readWhole, nodeFileSystem as system, writeWhole } from './file-system.js';
+import { errnoOf, READ_FLAGS, readWholeAt, nodeFileSystem as system, writeWhole } from './file-system.js';
+import { liveMetaOf, META_BYTES, pageSizeOf } from './lmdb-meta.js';
+import { extentOf } from './lmdb-reach.js';
 
 /** LMDB's own lock is kept beside the file under this name, and holds nothing that outlives the processes that use it. */
 export const LOCK_SUFFIX = '-lock';
@@ -13,22 +15,20 @@ const FIRST_BYTES = 64 * 1024;
 const { O_CREAT, O_NOFOLLOW, O_WRONLY } = constants;
 const WRITE_FLAGS = O_WRONLY | O_CREAT | O_NOFOLLOW;
 
-// The first meta page, in the byte order of the machine (mdb.c of lmdb-js: MDB_page_header, MDB_meta).
-const HEAD_BYTES = 64;
-const FLAGS_AT = 18;
-const MAGIC_AT = 24;
-const VERSION_AT = 28;
-const PAGE_SIZE_AT = 48;
-const META_FLAG = 0x08;
-const MAGIC = 0xbeefc0de;
-const VERSION = 2;
-
 // A file that LMDB refuses to open ends the process in lmdb-js (it uses what it has freed): what can be refused is looked at before.
+// It reads through a map, in which a page beyond the end of the file is a SIGBUS: all that it may read is there before.
 // And LMDB writes its lock file through a map, in which a full disk is a SIGBUS: its bytes are there before.
 
-/** Of a file that is there. Throws STORE_UNAVAILABLE for what is none of LMDB's. */
+/** Of a file that is there. Throws STORE_UNAVAILABLE for what is none of LMDB's, or has lost its end. */
 export async function prepareFile(path: string): Promise<void> {
-  await checkHead(path, await sizeOf(path));
+  const size = await sizeOf(path);
+  const fd = await system.open(path, READ_FLAGS, 0);
+  try {
+    const fault = await faultOf(fd, size);
+    if (fault !== undefined) throw new KmsError('STORE_UNAVAILABLE', `${path} ${fault}: restore it from a backup`);
+  } finally {
+    await system.close(fd);
+  }
   await lengthen(path + LOCK_SUFFIX);
 }
 
@@ -71,24 +71,17 @@ async function write(path: string, size: number): Promise<void> {
   }
 }
 
-async function checkHead(path: string, size: number): Promise<void> {
-  const fd = await system.open(path, READ_FLAGS, 0);
-  try {
-    const head = await readWhole(system, fd, HEAD_BYTES);
-    if (!isMeta(head, size)) throw new KmsError('STORE_UNAVAILABLE', `${path} is damaged, or of another format`);
-  } finally {
-    await system.close(fd);
-  }
-}
-
-function isMeta(head: Uint8Array, size: number): boolean {
-  if (head.length < HEAD_BYTES) return false;
-  const isLittle = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1;
-  const view = new DataView(head.buffer, head.byteOffset, head.length);
-  return (
-    (view.getUint16(FLAGS_AT, isLittle) & META_FLAG) !== 0 &&
-    view.getUint32(MAGIC_AT, isLittle) === MAGIC &&
-    (view.getUint32(VERSION_AT, isLittle) & 0xffff) === VERSION &&
-    size >= 2 * view.getUint32(PAGE_SIZE_AT, isLittle)
-  );
+async function faultOf(fd: number, size: number): Promise<string | undefined> {
+  const first = await readWholeAt(system, fd, META_BYTES, 0);
+  const pageSize = pageSizeOf(first);
+  if (pageSize === undefined) return 'is no LMDB file, or one of another format';
+  const shorter = `is shorter than what was committed to it (${size} bytes)`;
+  if (size < 2 * pageSize) return shorter;
+  const meta = liveMetaOf([first, await readWholeAt(system, fd, META_BYTES, pageSize)]);
+  if (meta === undefined) return 'is damaged: no commit leaves its first pages so';
+  const pages = Math.floor(size / pageSize);
+  if (pages > meta.lastPage) return undefined;
+  const extent = await extentOf(fd, meta, pages);
+  if (extent === 'short') return shorter;
+  return extent === 'damaged' ? 'is damaged, and shorter than it may once have been' : undefined;
 }
