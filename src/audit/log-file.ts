@@ -280,7 +280,10 @@ export class LogFile {
       for (let at = 0; at < zeros.length; ) at += await this.#system.write(fd, zeros, at);
       // Blocks that are only promised would not be there when they are wanted.
       await this.#system.fsync(fd);
-      await this.#system.close(fd);
+      // Whatever it says, there is no descriptor to be closed afterwards.
+      const written = fd;
+      fd = undefined;
+      await this.#system.close(written);
       this.#hasReserve = true;
       this.#fault = null;
     } catch (error) {

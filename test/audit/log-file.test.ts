@@ -290,6 +290,22 @@ test('no descriptor is closed twice, not even one whose close has failed', async
   t.is(new Set(closed).size, 2);
 });
 
+test('the reserve whose close has failed is closed once, and set aside anew', async (t) => {
+  const closed: unknown[] = [];
+  const { file } = await opened(t, async ({ op, of }, proceed, args) => {
+    if (of !== 'kms-audit.reserve' || op !== 'close') return proceed();
+    const result = await proceed();
+    if (closed.push(args[0]) === 1) throw systemError('EIO', op);
+    return result;
+  });
+  await file.reserve();
+  t.is(closed.length, 1);
+  t.regex(file.fault ?? '', /no reserve can be set aside \(EIO\)/);
+  await file.reserve();
+  t.is(closed.length, 2);
+  t.is(file.fault, null);
+});
+
 test('who waits with nothing to be written begins no other file', async (t) => {
   let during = () => {};
   const { dataDir, file } = await opened(
