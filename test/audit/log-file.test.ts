@@ -293,9 +293,10 @@ test('no descriptor is closed twice, not even one whose close has failed', async
 test('the reserve whose close has failed is closed once, and set aside anew', async (t) => {
   const closed: unknown[] = [];
   const { file } = await opened(t, async ({ op, of }, proceed, args) => {
-    if (of !== 'kms-audit.reserve' || op !== 'close') return proceed();
+    if (of !== RESERVE || op !== 'close') return proceed();
+    closed.push(args[0]);
     const result = await proceed();
-    if (closed.push(args[0]) === 1) throw systemError('EIO', op);
+    if (closed.length === 1) throw systemError('EIO', op);
     return result;
   });
   await file.reserve();
