@@ -95,6 +95,7 @@ export class LogFile {
   #untold: Uint8Array[] = [];
   #reserving: Promise<void> | undefined;
   #waitingBytes = 0;
+  #closing: Promise<void> | undefined;
 
   constructor(system: FileSystem, place: Place, file: OpenFile, maxBytes: number, onDurable: (lines: Uint8Array) => void) {
     this.#system = system;
@@ -307,8 +308,13 @@ export class LogFile {
     await this.#system.close(before);
   }
 
-  /** What is appended is written before. Never rejects: a failure to close has nothing more to tell. */
-  async close(): Promise<void> {
+  /** What is appended is written before. Never rejects: a failure to close has nothing more to tell. Again it is the same close. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
     await this.flush().catch(() => undefined);
     await this.#system.close(this.#file.fd).catch(() => undefined);
     await this.#system.close(this.#place.directoryFd).catch(() => undefined);

@@ -307,6 +307,17 @@ test('the reserve whose close has failed is closed once, and set aside anew', as
   t.is(file.fault, null);
 });
 
+test('a log that is closed again closes nothing that has got its descriptors since', async (t) => {
+  const closed: unknown[] = [];
+  const { file } = await opened(t, ({ op }, proceed, args) => {
+    if (op === 'close') closed.push(args[0]);
+    return proceed();
+  });
+  await Promise.all([file.close(), file.close()]);
+  await file.close();
+  t.is(closed.length, 2, 'the log and its directory');
+});
+
 test('who waits with nothing to be written begins no other file', async (t) => {
   let during = () => {};
   const { dataDir, file } = await opened(
