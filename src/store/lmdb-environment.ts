@@ -8,6 +8,7 @@ export type Lmdb = typeof import('lmdb');
 
 /** Below all that is printable, and not empty: LMDB knows no empty key. */
 const LOWEST = '\x01';
+const HIGHEST = '\xff';
 
 const nothing = () => {};
 
@@ -71,9 +72,12 @@ export class LmdbEnvironment {
   }
 
   /** The keys alone of what `range` would find. */
-  keys({ from, to, limit }: Omit<RangeQuery, 'reverse'>): string[] {
+  keys(query: Pick<RangeQuery, 'from' | 'to' | 'limit'>): string[] {
+    const { from, to, limit } = query;
     if (from >= to || limit <= 0) return [];
-    return this.#told('read', () => [...this.#db.getKeys({ start: from, end: to, limit })]);
+    const keys = this.#keysOf({ start: from, end: to }, limit);
+    this.#refuseDisorder(keys, query, keys.length < limit);
+    return keys;
   }
 
   /** One snapshot. A value is read when its turn comes: those beyond `bytes` are not. */
@@ -81,21 +85,53 @@ export class LmdbEnvironment {
     const entries: Entry[] = [];
     const lowest = from < LOWEST ? LOWEST : from;
     if (lowest >= to || limit <= 0) return entries;
-    const bounds = reverse
-      ? { start: to, exclusiveStart: true, end: lowest, inclusiveEnd: true, reverse }
-      : { start: lowest, end: to };
+    const bounds = boundsOf(lowest, to, reverse);
     const found = this.#told('read', () => this.#db.getRange({ ...bounds, limit })[Symbol.iterator]());
+    let isEnded = false;
     try {
       for (let left = bytes; left > 0; ) {
         const { value, done } = this.#told('read', () => found.next());
+        isEnded = done === true;
         if (done) break;
         entries.push(value as Entry);
         left -= (value as Entry).value.length;
       }
-      return entries;
     } finally {
       found.return?.();
     }
+    const keys = entries.map(({ key }) => key);
+    this.#refuseDisorder(keys, { from: lowest, to, reverse }, isEnded && keys.length < limit);
+    return entries;
+  }
+
+  /**
+   * In a damaged page a key may stand that is not in its place, at which a range begins or ends, or goes back: whoever rotates would pass
+   * over the keys behind it and think that he had seen all. So keys are in order, at either end with their neighbours too, and a search
+   * from the other side finds the same last one. Nothing is committed in between for who reads within one turn: lmdb-js keeps
+   * its snapshot for it.
+   */
+  #refuseDisorder(keys: readonly string[], query: Omit<RangeQuery, 'limit'>, isEnded: boolean): void {
+    const { from, to, reverse = false } = query;
+    const last = keys.at(-1);
+    const isOrdered =
+      areOrdered(keys, reverse) &&
+      keys.every((key) => key >= from && key < to) &&
+      this.#isEdge(keys[0], query, !reverse) &&
+      (!isEnded || (this.#isEdge(last, query, reverse) && this.#keysOf(boundsOf(from, to, !reverse), 1)[0] === last));
+    if (!isOrdered) throw new KmsError('STORE_UNAVAILABLE', `${this.#name} is damaged: its keys are out of order`);
+  }
+
+  /** Whether what lies before a range, or behind it, is in order with the key at its end and not of the range. */
+  #isEdge(key: string | undefined, { from, to }: Omit<RangeQuery, 'limit'>, isBefore: boolean): boolean {
+    const bounds = isBefore
+      ? { start: key ?? from, exclusiveStart: true, end: LOWEST, inclusiveEnd: true, reverse: true }
+      : { start: key ?? to, exclusiveStart: key !== undefined, end: HIGHEST };
+    const beyond = this.#keysOf(bounds, 2);
+    return areOrdered(beyond, isBefore) && beyond.every((one) => (isBefore ? one < from : one >= to));
+  }
+
+  #keysOf(bounds: object, limit: number): string[] {
+    return this.#told('read', () => [...this.#db.getKeys({ ...bounds, limit })]);
   }
 
   /**
@@ -202,6 +238,14 @@ export class LmdbEnvironment {
       throw this.#failure(deed, error);
     }
   }
+}
+
+function areOrdered(keys: readonly string[], reverse: boolean): boolean {
+  return keys.every((key, n) => n === 0 || (reverse ? key < (keys[n - 1] as string) : key > (keys[n - 1] as string)));
+}
+
+function boundsOf(from: string, to: string, reverse: boolean) {
+  return reverse ? { start: to, exclusiveStart: true, end: from, inclusiveEnd: true, reverse } : { start: from, end: to };
 }
 
 /** Why a commit failed lmdb-js says in a promise of its own, which rejects with it. */

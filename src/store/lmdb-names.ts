@@ -28,8 +28,11 @@ export class Names {
     return this.prefix + id;
   }
 
+  /** Of a key that was found: what is written there is an id, so that anything else comes of damage. */
   idOf(key: string): string {
-    return key.slice(this.prefix.length);
+    const id = key.slice(this.prefix.length);
+    if (!this.#pattern.test(id)) throw new KmsError('STORE_UNAVAILABLE', `an entry is damaged: its key is no ${this.#what}`);
+    return id;
   }
 
   /** The keys of the ids after one, which need not match. */

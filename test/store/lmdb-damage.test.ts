@@ -152,3 +152,65 @@ test('the roots of the transaction before may be anything: those of a commit tha
   t.is((await store.listKeyIds(undefined, KEYS + 1)).length, KEYS);
   await store.close();
 });
+
+/** Changes the key of one record, wherever it stands, to another one of the same length. */
+async function renamed(t: ExecutionContext, change: (key: string) => string): Promise<Stored & { before: number }> {
+  const { dataDir, file } = await stored(t);
+  const store = await openLmdbStore({ dataDir });
+  const ids = await store.listKeyIds(undefined, KEYS);
+  await store.close();
+  const bytes = readFileSync(file);
+  const key = Buffer.from(`r/${ids[KEYS / 2]}`);
+  for (let at = bytes.indexOf(key); at >= 0; at = bytes.indexOf(key, at)) bytes.write(change(key.toString()), at, 'latin1');
+  writeFileSync(file, bytes);
+  return { dataDir, file, before: KEYS / 2 };
+}
+
+for (const [what, change] of [
+  ['ends a list too early', (key: string) => key.replace('r/', 'z/')],
+  ['lets a list go back', (key: string) => key.replace(/k_.*/, `k_${'0'.repeat(32)}`)],
+] as const) {
+  test(`a key in the wrong place, which ${what}, is told as damage by whoever lists`, async (t) => {
+    const { dataDir, before } = await renamed(t, change);
+    const store = await openLmdbStore({ dataDir });
+    t.teardown(() => store.close());
+    const why = /keys\.lmdb is damaged: its keys are out of order/;
+    await refusal(t, store.listKeyIds(undefined, KEYS + 1), why);
+    await refusal(t, (async () => store.packed?.page(undefined, KEYS + 1))(), why);
+    t.is((await store.listKeyIds(undefined, before)).length, before, 'as far as they are in order they are listed');
+  });
+}
+
+test('a range of a store of threads is in order, from both sides, or refused', async (t) => {
+  const file = join(newDataDir(t), 'threads.mdb');
+  const environment = new LmdbEnvironment(lmdb, file);
+  await environment.write(() => {
+    for (let n = 0; n < 9; n += 1) environment.put(`k/${n}`, Buffer.from('x'));
+    environment.put('l/0', Buffer.from('x'));
+  });
+  for (const reverse of [false, true]) t.is(environment.range({ from: 'k/', to: 'k/~', limit: 20, reverse }).length, 9);
+  await environment.close();
+  const bytes = readFileSync(file);
+  for (const [key, other] of [
+    ['k/4', 'm/4'],
+    ['k/4', 'a/4'],
+  ] as const) {
+    const changed = Buffer.from(bytes);
+    for (let at = changed.indexOf(key); at >= 0; at = changed.indexOf(key, at)) changed.write(other, at, 'latin1');
+    writeFileSync(file, changed);
+    const opened = new LmdbEnvironment(lmdb, file);
+    for (const reverse of [false, true]) {
+      const query = { from: 'k/', to: 'k/~', limit: 20, reverse };
+      t.throws(() => opened.range(query), { instanceOf: KmsError, message: /out of order/ }, `${other} ${reverse}`);
+    }
+    t.throws(() => opened.keys({ from: 'k/', to: 'k/~', limit: 20 }), { instanceOf: KmsError, message: /out of order/ });
+    await opened.close();
+  }
+});
+
+test('a key that is none is told as damage', async (t) => {
+  const { dataDir } = await renamed(t, (key) => key.replace(/.$/, '~'));
+  const store = await openLmdbStore({ dataDir });
+  t.teardown(() => store.close());
+  await refusal(t, store.listKeyIds(undefined, KEYS + 1), /damaged: its key is no key id/);
+});
