@@ -1,4 +1,5 @@
 import anyTest, { type ExecutionContext, type TestFn } from 'ava';
+import pg from 'pg';
 import type { EmbeddedKms } from '../../dist/create.js';
 import { KmsError } from '../../dist/errors.js';
 import { madeIn, openedIn } from '../kms/databases.js';
@@ -90,6 +91,36 @@ if (typeof server === 'string') {
     for (const secret of secrets) {
       for (const database of await both(t, [a, b], secret)) await database.createDek();
     }
+  });
+
+  test.serial('a database that is made while the KEK is retired elsewhere never stands under that one', async (t) => {
+    const [a, b] = await two();
+    const all = fleets.at(-1)!;
+    await all.asked(`create table ${all.schema}.seen (document bytea)`);
+    await all.asked(`create function ${all.schema}.see() returns trigger language plpgsql as $$ begin
+      insert into ${all.schema}.seen values (new.document); return null; end $$`);
+    await all.asked(
+      `create trigger see after insert or update on ${all.schema}.sealed_documents for each row execute function ${all.schema}.see()`,
+    );
+    const { kekId: retired } = await a.rotationStatus();
+    const locker = new pg.Client({ host: server.directory, user: 'kms', database: 'postgres' });
+    await locker.connect();
+    await locker.query(`begin; lock table ${all.schema}.sealed_documents in share mode`);
+    const made = madeIn(b);
+    const waiting = () => all.asked("select 1 from pg_locks where relation = 'sealed_documents'::regclass and not granted");
+    await until(async () => (await waiting()).length === 1);
+    const { state, kekId } = await a.rotateKek({ wait: true });
+    t.is(state, 'idle');
+    await locker.query('commit');
+    await locker.end();
+    await both(t, [a, b], await made);
+    const seen = await all.asked<{ document: Buffer }>('select document from seen');
+    t.true(seen.length > 0);
+    for (const { document } of seen) {
+      t.true(document.includes(kekId));
+      t.false(document.includes(retired), 'a crash after this write would have left it');
+    }
+    t.like(await b.rotateKek({ wait: true }), { state: 'idle', blockedBy: [] });
   });
 
   test.serial('both come to one default key of a database', async (t) => {
