@@ -85,7 +85,7 @@ export class Rotation {
     // Whoever is throttled waits on it: that so many do is no leak, which Node would warn of.
     setMaxListeners(0, this.#stopping.signal);
     this.#rewrapping = new Rewrapping(opened, store.backups);
-    this.#shares = new ShareMoves(opened, store.sealed, this.#stopping.signal);
+    this.#shares = new ShareMoves(opened, store.sealed, this.#stopping.signal, () => this.#refuseIfLost());
     this.#probes = new Probes(opened, messages);
   }
 

@@ -1,5 +1,7 @@
 import test from 'ava';
 import { NO_AUDIT } from '../../dist/audit/audit-log.js';
+import { KmsError } from '../../dist/errors.js';
+import { ShareMoves } from '../../dist/kms/databases/share-moves.js';
 import { Shares } from '../../dist/kms/databases/shares.js';
 import { newKekId } from '../../dist/kms/keyring-document.js';
 import { type KeyStore, Superseded } from '../../dist/store/key-store.js';
@@ -169,5 +171,33 @@ test('a database whose KEK another process succeeds before it is written is made
     [keyring.active.kekId],
   );
   t.notThrows(() => shares.checkOpens(document));
+  await wipe();
+});
+
+test('who has lost the lead moves no database, and holds nothing up for what its successor did', async (t) => {
+  const store = openMemoryStore();
+  const kms = await openOn(t, store, K1);
+  await madeIn(kms);
+  await kms.close();
+  const { opened, wipe } = await administered(t, store, K1, NO_AUDIT);
+  const { keyring } = opened;
+  await keyring.beginRotation(newKekId());
+  const before = await documentsIn(store);
+  const over = new KmsError('STORE_UNAVAILABLE', 'another daemon may lead');
+  const blocked = () => t.fail('it holds nothing up');
+  const lost = new ShareMoves(opened, store.sealed, new AbortController().signal, () => {
+    throw over;
+  });
+  t.is(await t.throwsAsync(lost.moveAll(blocked)), over);
+  t.deepEqual(await documentsIn(store), before);
+  let looks = 0;
+  const losing = new ShareMoves(opened, store.sealed, new AbortController().signal, () => {
+    looks += 1;
+    if (looks > 1) throw over;
+  });
+  // As where the successor has gone on under a KEK that is not known here.
+  keyring.holds = () => false;
+  t.is(await t.throwsAsync(losing.moveAll(blocked)), over);
+  t.is(looks, 2);
   await wipe();
 });

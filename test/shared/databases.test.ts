@@ -123,6 +123,52 @@ if (typeof server === 'string') {
     t.like(await b.rotateKek({ wait: true }), { state: 'idle', blockedBy: [] });
   });
 
+  /** The next statement that changes a document waits before it looks at any, for as long as `locker` holds. */
+  const heldUp = async (all: Fleet) => {
+    const locker = new pg.Client({ host: server.directory, user: 'kms', database: 'postgres' });
+    await locker.connect();
+    await locker.query('select pg_advisory_lock(900, 1)');
+    await all.asked(`create sequence ${all.schema}.turns`);
+    await all.asked(`create function ${all.schema}.hold() returns trigger language plpgsql as $$ begin
+      if nextval('${all.schema}.turns') = 1 then perform pg_advisory_xact_lock(900, 1); end if; return null; end $$`);
+    await all.asked(
+      `create trigger hold before update on ${all.schema}.sealed_documents for each statement execute function ${all.schema}.hold()`,
+    );
+    return locker;
+  };
+  const END_LEADERS =
+    "select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' and granted " +
+    "and classid::bigint = hashtext('progressdb-kms/rotation')::bigint & 4294967295";
+
+  test.serial(
+    'a leader that lost the lead in the middle of moving a database changes nothing of what its successor did',
+    async (t) => {
+      const [a, b] = await two();
+      const all = fleets.at(-1)!;
+      const secrets = [await madeIn(a), await madeIn(a)];
+      const locker = await heldUp(all);
+      await a.rotateKek();
+      await until(
+        async () =>
+          (await all.asked("select 1 from pg_locks where locktype = 'advisory' and classid = 900 and not granted")).length === 1,
+      );
+      await all.asked(END_LEADERS);
+      await until(async () => (await b.rotationStatus()).state === 'idle' && (await b.rotationStatus()).kekVersion === '2');
+      const { kekId } = await b.rotateKek({ wait: true });
+      const documents = () => all.asked("select document, kek_id from sealed_documents where inner_name = '' order by database");
+      const before = await documents();
+      t.deepEqual(
+        before.map((row) => row['kek_id']),
+        [kekId, kekId],
+      );
+      await locker.end();
+      await until(async () => (await a.rotationStatus()).kekVersion === '3' && (await a.health()).status === 'ok');
+      for (const secret of secrets) await both(t, [a, b], secret);
+      t.like(await a.rotateKek({ dryRun: true }), { blockedBy: [] });
+      t.deepEqual(await documents(), before);
+    },
+  );
+
   test.serial('both come to one default key of a database', async (t) => {
     const stores = await two();
     const [a, b] = await both(t, stores, await madeIn(stores[0]));
