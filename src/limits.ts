@@ -377,6 +377,9 @@ export const CLAIM_LOOK_MS = 50;
 export const MOST_CLAIM_MS = 15_000;
 /** How soon it is noticed that a rotation has nobody to lead it. */
 export const LEADERLESS_LOOK_MS = 500;
+/** How often, and how many times, who begins a rotation asks for a lead that nobody uses: a look at what was left takes less than a second. */
+export const LEAD_LOOK_MS = 50;
+export const MOST_LEAD_LOOKS = 20;
 /** Connections of one daemon, beside the two that listen and lead: half of them keep a disk busy, and 100 is what a server has. */
 export const DEFAULT_DATABASE_CONNECTIONS = 10;
 export const MAX_DATABASE_CONNECTIONS = 90;

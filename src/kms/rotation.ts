@@ -2,7 +2,7 @@ import { setMaxListeners } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { AuditLog } from '../audit/audit-log.js';
 import { asKmsError, type ErrorCode, KmsError } from '../errors.js';
-import { LEADERLESS_LOOK_MS, MAX_BLOCKERS, ROTATION_WIDTH } from '../limits.js';
+import { LEAD_LOOK_MS, LEADERLESS_LOOK_MS, MAX_BLOCKERS, MOST_LEAD_LOOKS, ROTATION_WIDTH } from '../limits.js';
 import type { RotationStatus } from '../provider.js';
 import type { KeyStore } from '../store/key-store.js';
 import type { Handle } from '../vault.js';
@@ -85,7 +85,7 @@ export class Rotation {
     // Whoever is throttled waits on it: that so many do is no leak, which Node would warn of.
     setMaxListeners(0, this.#stopping.signal);
     this.#rewrapping = new Rewrapping(opened, store.backups);
-    this.#shares = new ShareMoves(opened, store.sealed, this.#stopping.signal);
+    this.#shares = new ShareMoves(opened, store.sealed, this.#stopping.signal, () => this.#refuseIfLost());
     this.#probes = new Probes(opened, messages);
   }
 
@@ -195,8 +195,7 @@ export class Rotation {
       if (this.#state !== 'running') await this.#running;
       this.#audit.refuseIfFailed();
       const isLeaving = order.abandon.length > 0;
-      const leads = await this.#leadership.take();
-      await keyring.refresh();
+      const leads = await this.#takeLead();
       if (!leads && !isLeaving) throw new KmsError('CONFLICT', 'a rotation is under way, which another daemon leads');
       if (isLeaving && !keyring.isRotating)
         throw new KmsError('CONFLICT', 'no rotation is under way that could leave keys behind');
@@ -213,6 +212,17 @@ export class Rotation {
     } finally {
       this.#isBeginning = false;
       if (this.#running === undefined) await this.#leadership.release();
+    }
+  }
+
+  /** With the newest keyring. Who only looks whether a rotation was left has the lead, too, for a moment. */
+  async #takeLead(): Promise<boolean> {
+    const { keyring } = this.#opened;
+    for (let looks = 1; ; looks += 1) {
+      const leads = await this.#leadership.take();
+      await keyring.refresh();
+      if (leads || keyring.isRotating || looks === MOST_LEAD_LOOKS) return leads;
+      await sleep(LEAD_LOOK_MS, undefined, { signal: this.#stopping.signal }).catch(() => undefined);
     }
   }
 

@@ -166,9 +166,9 @@ export interface SealedDocuments {
   read(name: string): Promise<Uint8Array | undefined>;
   /**
    * Puts a document in the place of `before`, undefined for none; CONFLICT if it is another one there by now, or if the database
-   * that it is in is not there.
+   * that it is in is not there. `kekId`: the KEK that it stands under; Superseded where that is not the active one any more.
    */
-  write(name: string, document: Uint8Array, before: Uint8Array | undefined): Promise<void>;
+  write(name: string, document: Uint8Array, before: Uint8Array | undefined, kekId?: string): Promise<void>;
   /** Up to `limit` names after `after`, ascending, that begin with `prefix`: `<database>/`, or '' for the names of databases alone. */
   list(prefix: string, after: string | undefined, limit: number): Promise<string[]>;
   /** Removes a database's document and all that is in it. */

@@ -4,8 +4,9 @@ import type { Database } from './postgres-database.js';
 
 /** Held while a document is written into a database: who drops that waits, or has dropped it before. */
 const HOLD = "select 1 from sealed_documents where database = $1 and inner_name = '' for share";
-const INSERT = 'insert into sealed_documents values ($1, $2, $3) on conflict do nothing';
-const UPDATE = 'update sealed_documents set document = $3 where database = $1 and inner_name = $2 and document = $4';
+const INSERT =
+  'insert into sealed_documents (database, inner_name, document, kek_id) values ($1, $2, $3, $4) on conflict do nothing';
+const UPDATE = 'update sealed_documents set document = $3, kek_id = $4 where database = $1 and inner_name = $2 and document = $5';
 const READ = 'select document from sealed_documents where database = $1 and inner_name = $2';
 
 /** Documents of client-sealed databases. Which of two writers was first decides the row. */
@@ -22,10 +23,10 @@ export class PostgresDocuments implements SealedDocuments {
     return rows[0]?.document;
   }
 
-  async write(name: string, document: Uint8Array, before: Uint8Array | undefined): Promise<void> {
+  async write(name: string, document: Uint8Array, before: Uint8Array | undefined, kekId?: string): Promise<void> {
     const [database, inner = ''] = partsOf(name);
     refuseLong(document);
-    const row = [database, inner, Buffer.from(document)];
+    const row = [database, inner, Buffer.from(document), kekId ?? null];
     const expected = before && Buffer.from(before);
     await this.#database.transaction(async (client) => {
       if (inner !== '' && (await client.query(HOLD, [database])).rowCount === 0) throw noDatabase();

@@ -99,8 +99,29 @@ end $$;
 create trigger tell after insert or update or delete on keyring for each row execute function tell_keyring();
 `;
 
+/**
+ * The document of a database is fenced like a record. What is in a database stands under no KEK, and what version 1 wrote names
+ * none: neither is compared.
+ */
+const FENCED_DOCUMENTS = `
+alter table sealed_documents add column kek_id text;
+
+create function fence_document() returns trigger language plpgsql set search_path from current as $$
+declare
+  active text;
+begin
+  select active_kek into active from keyring for share;
+  if new.kek_id <> active and (tg_op = 'INSERT' or new.kek_id is distinct from old.kek_id) then
+    raise exception 'the database stands under a KEK that is not active' using errcode = 'KM001';
+  end if;
+  return new;
+end $$;
+create trigger fence before insert or update on sealed_documents for each row when (new.kek_id is not null)
+  execute function fence_document();
+`;
+
 /** Never changed once released; what comes later comes after. */
-const MIGRATIONS: readonly string[] = [TABLES];
+const MIGRATIONS: readonly string[] = [TABLES, FENCED_DOCUMENTS];
 
 /** Where news of the store are told. */
 export function channelOf(schema: string): string {

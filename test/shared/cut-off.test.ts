@@ -146,6 +146,19 @@ if (typeof server === 'string') {
     t.is((await a.createDek()).kekVersion, '2');
   });
 
+  test.serial('a rotation begins although another process has the lead for the moment of a look', async (t) => {
+    const all = fleet();
+    const a = await all.open('a');
+    const looker = new pg.Client({ host: server.directory, user: 'kms', database: 'postgres' });
+    await looker.connect();
+    await looker.query('select pg_advisory_lock(hashtext($1), hashtext($2))', ['progressdb-kms/rotation', all.schema]);
+    const begun = a.rotateKek({ wait: true });
+    begun.catch(() => undefined);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    await looker.end();
+    t.like(await begun, { state: 'idle', kekVersion: '2' });
+  });
+
   test.serial('a leader that was held up at the end of its rotation retires no KEK of the next one', async (t) => {
     const all = fleet();
     const [a, b] = [await all.open('a'), await all.open('b')];

@@ -51,15 +51,15 @@ if (typeof server === 'string') {
     const record = newRecord();
     await stores[0]!.createRecord(record);
     t.deepEqual(plain(await stores[2]!.readRecord(record.keyId)), record);
-    t.deepEqual(await asked('select version from at_once.migrations'), [{ version: 1 }]);
+    t.deepEqual(await asked('select version from at_once.migrations'), [{ version: 1 }, { version: 2 }]);
   });
 
   test('a schema that a newer version has made is refused by name', async (t) => {
     await openIn('newer');
-    await asked('insert into newer.migrations (version) values (2)');
+    await asked('insert into newer.migrations (version) values (3)');
     const error = await t.throwsAsync(openIn('newer'), { instanceOf: KmsError });
     t.is(error?.code, 'UNSUPPORTED');
-    t.regex(error?.message ?? '', /newer has version 2; this progressdb-kms knows 1/);
+    t.regex(error?.message ?? '', /newer has version 3; this progressdb-kms knows 2/);
   });
 
   test('who only looks makes no schema', async (t) => {
@@ -115,6 +115,50 @@ if (typeof server === 'string') {
     await store.replaceRecord(moved);
     await t.throwsAsync(store.replaceRecord(next(moved, { kekId: record.kekId, kekVersion: 1 })), { instanceOf: Superseded });
     t.deepEqual(plain(await store.readRecord(record.keyId)), moved);
+  });
+
+  test('no database comes to stand under a KEK that is not active, and one that stands there may change', async (t) => {
+    const store = await open();
+    const [database, other] = ['ab', 'cd'].map((digits) => digits.repeat(16)) as [string, string];
+    const [first, second, third] = [1, 2, 3].map((digit) => Buffer.from(`of version ${digit}`)) as [Buffer, Buffer, Buffer];
+    const keyring = newKeyring(1);
+    await store.writeKeyring(keyring, { before: 0 });
+    const [old] = keyring.keks;
+    await store.sealed.write(database, first, undefined, old!.kekId);
+    const kekId = `kek_${'ef'.repeat(16)}`;
+    const keks = [
+      { ...old!, state: 'decrypt-only' as const },
+      { ...old!, kekId, kekVersion: 2 },
+    ];
+    await store.writeKeyring({ ...newKeyring(2), storeId: keyring.storeId, keks }, { before: 1 });
+    await t.throwsAsync(store.sealed.write(other, first, undefined, old!.kekId), { instanceOf: Superseded });
+    t.is(await store.sealed.read(other), undefined);
+    await store.sealed.write(database, second, first, old!.kekId);
+    await store.sealed.write(database, third, second, kekId);
+    await t.throwsAsync(store.sealed.write(database, first, third, old!.kekId), { instanceOf: Superseded });
+    t.deepEqual(await store.sealed.read(database), third);
+    await t.notThrowsAsync(store.sealed.write(`${database}/${other}`, first, undefined), 'what is in it stands under none');
+  });
+
+  test('a schema of version 1 is brought up to date with the databases that it holds', async (t) => {
+    const before = await openIn('first');
+    const keyring = newKeyring(1);
+    await before.writeKeyring(keyring, { before: 0 });
+    await before.close();
+    await asked('drop trigger fence on first.sealed_documents');
+    await asked('drop function first.fence_document');
+    await asked('alter table first.sealed_documents drop column kek_id');
+    await asked('delete from first.migrations where version > 1');
+    const database = 'ab'.repeat(16);
+    const document = Buffer.from('of version 1');
+    await asked("insert into first.sealed_documents values ($1, '', $2)", [database, document]);
+    const { sealed } = await openIn('first');
+    t.deepEqual(await asked('select version from first.migrations'), [{ version: 1 }, { version: 2 }]);
+    t.deepEqual(await sealed.read(database), document);
+    const next = Buffer.from('of version 2');
+    await t.throwsAsync(sealed.write(database, next, document, `kek_${'ef'.repeat(16)}`), { instanceOf: Superseded });
+    await sealed.write(database, next, document, keyring.keks[0]!.kekId);
+    t.deepEqual(await sealed.read(database), next);
   });
 
   test('a write that was begun under the KEK before is waited for by the keyring that succeeds it', async (t) => {

@@ -17,46 +17,53 @@ export type Blocked = (databaseId: string, reason: string) => void;
  * The part of a rotation that concerns databases: the server's share of each is wrapped under the active KEK, without any secret,
  * and nothing else of them changes. Crash story: a document is replaced in one write, and the share under the KEK before stays in it
  * beside the new one, so that either KEK opens it whenever a crash comes; what was there is compared with what is there
- * before the older KEK may go.
+ * before the older KEK may go. A daemon that has lost the lead unnoticed, in the middle of a write, has read what its successor has
+ * replaced since, and its write is refused by that; by the store too, where its KEK is not the active one any more.
  */
 export class ShareMoves {
   readonly #ground: ShareGround;
   readonly #sealed: SealedDocuments;
   readonly #shares: Shares;
   readonly #signal: AbortSignal;
+  readonly #refuseIfLost: () => void;
 
-  /** Once `signal` is aborted its work ends with SEALED. */
-  constructor(ground: ShareGround, sealed: SealedDocuments, signal: AbortSignal) {
+  /** Once `signal` is aborted its work ends with SEALED; `refuseIfLost` throws once a rotation is another daemon's. */
+  constructor(ground: ShareGround, sealed: SealedDocuments, signal: AbortSignal, refuseIfLost: () => void) {
     this.#ground = ground;
     this.#sealed = sealed;
     this.#shares = new Shares(ground, sealed);
     this.#signal = signal;
+    this.#refuseIfLost = refuseIfLost;
   }
 
   moveAll(blocked: Blocked): Promise<void> {
-    return this.#each(blocked, (databaseId) => this.#move(databaseId));
+    return this.#each(blocked, this.#refuseIfLost, (databaseId) => this.#move(databaseId));
   }
 
   /** Reads each back. What is not moved, because it was put back meanwhile, is moved first. */
   verifyAll(blocked: Blocked): Promise<void> {
-    return this.#each(blocked, async (databaseId) => this.#verify(await this.#move(databaseId)));
+    return this.#each(blocked, this.#refuseIfLost, async (databaseId) => this.#verify(await this.#move(databaseId)));
   }
 
   /** Opens each as a move would, and changes nothing. */
   inspectAll(blocked: Blocked): Promise<void> {
-    return this.#each(blocked, async (databaseId) => {
+    const anybody = () => {};
+    return this.#each(blocked, anybody, async (databaseId) => {
       const known = await this.#shares.read(databaseId);
       if (known !== undefined) this.#shares.checkOpens(known.document);
     });
   }
 
-  async #each(blocked: Blocked, visit: (databaseId: string) => Promise<unknown>): Promise<void> {
+  async #each(blocked: Blocked, refuseIfLost: () => void, visit: (databaseId: string) => Promise<unknown>): Promise<void> {
     for (let after: string | undefined; ; ) {
       const page = await this.#sealed.list('', after, PAGE);
       for (const databaseId of page) {
         if (this.#signal.aborted) throw new KmsError('SEALED');
+        refuseIfLost();
         await visit(databaseId).catch((error) => {
           if (!(error instanceof Unsound)) throw error;
+          // Another daemon may have gone on with a KEK that is not known here: unsound by that alone.
+          refuseIfLost();
           blocked(databaseId, error.reason);
         });
       }

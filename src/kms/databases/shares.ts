@@ -155,39 +155,33 @@ export class Shares {
 
   /**
    * Makes a database of a secret's half. Crash story: its document is durable before the secret is told; a crash before that
-   * leaves nothing, or a database whose secret nobody has. A rotation that another daemon has begun meanwhile may have looked for
-   * documents before this one was there: it is written again under the KEK that is active by then.
+   * leaves nothing, or a database whose secret nobody has, under a KEK that a rotation moves it away from: the store takes it
+   * before the KEK is succeeded, so that whoever moves all finds it, or not at all, and then it is made under the next one.
    */
   async create(databaseId: string, half: Handle, createdBy: string): Promise<void> {
     const { vault, keyring } = this.#ground;
     const name = { storeId: this.storeId, databaseId };
     const share = vault.generate('half');
-    let bytes: Uint8Array | undefined;
     try {
       const recordKey = this.join(vault, name, half, share);
       const check = this.checkOf(name, recordKey);
       vault.release(recordKey);
       const details = { createdAt: new Date().toISOString(), createdBy };
-      let kekId = '';
-      for (let version = 1; kekId !== keyring.active.kekId; version += 1) {
-        await keyring.withKek(async (kek) => {
-          const shares = [this.wrap(kek, name, share, details)];
-          const next = this.encoded({ ...name, version, restores: 0, check, shares });
-          await this.#sealed.write(databaseId, next, bytes);
-          bytes = next;
-          kekId = kek.kekId;
-        });
-        await keyring.refresh();
-      }
-    } catch (error) {
-      // The rotation was faster.
-      if (!(bytes !== undefined && error instanceof KmsError && error.code === 'CONFLICT')) throw error;
+      await keyring.withKek(async (kek) => {
+        const shares = [this.wrap(kek, name, share, details)];
+        await this.#write({ ...name, version: 1, restores: 0, check, shares }, undefined);
+      });
     } finally {
       vault.release(share);
     }
   }
 
   async replace(before: Known, document: DatabaseDocument): Promise<void> {
-    await this.#sealed.write(document.databaseId, this.encoded(document), before.bytes);
+    await this.#write(document, before.bytes);
+  }
+
+  async #write(document: DatabaseDocument, before: Uint8Array | undefined): Promise<void> {
+    const [{ kekId }] = document.shares as [WrappedShare];
+    await this.#sealed.write(document.databaseId, this.encoded(document), before, kekId);
   }
 }
