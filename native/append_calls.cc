@@ -46,13 +46,6 @@ void complete(napi_env env, napi_status, void* data) {
   release(env, *job);
 }
 
-bool stringOf(napi_env env, napi_value value, std::string* text) {
-  size_t length = 0;
-  if (napi_get_value_string_utf8(env, value, nullptr, 0, &length) != napi_ok) return false;
-  text->resize(length);
-  return napi_get_value_string_utf8(env, value, text->data(), length + 1, &length) == napi_ok;
-}
-
 // (fd, lines, path)
 napi_value append(napi_env env, napi_callback_info info) {
   size_t argc = 3;
@@ -64,7 +57,7 @@ napi_value append(napi_env env, napi_callback_info info) {
   uint8_t* bytes = nullptr;
   size_t length = 0;
   const bool good = job != nullptr && napi_get_value_int32(env, argv[0], &job->fd) == napi_ok &&
-                    bytesOf(env, argv[1], &bytes, &length) && stringOf(env, argv[2], &job->path);
+                    bytesOf(env, argv[1], &bytes, &length) && textOf(env, argv[2], &job->path);
   if (!good) {
     throwFailure(env, environment, Failure(Status::InvalidArgument, "takes a descriptor, lines and a path"));
     return nullptr;

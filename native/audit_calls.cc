@@ -56,7 +56,7 @@ class Arguments {
     good_ = good_ && bytesOf(env_, argument, &data, &length);
     return good_ ? Bytes{data, length} : Bytes{};
   }
-  std::string text() { return textOf(next()); }
+  std::string text() { return read(next()); }
 
   std::vector<std::string> texts() {
     uint32_t length = 0;
@@ -66,7 +66,7 @@ class Arguments {
     for (uint32_t i = 0; good_ && i < length; ++i) {
       napi_value value = nullptr;
       good_ = napi_get_element(env_, argument, i, &value) == napi_ok;
-      values.push_back(textOf(value));
+      values.push_back(read(value));
     }
     return values;
   }
@@ -80,12 +80,9 @@ class Arguments {
  private:
   static constexpr size_t kMost = 6;
 
-  std::string textOf(napi_value argument) {
-    size_t length = 0;
-    good_ = good_ && napi_get_value_string_utf8(env_, argument, nullptr, 0, &length) == napi_ok;
-    if (!good_) return {};
-    std::string value(length, '\0');
-    napi_get_value_string_utf8(env_, argument, value.data(), length + 1, &length);
+  std::string read(napi_value argument) {
+    std::string value;
+    good_ = good_ && textOf(env_, argument, &value);
     return value;
   }
 

@@ -2,6 +2,7 @@
 
 #include <node_api.h>
 
+#include <string>
 #include <vector>
 
 #include "core/status.h"
@@ -29,6 +30,8 @@ void throwFailure(napi_env env, const Environment& environment, const Failure& f
 
 // The bytes of a Uint8Array; false for anything else.
 bool bytesOf(napi_env env, napi_value value, uint8_t** data, size_t* length);
+// A string in UTF-8; false for anything else.
+bool textOf(napi_env env, napi_value value, std::string* text);
 
 // Hot calls: raw Node-API, because a wrapper costs as much again as the call (measured). One per operation or chunk.
 napi_status defineHotCalls(napi_env env, napi_value exports, Environment* environment);

@@ -16,6 +16,13 @@ bool bytesOf(napi_env env, napi_value value, uint8_t** data, size_t* length) {
   return true;
 }
 
+bool textOf(napi_env env, napi_value value, std::string* text) {
+  size_t length = 0;
+  if (napi_get_value_string_utf8(env, value, nullptr, 0, &length) != napi_ok) return false;
+  text->resize(length);
+  return napi_get_value_string_utf8(env, value, text->data(), length + 1, &length) == napi_ok;
+}
+
 namespace {
 
 // The same without a look at the type, which takes as long as all the rest: JavaScript has seen that it is a Uint8Array. Of

@@ -13,15 +13,6 @@ namespace kms {
 
 namespace {
 
-bool readString(napi_env env, napi_value value, std::string* text) {
-  size_t length = 0;
-  if (napi_get_value_string_utf8(env, value, nullptr, 0, &length) != napi_ok) return false;
-  text->resize(length + 1);
-  if (napi_get_value_string_utf8(env, value, text->data(), length + 1, &length) != napi_ok) return false;
-  text->resize(length);
-  return true;
-}
-
 bool isObject(napi_env env, napi_value value) {
   napi_valuetype type = napi_undefined;
   return napi_typeof(env, value, &type) == napi_ok && type == napi_object;
@@ -71,7 +62,7 @@ napi_value listenUnix(napi_env env, napi_callback_info info) {
   const auto& environment = *static_cast<Environment*>(data);
   uint32_t mode = 0, timeout = 0;
   ListeningSocket socket;
-  if (!readString(env, argv[0], &socket.path) || napi_get_value_uint32(env, argv[1], &mode) != napi_ok ||
+  if (!textOf(env, argv[0], &socket.path) || napi_get_value_uint32(env, argv[1], &mode) != napi_ok ||
       napi_get_value_uint32(env, argv[2], &timeout) != napi_ok || !isObject(env, argv[3])) {
     return refuse(env, environment, "takes a path, a mode, a time-out and events");
   }
@@ -92,7 +83,7 @@ napi_value listenTcp(napi_env env, napi_callback_info info) {
   uint16_t port = 0;
   std::string host;
   ListeningSocket socket;
-  if (!readString(env, argv[0], &host) || !readPort(env, argv[1], &port) ||
+  if (!textOf(env, argv[0], &host) || !readPort(env, argv[1], &port) ||
       napi_get_value_uint32(env, argv[2], &timeout) != napi_ok || !isObject(env, argv[3])) {
     return refuse(env, environment, "takes an address, a port, a time-out and events");
   }
@@ -149,7 +140,7 @@ napi_value holdUnix(napi_env env, napi_callback_info info) {
   const auto& environment = *static_cast<Environment*>(data);
   uint32_t mode = 0;
   ListeningSocket socket;
-  if (!readString(env, argv[0], &socket.path) || napi_get_value_uint32(env, argv[1], &mode) != napi_ok) {
+  if (!textOf(env, argv[0], &socket.path) || napi_get_value_uint32(env, argv[1], &mode) != napi_ok) {
     return refuse(env, environment, "takes a path and a mode");
   }
   const Failure failure = bindUnixSocket(socket.path.c_str(), static_cast<int>(mode), &socket.fd, &socket.device, &socket.inode);
@@ -247,7 +238,7 @@ napi_value notifyManagerCall(napi_env env, napi_callback_info info) {
   const auto& environment = *static_cast<Environment*>(data);
   std::string address, message;
   uint32_t wait = 0;
-  if (!readString(env, argv[0], &address) || !readString(env, argv[1], &message) ||
+  if (!textOf(env, argv[0], &address) || !textOf(env, argv[1], &message) ||
       napi_get_value_uint32(env, argv[2], &wait) != napi_ok) {
     return refuse(env, environment, "takes an address, a message and a time");
   }
