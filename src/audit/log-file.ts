@@ -172,7 +172,9 @@ export class LogFile {
       if (put.written === bytes.length) continue;
       // The next lines go on where these were cut: the chain has them made already.
       this.#queue.unshift(bytes.subarray(put.written), ...pieces.slice(index + 1));
-      this.#untold.push(...pieces.slice(0, index), bytes.subarray(0, put.written));
+      this.#untold.push(...pieces.slice(0, index));
+      // A copy of what was written: the rest is not to be held as well, nor anything for each attempt on a disk that stays full.
+      if (put.written > 0) this.#untold.push(Uint8Array.from(bytes.subarray(0, put.written)));
       throw this.#refusal();
     }
     this.#tell(pieces);
