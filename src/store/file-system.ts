@@ -14,8 +14,8 @@ export interface Appended {
 }
 
 /**
- * What the files store needs of an operating system, and nothing more: one call is one system call, so that a test can
- * fail it, cut it short or note its place in the order. Promises stand on the callback API: a FileHandle costs more.
+ * What the files store needs of an operating system, and nothing more: one call, but for `append`, is one system call, so that a test
+ * can fail it, cut it short or note its place in the order. Promises stand on the callback API: a FileHandle costs more.
  */
 export interface FileSystem {
   /** Whose files these must be; 0 may use anybody's. */
@@ -29,7 +29,7 @@ export interface FileSystem {
   fsync(fd: number): Promise<void>;
   /**
    * `write` of all there is, `fsync`, and whether `path` is still the file, asked last: one job of the thread pool, because each
-   * of them singly waits for the event loop. Never rejects; `bytes` may not change before it is over.
+   * of them singly waits for the event loop. Rejects only if it is not begun; `bytes` may not change before it is over.
    */
   append(fd: number, bytes: Uint8Array, path: string): Promise<Appended>;
   fstat(fd: number): Promise<fs.Stats>;
