@@ -275,7 +275,10 @@ test('a long file is left with all its lines on the disk, those that were writte
 const counted = typeof v8.queryObjects === 'function' ? '' : 'SKIPPED, for want of a count of objects: ';
 
 test(`${counted}a disk that stays full costs no memory for each attempt`, async (t) => {
-  if (counted !== '') return t.pass();
+  if (counted !== '') {
+    t.pass();
+    return;
+  }
   const { room, intercept } = roomy();
   const { file, durable } = await opened(t, intercept);
   const lines = new Lines().many(3);
