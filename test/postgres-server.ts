@@ -1,9 +1,15 @@
 import { execFileSync, spawnSync } from 'node:child_process';
+import { randomInt } from 'node:crypto';
 import { chownSync, existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 
 const PLACES = '/usr/lib/postgresql';
+/** Of none of these does the system give one to whoever asks for any: what runs beside does not take them by chance. */
+const PORTS = [20_000, 30_000] as const;
+const MOST_PORTS = 20;
+/** A start and a stop sync what they write. */
+const PATIENCE_S = '180';
 
 /** Where a PostgreSQL is installed, the newest; undefined where none is. */
 function binaries(): string | undefined {
@@ -36,12 +42,14 @@ process.once('exit', () => {
 
 export interface ServerOptions {
   /** Serves 127.0.0.1 with TLS alone, by this certificate, to whoever knows a role's password. */
-  tls?: { port: number; certificate: string; key: string };
+  tls?: { certificate: string; key: string };
 }
 
 /** A PostgreSQL of its own in a temporary directory, reachable by a Unix socket, and over TLS when asked. */
 export class PostgresServer {
   readonly directory: string;
+  /** Of 127.0.0.1 where it serves TLS; in the name of the socket anyway. */
+  port = 5432;
   readonly #bin: string;
   readonly #user: User;
   #options = '';
@@ -62,14 +70,30 @@ export class PostgresServer {
     chownSync(directory, user.uid, user.gid);
     const server = new PostgresServer(directory, bin, user);
     server.#run('initdb', ['-D', server.#data, '-U', 'kms', '--auth=trust', '--no-sync', '-E', 'UTF8', '--locale=C']);
-    server.#options = `-k ${directory} -c max_connections=200 ${server.#listening(options)}`;
-    server.begin();
+    const common = `-k ${directory} -c max_connections=200`;
+    if (options.tls === undefined) {
+      server.#options = `${common} -c listen_addresses=`;
+      server.begin();
+    } else server.#beginOnAnyPort(`${common} ${server.#protected(options.tls)}`);
     running.add(server);
     return server;
   }
 
-  #listening({ tls }: ServerOptions): string {
-    if (tls === undefined) return '-c listen_addresses=';
+  /** The next one where a port is taken. */
+  #beginOnAnyPort(options: string): void {
+    for (let tries = 1; ; tries += 1) {
+      this.port = randomInt(...PORTS);
+      this.#options = `${options} -c listen_addresses=127.0.0.1 -c port=${this.port}`;
+      try {
+        this.begin();
+        return;
+      } catch (error) {
+        if (tries === MOST_PORTS) throw error;
+      }
+    }
+  }
+
+  #protected(tls: { certificate: string; key: string }): string {
     const own = (name: string, text: string) => {
       const path = join(this.directory, name);
       writeFileSync(path, text, { mode: 0o600 });
@@ -79,21 +103,32 @@ export class PostgresServer {
     const rules = own('hba', 'local all all trust\nhostssl all all 127.0.0.1/32 scram-sha-256\n');
     const [certificate, key] = [own('server.crt', tls.certificate), own('server.key', tls.key)];
     const ssl = `-c ssl=on -c ssl_cert_file=${certificate} -c ssl_key_file=${key}`;
-    return `-c listen_addresses=127.0.0.1 -c port=${tls.port} -c hba_file=${rules} ${ssl}`;
+    return `-c hba_file=${rules} ${ssl}`;
   }
 
   /** Of a database reached by the socket. */
-  url(database: string, port = 5432): string {
+  url(database: string, port = this.port): string {
     return `postgres:///${database}?host=${this.directory}&user=kms&port=${port}`;
   }
 
   begin(): void {
-    this.#run('pg_ctl', ['-D', this.#data, '-l', join(this.directory, 'log'), '-o', this.#options, '-w', 'start']);
+    this.#run('pg_ctl', [
+      '-D',
+      this.#data,
+      '-l',
+      join(this.directory, 'log'),
+      '-o',
+      this.#options,
+      '-w',
+      '-t',
+      PATIENCE_S,
+      'start',
+    ]);
   }
 
   /** Every session ends where it is. `immediate`: as in a crash, with recovery at the next start. */
   end(mode: 'fast' | 'immediate' = 'fast'): void {
-    this.#run('pg_ctl', ['-D', this.#data, '-m', mode, '-w', 'stop']);
+    this.#run('pg_ctl', ['-D', this.#data, '-m', mode, '-w', '-t', PATIENCE_S, 'stop']);
   }
 
   stop(mode: 'fast' | 'immediate' = 'fast'): void {

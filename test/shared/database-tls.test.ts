@@ -1,6 +1,4 @@
-import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
@@ -11,22 +9,14 @@ import { binding } from '../../dist/native.js';
 import { Authority } from '../daemon/authority.js';
 import { PostgresServer } from '../postgres-server.js';
 
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await once(server.listen(0, '127.0.0.1'), 'listening');
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
-
 const authority = await Authority.create('Database');
-const port = await freePort();
 const certified = await authority.issue({ cn: 'db', names: [{ type: 'dns', value: 'localhost' }], usage: 'server' });
-const server = PostgresServer.start({ tls: { port, certificate: certified.cert, key: certified.key } });
+const server = PostgresServer.start({ tls: { certificate: certified.cert, key: certified.key } });
 
 if (typeof server === 'string') {
   test(`SKIPPED: TLS to the database: ${server}`, (t) => t.pass());
 } else {
+  const { port } = server;
   const directory = mkdtempSync(join(tmpdir(), 'kms-db-tls-'));
   const file = (name: string, text: string) => {
     writeFileSync(join(directory, name), text, { mode: 0o600 });
