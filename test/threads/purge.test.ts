@@ -100,7 +100,7 @@ test('a thread that is purged in the middle of a job is gone, with the keys of b
   t.deepEqual(await leftOf(store, ':t:'), []);
   for (const { state } of (await kms.listKeys({ threadId: 't' })).keys) t.is(state, 'destroyed');
   await threads.createThread({ threadId: 't' });
-  await threads.append('t', { body: 'again' });
+  for (const body of ['again', 'and', 'again']) await threads.append('t', { body });
   const next = await threads.rotateThreadDek('t', { messagesPerSecond: 1 });
   // The old job is gone with the thread, and sets the new one free for no third.
   await t.throwsAsync(threads.cancelJob(jobId), { code: 'NOT_FOUND' });
