@@ -277,8 +277,9 @@ async function stale(path: string): Promise<void> {
 test.serial('what a start could not end is in the log, and what it did', async (t) => {
   const stage = await threadStage(t);
   await serving(t, stage);
-  await post(t, stage, 'a', 200);
-  const slow = { thread_id: 'a', messages_per_second: 50, concurrency: 1 };
+  // More than a minute's work: it is under way at the stop, however long that takes to come.
+  await post(t, stage, 'a', 100);
+  const slow = { thread_id: 'a', messages_per_second: 1, concurrency: 1 };
   t.is((await ask(stage, 'POST', '/admin/rotate_thread_dek', slow, ADMIN)).status, 200);
   t.is(await stage.stop(), undefined);
   const store = await openLmdbThreadStore(join(stage.work, 'chats'));
