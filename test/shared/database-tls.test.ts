@@ -1,6 +1,4 @@
-import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
@@ -9,15 +7,8 @@ import { createEmbeddedKms } from '../../dist/create.js';
 import { KmsError } from '../../dist/errors.js';
 import { binding } from '../../dist/native.js';
 import { Authority } from '../daemon/authority.js';
+import { freePort } from '../free-port.js';
 import { PostgresServer } from '../postgres-server.js';
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await once(server.listen(0, '127.0.0.1'), 'listening');
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
 
 const authority = await Authority.create('Database');
 const port = await freePort();
