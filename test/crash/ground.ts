@@ -1,6 +1,8 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { connectKms } from '../../dist/client/index.js';
+import type { KmsClient } from '../../dist/client/kms-client.js';
 import { createEmbeddedKms, type EmbeddedKms } from '../../dist/create.js';
 import { binding } from '../../dist/native.js';
 import type { StoreKind } from '../../dist/store/key-store.js';
@@ -30,6 +32,14 @@ export function removeGround(ground: Ground): void {
 /** The service in this process. */
 export function embeddedOn({ dataDir, keyFile, store }: Ground): Promise<EmbeddedKms> {
   return createEmbeddedKms({ dataDir, masterKeyFile: keyFile, ...(store && { store }) });
+}
+
+/** Longer than any machine stalls: an answer that comes late is one. */
+const PATIENCE_MS = 120_000;
+
+/** A client of the daemon there. */
+export function connectedTo({ socket }: Ground): Promise<KmsClient> {
+  return connectKms({ socket, deadlineMs: PATIENCE_MS });
 }
 
 /** A record as it lies on the disk, read by nothing of the product. */

@@ -1,10 +1,9 @@
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { connectKms } from '../../dist/client/index.js';
 import type { KmsClient } from '../../dist/client/kms-client.js';
 import { type Child, ChildDaemon, embeddedChild } from './child.js';
 import type { DiskImage } from './disk-image.js';
-import { embeddedOn, type Ground } from './ground.js';
+import { connectedTo, embeddedOn, type Ground } from './ground.js';
 import { audited, Ledger } from './ledger.js';
 import { Load } from './load.js';
 import { settledRotation } from './settled-rotation.js';
@@ -38,10 +37,11 @@ export class ImageRounds {
     const connections: KmsClient[] = [];
     try {
       await daemon.ready;
-      for (let made = 0; made < CONNECTIONS; made += 1) connections.push(await connectKms(this.#ground.socket));
+      for (let made = 0; made < CONNECTIONS; made += 1) connections.push(await connectedTo(this.#ground));
       const working = load.run(connections, WORKERS);
       // A load that fails ends the daemon, and with it the cuts.
       working.catch(() => daemon.kill());
+      while (load.rotations === 0 && daemon.process.exitCode === null && daemon.process.signalCode === null) await delay(1);
       await this.#cuts(daemon, cuts);
       load.stop();
       await working;

@@ -1,9 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { connectKms } from '../../dist/client/index.js';
 import type { KmsClient } from '../../dist/client/kms-client.js';
 import { checkLines, logsIn } from './audit-lines.js';
 import { type Child, ChildDaemon, embeddedChild } from './child.js';
-import { embeddedOn, type Ground, leftoversOn } from './ground.js';
+import { connectedTo, embeddedOn, type Ground, leftoversOn } from './ground.js';
 import { audited, Ledger } from './ledger.js';
 import { Load } from './load.js';
 import { settledRotation } from './settled-rotation.js';
@@ -15,6 +14,8 @@ const WORKERS = 4;
 const LONGEST_LIFE_MS = 250;
 const LONGEST_START_MS = 300;
 const EARLY_SHARE = 1 / 8;
+/** Operations that are answered in every life that is not cut off early. */
+const LEAST_ANSWERED = 8;
 
 export interface RotationFigures {
   kills: number;
@@ -82,9 +83,10 @@ export class RotationRounds {
       if (hear(this.#ledger, line)) this.figures.answered += 1;
       else rotations += 1;
     };
+    const enough = this.figures.answered + LEAST_ANSWERED;
     if (this.#isEarly()) await delay(this.#random() * LONGEST_START_MS);
     else {
-      while (rotations < 2 && !hasEnded(child)) await delay(1);
+      while ((rotations < 2 || this.figures.answered < enough) && !hasEnded(child)) await delay(1);
       await delay(this.#random() * LONGEST_LIFE_MS);
     }
     if (hasEnded(child)) throw new Error(`the process ended by itself: ${child.errors}`);
@@ -93,7 +95,8 @@ export class RotationRounds {
   }
 
   #isEarly(): boolean {
-    const early = this.#random() < EARLY_SHARE;
+    // The first life is a busy one: what is to be found afterwards does not hang on chance.
+    const early = this.#random() < EARLY_SHARE && this.figures.answered > 0;
     if (early) this.figures.early += 1;
     return early;
   }
@@ -102,7 +105,7 @@ export class RotationRounds {
   async #connected(daemon: ChildDaemon, connections: KmsClient[]): Promise<boolean> {
     try {
       await daemon.ready;
-      for (let made = 0; made < CONNECTIONS; made += 1) connections.push(await connectKms(this.#ground.socket));
+      for (let made = 0; made < CONNECTIONS; made += 1) connections.push(await connectedTo(this.#ground));
       return true;
     } catch (error) {
       await daemon.ended;
@@ -118,7 +121,8 @@ export class RotationRounds {
       failure = error;
     });
     // Until it died of its own call, or got through two rotations without making that one.
-    const isOver = () => failure !== undefined || (killer === undefined ? load.rotations > 0 : load.rotations > 2);
+    const isBusy = () => load.rotations > 0 && load.answered >= LEAST_ANSWERED;
+    const isOver = () => failure !== undefined || (killer === undefined ? isBusy() : load.rotations > 2);
     while (!isOver() && !hasEnded(daemon)) await delay(1);
     if (killer === undefined) await delay(this.#random() * LONGEST_LIFE_MS);
     load.stop();

@@ -1,8 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { connectKms } from '../../dist/client/index.js';
 import type { KmsClient } from '../../dist/client/kms-client.js';
 import { type Child, ChildDaemon, embeddedChild } from './child.js';
-import { embeddedOn, type Ground, usesReserved } from './ground.js';
+import { connectedTo, embeddedOn, type Ground, usesReserved } from './ground.js';
 
 const KEYS = 6;
 const CONNECTIONS = 3;
@@ -74,7 +73,7 @@ export class UseRounds {
     };
     try {
       await daemon.ready;
-      for (let made = 0; made < CONNECTIONS; made += 1) connections.push(await connectKms(this.ground.socket));
+      for (let made = 0; made < CONNECTIONS; made += 1) connections.push(await connectedTo(this.ground));
       const users = connections.map((kms) =>
         user(kms).catch((error) => {
           if (!killed) throw error;
