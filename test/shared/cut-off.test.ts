@@ -39,7 +39,7 @@ if (typeof server === 'string') {
   });
 
   test.serial('a process that hears nothing refuses by itself, without its loop turning', async (t) => {
-    const a = await fleet().open('a');
+    const a = await fleet().openImpatient('a');
     const { keyId } = await a.createDek();
     const sealed = a.encryptSync(keyId, text);
     const key = await a.key(keyId);
@@ -62,7 +62,7 @@ if (typeof server === 'string') {
 
   test.serial('without its database a process refuses, says so, and goes on when it is back', async (t) => {
     const all = fleet();
-    const [a, b] = [await all.open('a'), await all.open('b')];
+    const [a, b] = [await all.openImpatient('a'), await all.openImpatient('b')];
     const { keyId } = await a.createDek();
     const { ciphertext } = await b.encryptWithDek(keyId, text);
     server.end('immediate');
@@ -197,7 +197,7 @@ if (typeof server === 'string') {
 
   test.serial('a keyring that somebody put back is not followed', async (t) => {
     const all = fleet();
-    const [a, b] = [await all.open('a'), await all.open('b')];
+    const [a, b] = [await all.open('a'), await all.openImpatient('b')];
     const { keyId } = await a.createDek();
     const [before] = await all.asked('select generation, active_kek, document from keyring');
     await a.rotateKek({ wait: true });

@@ -4,7 +4,7 @@ import type { EmbeddedKms } from '../../dist/create.js';
 import { KmsError } from '../../dist/errors.js';
 import { madeIn, openedIn } from '../kms/databases.js';
 import { PostgresServer } from '../postgres-server.js';
-import { Fleet, until } from './fleet.js';
+import { Fleet, SOON_STALE_MS, until } from './fleet.js';
 
 const test = anyTest as TestFn;
 const server = PostgresServer.start();
@@ -22,11 +22,11 @@ if (typeof server === 'string') {
 } else {
   let count = 0;
   const fleets: Fleet[] = [];
-  const two = async (): Promise<[EmbeddedKms, EmbeddedKms]> => {
+  const two = async (staleAfterMs?: number): Promise<[EmbeddedKms, EmbeddedKms]> => {
     count += 1;
     const made = new Fleet(server, `databases_${count}`);
     fleets.push(made);
-    return [await made.open('a'), await made.open('b')];
+    return [await made.open('a', {}, staleAfterMs), await made.open('b', {}, staleAfterMs)];
   };
   const both = async (t: ExecutionContext, stores: readonly EmbeddedKms[], secret: string) =>
     Promise.all(stores.map((kms) => openedIn(t, kms, secret)));
@@ -65,11 +65,11 @@ if (typeof server === 'string') {
   test.serial(
     'a process that was held up for too long does not use a key of a database before it has read it anew',
     async (t) => {
-      const stores = await two();
+      const stores = await two(SOON_STALE_MS);
       const [a] = await both(t, stores, await madeIn(stores[0]));
       const { keyId } = await a!.createDek();
       await a!.encryptWithDek(keyId, text);
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1_100);
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, SOON_STALE_MS + 100);
       // Nothing else has run since: the key is still there.
       t.is(await code(a!.encryptWithDek(keyId, text)), 'STORE_UNAVAILABLE');
       await until(async () => (await code(a!.encryptWithDek(keyId, text))) === 'ok');

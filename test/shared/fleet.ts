@@ -6,6 +6,11 @@ import { createEmbeddedKms, type EmbeddedKms, type EmbeddedOptions } from '../..
 import { binding } from '../../dist/native.js';
 import type { PostgresServer } from '../postgres-server.js';
 
+/** Longer than a machine stalls, where a process is to be heard all the time. */
+const PATIENT_MS = 6_000;
+/** Where it is waited for that one is not heard any more. */
+export const SOON_STALE_MS = 3_000;
+
 /** Processes of one store, as far as one process can be several: each has a data directory, a vault and connections of its own. */
 export class Fleet {
   readonly directory = mkdtempSync(join(tmpdir(), 'kms-fleet-'));
@@ -21,7 +26,7 @@ export class Fleet {
     for (const file of [this.masterKeyFile, this.otherKeyFile]) binding.writeKeyFile(file);
   }
 
-  options(name: string, staleAfterMs = 1_000): EmbeddedOptions {
+  options(name: string, staleAfterMs = PATIENT_MS): EmbeddedOptions {
     return {
       dataDir: join(this.directory, name),
       masterKeyFile: this.masterKeyFile,
@@ -29,10 +34,15 @@ export class Fleet {
     };
   }
 
-  async open(name: string, more: EmbeddedOptions = {}): Promise<EmbeddedKms> {
-    const kms = await createEmbeddedKms({ ...this.options(name), ...more });
+  async open(name: string, more: EmbeddedOptions = {}, staleAfterMs?: number): Promise<EmbeddedKms> {
+    const kms = await createEmbeddedKms({ ...this.options(name, staleAfterMs), ...more });
     this.#open.push(kms);
     return kms;
+  }
+
+  /** Its keys are refused soon after it has heard nothing. */
+  openImpatient(name: string): Promise<EmbeddedKms> {
+    return this.open(name, {}, SOON_STALE_MS);
   }
 
   async asked<R extends pg.QueryResultRow>(text: string, values: unknown[] = []): Promise<R[]> {

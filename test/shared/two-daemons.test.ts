@@ -1,11 +1,11 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
-import { connectKms } from '../../dist/client/index.js';
 import type { KmsError } from '../../dist/errors.js';
 import { ChildDaemon } from '../crash/child.js';
+import { connectedTo } from '../crash/ground.js';
 import { newSeed, randomFrom } from '../crash/random.js';
 import { PostgresServer } from '../postgres-server.js';
-import { until } from './fleet.js';
+import { SOON_STALE_MS, until } from './fleet.js';
 import { TwoDaemons } from './two-daemons.js';
 
 const server = PostgresServer.start();
@@ -55,15 +55,15 @@ if (typeof server === 'string') {
 
   test.serial('a daemon that was stopped while another one disabled a key does not use it when it goes on', async (t) => {
     const daemons = two(t);
-    const [a, b] = ['a', 'b'].map((name) => new ChildDaemon(daemons.ground(name), [], [], daemons.flags));
+    const [a, b] = ['a', 'b'].map((name) => new ChildDaemon(daemons.ground(name), [], [], daemons.flags(SOON_STALE_MS)));
     await Promise.all([a!.ready, b!.ready]);
-    const [toA, toB] = await Promise.all(['a', 'b'].map((name) => connectKms({ socket: daemons.ground(name).socket })));
+    const [toA, toB] = await Promise.all(['a', 'b'].map((name) => connectedTo(daemons.ground(name))));
     const { keyId } = await toA!.createDek();
     const { ciphertext } = await toB!.encryptWithDek(keyId, text);
     b!.process.kill('SIGSTOP');
     await toA!.disableKey(keyId);
     // Longer than its signs of life last; what it is asked meanwhile lies in its socket, before any news.
-    await delay(1_200);
+    await delay(SOON_STALE_MS + 200);
     const asked = Array.from({ length: 50 }, () => code(toB!.decryptWithDek(keyId, ciphertext)));
     b!.process.kill('SIGCONT');
     const answers = new Set(await Promise.all(asked));

@@ -1,11 +1,10 @@
 import { copyFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { connectKms } from '../../dist/client/index.js';
 import type { KmsClient } from '../../dist/client/kms-client.js';
 import { createEmbeddedKms } from '../../dist/create.js';
 import { ChildDaemon } from '../crash/child.js';
-import { type Ground, newGround, removeGround } from '../crash/ground.js';
+import { connectedTo, type Ground, newGround, removeGround } from '../crash/ground.js';
 import { audited, Ledger } from '../crash/ledger.js';
 import { Load } from '../crash/load.js';
 import { settledRotation } from '../crash/settled-rotation.js';
@@ -17,6 +16,8 @@ const WORKERS = 4;
 const LONGEST_LIFE_MS = 1_500;
 const LONGEST_OUTAGE_MS = 1_500;
 const NAMES = ['a', 'b'] as const;
+/** Longer than a machine stalls: whoever is alive is heard. */
+const STALE_AFTER_MS = 6_000;
 /** Another daemon leads already, or the database is away for a moment. */
 const OF_OTHERS = ['CONFLICT', 'STORE_UNAVAILABLE'];
 
@@ -44,7 +45,7 @@ class Member {
   }
 
   async connect(): Promise<KmsClient> {
-    const client = await connectKms({ socket: this.#ground.socket });
+    const client = await connectedTo(this.#ground);
     this.clients.push(client);
     return client;
   }
@@ -108,8 +109,9 @@ export class TwoDaemons {
   }
 
   /** Of `serve`. */
-  get flags(): string[] {
-    return ['--store', 'postgres', '--postgres-url-file', this.#urlFile, '--postgres-schema', this.#schema];
+  flags(staleAfterMs = STALE_AFTER_MS): string[] {
+    const place = ['--postgres-url-file', this.#urlFile, '--postgres-schema', this.#schema];
+    return ['--store', 'postgres', ...place, '--postgres-stale-after-ms', String(staleAfterMs)];
   }
 
   async begin(keys: number): Promise<void> {
@@ -120,14 +122,14 @@ export class TwoDaemons {
 
   #embedded() {
     const { dataDir, keyFile } = this.ground('auditor');
-    const store = { kind: 'postgres', urlFile: this.#urlFile, schema: this.#schema } as const;
+    const store = { kind: 'postgres', urlFile: this.#urlFile, schema: this.#schema, staleAfterMs: STALE_AFTER_MS } as const;
     return createEmbeddedKms({ dataDir, masterKeyFile: keyFile, store });
   }
 
   /** None of them outlives what fails. */
   async #withMembers(round: (members: Member[]) => Promise<void>): Promise<void> {
     const members = NAMES.map((name) => {
-      return new Member(this.ground(name), this.flags, new Load(this.#ledgers.get(name)!, this.#random, OF_OTHERS));
+      return new Member(this.ground(name), this.flags(), new Load(this.#ledgers.get(name)!, this.#random, OF_OTHERS));
     });
     try {
       for (const member of members) await member.work();
