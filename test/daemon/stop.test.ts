@@ -38,7 +38,8 @@ test('sealed, every operation on data and keys answers SEALED; unsealed, the old
   t.deepEqual(changes, ['sealed', 'unsealed', 'sealed']);
 });
 
-test('a seal under load lets nothing fail in another way than SEALED', async (t) => {
+// Alone, because they keep the disk busy, and with it whatever seals or stops beside them.
+test.serial('a seal under load lets nothing fail in another way than SEALED', async (t) => {
   const { connect } = await running(t, { cachedKeys: 8 });
   const admin = await connect();
   const peers = await Promise.all(Array.from({ length: 4 }, connect));
@@ -65,7 +66,7 @@ test('a seal under load lets nothing fail in another way than SEALED', async (t)
   t.is(await admin.outcome(OP.encrypt, keys[0], Buffer.from('x'), null), 'OK');
 });
 
-test('a stop answers every request it has read, and what it acknowledged is there after the next start', async (t) => {
+test.serial('a stop answers every request it has read, and what it acknowledged is there after the next start', async (t) => {
   stopPatiently(t);
   const { directory, daemon, connect } = await running(t, {});
   const peer = await connect();
