@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import test from 'ava';
 import { Forwarder, openForwarder } from '../../dist/audit/forward/forwarder.js';
 import { Forwarders } from '../../dist/audit/forward/forwarders.js';
+import { openSink } from '../../dist/audit/forward/open-sink.js';
 import { LineQueue } from '../../dist/audit/forward/queue.js';
 import type { Sink } from '../../dist/audit/forward/sink.js';
 import { syslogMessage } from '../../dist/audit/forward/syslog-message.js';
@@ -18,6 +19,12 @@ const bodyOf = (messages: string[]) => messages.map((message) => message.slice(m
 
 async function until(holds: () => boolean): Promise<void> {
   while (!holds()) await new Promise((wake) => setTimeout(wake, 10));
+}
+
+/** What the other end of a local connection did has been seen: by turns of the event loop, which a process that was stopped has not had. */
+async function noticed(): Promise<void> {
+  await new Promise((wake) => setTimeout(wake, 50));
+  for (let turn = 0; turn < 20; turn += 1) await new Promise((wake) => setImmediate(wake));
 }
 
 test('a line becomes one message of RFC 5424, whose text is the line', (t) => {
@@ -37,7 +44,9 @@ test('a line becomes one message of RFC 5424, whose text is the line', (t) => {
 test('over TCP each message comes after its length, and all of them in order', async (t) => {
   const receiver = await StreamReceiver.open({});
   t.teardown(() => receiver.close());
-  const forwarder = openForwarder({ kind: 'tcp', host: '127.0.0.1', port: receiver.port });
+  const target = { kind: 'tcp' as const, host: '127.0.0.1', port: receiver.port };
+  // As `openForwarder`, but with more than a moment at the end: all of it may be sent only then.
+  const forwarder = new Forwarder((signal) => openSink(target, undefined, signal), 60_000);
   const bytes = log.bytes(0, 20);
   forwarder.offer(bytes);
   // The caller's bytes are the caller's again.
@@ -134,7 +143,7 @@ test('a receiver that goes and comes back is connected again, and gets what wait
   forwarder.offer(log.bytes(0, 10));
   await until(() => first.counted().length === 10);
   await first.close();
-  await new Promise((wake) => setTimeout(wake, 50));
+  await noticed();
   forwarder.offer(log.bytes(10, 60));
   await until(() => /ECONNREFUSED/.test(forwarder.stats().lastError ?? ''));
   t.is(forwarder.stats().queued, 50);

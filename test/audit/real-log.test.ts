@@ -40,7 +40,7 @@ async function realLog(t: Parameters<typeof auditedKms>[0], dataOperations: 'eac
 
 for (const dataOperations of ['each', 'grouped'] as const) {
   test(`a log that the service wrote is right, by both verifiers and to the last HMAC: data operations ${dataOperations}`, async (t) => {
-    t.timeout(120_000);
+    t.timeout(200_000);
     const { ground, judged } = await realLog(t, dataOperations);
     const reader = new Ground();
     t.teardown(() => reader.clear());

@@ -71,19 +71,28 @@ test('a restore to LMDB that is killed leaves the old store or the new one, and 
   const args = ['restore', path, '--store', 'lmdb', '--data-dir', dataDir, '--master-key-file', masterKeyFile];
   const restoring = () => new Child([resolve('dist/cli/main.js'), ...args, '--force', '--accept-rollback']);
   const isBuilding = () => readdirSync(directory).some((name) => name.includes('.restore-'));
-  let kills = 0;
-  for (let round = 0; round < 6; round += 1) {
-    const child = restoring();
-    while (!isBuilding() && child.process.exitCode === null) await delay(1);
-    await delay(random() * 200);
-    await child.kill();
-    if (child.process.signalCode === 'SIGKILL') kills += 1;
-    if (!existsSync(dataDir)) continue;
+  const decrypts = async (about: string) => {
     const kms = await openAt(t, store.place);
-    t.deepEqual(Buffer.from(await kms.decryptWithDek(store.active, store.ciphertext)), MESSAGE, `round ${round}`);
+    t.deepEqual(Buffer.from(await kms.decryptWithDek(store.active, store.ciphertext)), MESSAGE, about);
     await kms.close();
+  };
+  for (const records of [1, 700, 1_004]) {
+    const child = new Child([resolve('dist-test/backup/restoring.js'), path, directory, dataDir, masterKeyFile, `${records}`]);
+    const held = new Promise<void>((said) => (child.onLine = () => said()));
+    await Promise.race([held, child.ended]);
+    await child.kill();
+    t.is(child.process.signalCode, 'SIGKILL', child.errors);
+    t.true(isBuilding());
+    t.is(storeKindIn(dataDir), 'files');
+    await decrypts(`${records} records`);
   }
-  t.true(kills > 0);
+  // At any other instant, which may be after the end, too.
+  for (let round = 0; round < 5; round += 1) {
+    const child = restoring();
+    await delay(random() * 1_000);
+    await child.kill();
+    if (existsSync(dataDir)) await decrypts(`round ${round}`);
+  }
   await restoring().finished();
   t.is(storeKindIn(dataDir), 'lmdb');
   t.false(isBuilding());

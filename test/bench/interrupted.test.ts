@@ -9,7 +9,7 @@ import { Stage } from '../cli/session.js';
 const PROCESSES = 5;
 /** Without servers: one for each protocol. */
 const GENERATORS = 2;
-const PATIENCE_MS = 60_000;
+const PATIENCE_MS = 200_000;
 
 /** Everything that a process has started, and what that has. */
 function startedBy(pid: number): number[] {

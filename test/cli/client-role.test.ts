@@ -64,7 +64,7 @@ test.serial('a daemon that cannot say what it serves ends the command, and nothi
   };
   stage.env['PROGRESSDB_KMS_SOCKET'] = server.path;
   // A connection left open would keep the process, which is then ended by the time-out and has no exit code.
-  const { exit, stderr } = await stage.run('timeout 10 progressdb-kms status --data-dir somewhere');
+  const { exit, stderr } = await stage.run('timeout 60 progressdb-kms status --data-dir somewhere');
   t.is(exit, 21, stderr);
 });
 

@@ -1,4 +1,6 @@
 import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import test from 'ava';
 import { CHUNK_BYTES, openFile, type Sealer, sealedSize, sealFile } from '../../dist/cli/files.js';
 import { KmsError } from '../../dist/errors.js';
@@ -7,6 +9,9 @@ const HEAD = 21;
 const SEALED_CHUNK = CHUNK_BYTES + 45;
 const keyId = randomBytes(16);
 const key = randomBytes(32);
+
+setFlagsFromString('--expose-gc');
+const collect = runInNewContext('gc') as () => void;
 
 /** Makes answers come out of order. */
 const DELAYS_MS = [3, 0, 2, 1, 4];
@@ -40,14 +45,14 @@ async function* inParts(bytes: Uint8Array, size: number): AsyncGenerator<Uint8Ar
   for (let at = 0; at < bytes.length; at += size) yield bytes.subarray(at, at + size);
 }
 
-async function collect(chunks: AsyncIterable<Uint8Array>): Promise<Buffer> {
+async function joined(chunks: AsyncIterable<Uint8Array>): Promise<Buffer> {
   const parts: Uint8Array[] = [];
   for await (const chunk of chunks) parts.push(chunk);
   return Buffer.concat(parts);
 }
 
-const seal = (bytes: Uint8Array, part = 65_536) => collect(sealFile(inParts(bytes, part), sealer));
-const open = (bytes: Uint8Array, part = 65_536) => collect(openFile(inParts(bytes, part), sealer));
+const seal = (bytes: Uint8Array, part = 65_536) => joined(sealFile(inParts(bytes, part), sealer));
+const open = (bytes: Uint8Array, part = 65_536) => joined(openFile(inParts(bytes, part), sealer));
 
 const sizes: Array<[string, number]> = [
   ['0 bytes', 0],
@@ -108,7 +113,7 @@ test('several chunks are sealed at once, but only a few', async (t) => {
     },
     decrypt: sealer.decrypt,
   };
-  await collect(sealFile(inParts(randomBytes(20 * CHUNK_BYTES), 65_536), counting));
+  await joined(sealFile(inParts(randomBytes(20 * CHUNK_BYTES), 65_536), counting));
   t.true(most > 1 && most <= 8, `${most} at once`);
 });
 
@@ -198,22 +203,31 @@ test('a newer file format is refused by name', async (t) => {
   await t.throwsAsync(open(newer), { code: 'UNSUPPORTED', message: /pkf2/ });
 });
 
-test('memory does not grow with the size of a file', async (t) => {
+test.serial('memory does not grow with the size of a file', async (t) => {
   const passing: Sealer = { encrypt: async (bytes) => bytes, decrypt: async (bytes) => bytes };
   const MIB = 2 ** 20;
   async function* zeros() {
     const part = Buffer.alloc(MIB);
     for (let sent = 0; sent < 512; sent += 1) yield part;
   }
-  const before = process.memoryUsage().arrayBuffers;
+  /** What is held: what is not, and only waits to be collected, is so much as the machine has time for. Twice: the first leaves work to a thread. */
+  const held = () => {
+    collect();
+    collect();
+    return process.memoryUsage().arrayBuffers;
+  };
+  const before = held();
   let most = 0;
   let bytes = 0;
+  let looks = 0;
   for await (const piece of sealFile(zeros(), passing)) {
     bytes += piece.length;
-    most = Math.max(most, process.memoryUsage().arrayBuffers - before);
+    if (bytes < looks * 32 * MIB) continue;
+    looks += 1;
+    most = Math.max(most, held() - before);
   }
   t.true(bytes > 512 * MIB);
-  t.true(most < 256 * MIB, `${Math.round(most / MIB)} MiB at most`);
+  t.true(most < 64 * MIB, `${Math.round(most / MIB)} MiB at most`);
 });
 
 test('a reader that stops early leaves nothing under way', async (t) => {

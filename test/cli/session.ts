@@ -30,7 +30,8 @@ interface Step {
 }
 
 const MAIN = resolve('dist/cli/main.js');
-const COMMAND_TIMEOUT_MS = 60_000;
+/** Only a command that hangs takes so long. */
+const COMMAND_TIMEOUT_MS = 180_000;
 
 export function parseSession(text: string): Step[] {
   const steps: Step[] = [];

@@ -7,7 +7,7 @@ const SESSIONS = 'test/cli/sessions';
 
 for (const file of readdirSync(SESSIONS).filter((name) => name.endsWith('.txt'))) {
   test.serial(`the command line answers as in the session ${file}`, async (t) => {
-    t.timeout(120_000);
+    t.timeout(230_000);
     t.true((await playSession(join(SESSIONS, file))) > 0);
   });
 }

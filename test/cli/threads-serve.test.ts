@@ -1,27 +1,19 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { chmodSync, existsSync, readdirSync, readFileSync, statSync, unlinkSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { join } from 'node:path';
 import test from 'ava';
 import Fastify from 'fastify';
 import { listen, stop } from '../../dist/cli/threads/server.js';
 import { openLmdbThreadStore } from '../../dist/threads/index.js';
 import { scratch } from '../daemon/running.js';
+import { freePort } from '../free-port.js';
 import { ADMIN, ask, askAt, post, serving, TOKEN, threadStage } from './threads-ground.js';
 
 function bytesIn(directory: string): string {
   return readdirSync(directory)
     .map((name) => readFileSync(join(directory, name), 'latin1'))
     .join('\n');
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await new Promise((ready) => server.once('listening', ready));
-  const { port } = server.address() as { port: number };
-  await new Promise((closed) => server.close(closed));
-  return port;
 }
 
 test.serial('a server in embedded mode keeps messages over a restart, encrypted, and ends cleanly', async (t) => {
@@ -277,8 +269,9 @@ async function stale(path: string): Promise<void> {
 test.serial('what a start could not end is in the log, and what it did', async (t) => {
   const stage = await threadStage(t);
   await serving(t, stage);
-  await post(t, stage, 'a', 200);
-  const slow = { thread_id: 'a', messages_per_second: 50, concurrency: 1 };
+  // More than a minute's work: it is under way at the stop, however long that takes to come.
+  await post(t, stage, 'a', 100);
+  const slow = { thread_id: 'a', messages_per_second: 1, concurrency: 1 };
   t.is((await ask(stage, 'POST', '/admin/rotate_thread_dek', slow, ADMIN)).status, 200);
   t.is(await stage.stop(), undefined);
   const store = await openLmdbThreadStore(join(stage.work, 'chats'));

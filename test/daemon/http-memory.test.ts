@@ -59,7 +59,9 @@ test('who pipelines and does not read is answered in full for as many requests a
 });
 
 test('a body in chunks of one byte is counted for what it takes up', async (t) => {
-  const { daemon } = await running(t);
+  // A slow machine takes long for so many.
+  const timeouts = { firstByteMs: 200_000, frameMs: 200_000, writeStallMs: 200_000 };
+  const { daemon } = await running(t, { dev: true }, { timeouts });
   const socket = connect(daemon.socket);
   t.teardown(() => socket.destroy());
   let text = '';

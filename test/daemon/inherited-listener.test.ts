@@ -20,7 +20,8 @@ async function handedTo(t: ExecutionContext, server: Server, environment: Record
     env,
     stdio: ['ignore', 'ignore', 'pipe', fd],
   });
-  const ended = once(child, 'exit');
+  // Not its exit: what it said may come after that.
+  const ended = once(child, 'close');
   t.teardown(async () => {
     child.kill();
     await ended;

@@ -7,8 +7,8 @@ import { binding } from '../../dist/native.js';
 
 const CLI = resolve('dist/cli/main.js');
 
-/** Far more than any message takes. */
-const SILENCE_MS = 20_000;
+/** Far more than any message takes, or a start on a busy machine. */
+const SILENCE_MS = 120_000;
 
 /** Node has no datagrams on Unix sockets. Says when it is bound, then each message and the pid that the kernel says it is from. */
 const RECEIVER = `

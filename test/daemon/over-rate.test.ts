@@ -63,7 +63,13 @@ test.serial('what one nobody owes does not keep the rest of another’s hello fr
   other.write(frame.subarray(0, 20));
   await delay(50);
   other.write(frame.subarray(20));
-  t.is(await Promise.race([answer.then(({ error }) => error?.code ?? 'OK'), delay(5_000).then(() => 'not read')]), 'OK');
+  t.is(
+    await Promise.race([
+      answer.then(({ error }) => error?.code ?? 'OK'),
+      delay(30_000, undefined, { ref: false }).then(() => 'not read'),
+    ]),
+    'OK',
+  );
 });
 
 test('who asks beyond its rate is answered BUSY for what it cannot wait for, and nobody else is', async (t) => {
@@ -112,14 +118,14 @@ test('a batch counts as its items, on whichever protocol, and the protocols shar
   const { daemon, key, greeted, http } = await limited(t, { requestsPerSecond: 100, burstMs: 0 });
   const one = await greeted(0);
   t.is((await http(0)).status, 200);
-  t.is(await one.outcome(OP.encryptMany, key, Array(1_000).fill(X), null), 'OK');
+  t.is(await one.outcome(OP.encryptMany, key, Array(6_000).fill(X), null), 'OK');
   const refused = await http(0);
   t.is(refused.status, 429);
   t.is(codeOf(refused), 'BUSY');
   const seconds = Number(refused.headers['retry-after']);
-  t.true(seconds >= 2 && seconds <= 10, `${seconds}`);
+  t.true(seconds >= 2 && seconds <= 60, `${seconds}`);
   t.is((await http(1)).status, 200);
-  t.is((await http(1, Array(1_000).fill('eA=='))).status, 200);
+  t.is((await http(1, Array(6_000).fill('eA=='))).status, 200);
   t.is((await http(1)).status, 429);
   for (const path of ['/healthz', '/readyz']) t.is((await askHttp(daemon.socket, { path })).status, 200);
 });

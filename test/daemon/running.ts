@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { type DaemonConfig, type DaemonFlags, resolveConfig } from '../../dist/daemon/config.js';
+import { Listener } from '../../dist/daemon/listener.js';
 import type { Fields, Log } from '../../dist/daemon/log.js';
 import { type Daemon, startDaemon } from '../../dist/daemon/main.js';
 import { binding } from '../../dist/native.js';
@@ -70,6 +71,17 @@ export async function running(
   const config = configIn(directory, flags, changes);
   if (config.masterKeyFile !== undefined) binding.writeKeyFile(config.masterKeyFile);
   return start(t, config, directory);
+}
+
+/** As long as it takes a slow disk to write all that is under way: how long a stop waits is not what the test is about. */
+export function stopPatiently(t: ExecutionContext): void {
+  const { stop } = Listener.prototype;
+  Listener.prototype.stop = function (this: Listener) {
+    return stop.call(this, 200_000);
+  };
+  t.teardown(() => {
+    Listener.prototype.stop = stop;
+  });
 }
 
 /** Lets everything that is ready happen: the daemon runs on this very event loop. */

@@ -50,16 +50,26 @@ test.serial('timers ring while it spins', async (t) => {
 
 const isTurning = () => process.getActiveResourcesInfo().includes('Immediate');
 
+/** In one of many looks, which a spin would outlast: something else may have an immediate for a moment. */
+async function sleeps(): Promise<boolean> {
+  for (let look = 0; look < 50; look++) {
+    if (!isTurning()) return true;
+    await delay(5);
+  }
+  return false;
+}
+
 test.serial('a daemon spins after a request, and sleeps again when nobody asks for anything', async (t) => {
   // Longer than may be configured: the machine may be slow.
   const { connect } = await running(t, { dev: true }, { spinUs: 3_000_000 });
   const peer = await connect();
+  const asked = performance.now();
   t.is(await peer.outcome(OP.hello, 1, null), 'OK');
   await delay(20);
-  t.true(isTurning());
+  t.true(isTurning() || performance.now() - asked > 2_900);
   while (isTurning()) await delay(20);
   await delay(20);
-  t.false(isTurning());
+  t.true(await sleeps());
 });
 
 test.serial('a daemon does not spin for who has not said who it is', async (t) => {
@@ -72,14 +82,14 @@ test.serial('a daemon does not spin for who has not said who it is', async (t) =
   const peer = await connect();
   t.is(await peer.outcome(OP.createDek, null), 'UNAUTHENTICATED');
   await delay(20);
-  t.false(isTurning());
+  t.true(await sleeps());
 });
 
 test.serial('a daemon that is not told to spin does not', async (t) => {
   const peer = await (await running(t)).connect();
   t.is(await peer.outcome(OP.hello, 1, null), 'OK');
   await delay(20);
-  t.false(isTurning());
+  t.true(await sleeps());
 });
 
 test.serial('a daemon that spins serves, and stops while somebody is connected', async (t) => {

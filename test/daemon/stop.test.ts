@@ -8,7 +8,7 @@ import { binding } from '../../dist/native.js';
 import { OP } from '../../dist/wire/frames.js';
 import { askHttp } from './http-peer.js';
 import { Peer } from './peer.js';
-import { configIn, running, scratch, settle, start } from './running.js';
+import { configIn, running, scratch, settle, start, stopPatiently } from './running.js';
 
 test('sealed, every operation on data and keys answers SEALED; unsealed, the old ciphertexts decrypt', async (t) => {
   const { connect, events } = await running(t, {});
@@ -38,7 +38,8 @@ test('sealed, every operation on data and keys answers SEALED; unsealed, the old
   t.deepEqual(changes, ['sealed', 'unsealed', 'sealed']);
 });
 
-test('a seal under load lets nothing fail in another way than SEALED', async (t) => {
+// Alone, because they keep the disk busy, and with it whatever seals or stops beside them.
+test.serial('a seal under load lets nothing fail in another way than SEALED', async (t) => {
   const { connect } = await running(t, { cachedKeys: 8 });
   const admin = await connect();
   const peers = await Promise.all(Array.from({ length: 4 }, connect));
@@ -65,7 +66,8 @@ test('a seal under load lets nothing fail in another way than SEALED', async (t)
   t.is(await admin.outcome(OP.encrypt, keys[0], Buffer.from('x'), null), 'OK');
 });
 
-test('a stop answers every request it has read, and what it acknowledged is there after the next start', async (t) => {
+test.serial('a stop answers every request it has read, and what it acknowledged is there after the next start', async (t) => {
+  stopPatiently(t);
   const { directory, daemon, connect } = await running(t, {});
   const peer = await connect();
   const parts = Array.from({ length: 200 }, (_, index) => peer.prepare(OP.createDekForThread, [`thread-${index}`]));
@@ -135,7 +137,8 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     child.stderr.on('data', (bytes) => {
       log += bytes;
     });
-    const exited = once(child, 'exit');
+    // Not its exit: what it said may come after that.
+    const exited = once(child, 'close');
     while (!log.includes('"listening"') && child.exitCode === null) await once(child.stderr, 'data');
     const peer = await Peer.connect(config.socket!);
     t.is(await peer.outcome(OP.hello, 1, null), 'OK');

@@ -119,13 +119,14 @@ test('plain bytes on a TLS endpoint, and TLS on a plain one, are closed at once'
 
 test('a handshake that does not end, and one after which nothing is said, are dropped', async (t) => {
   const ground = await TlsGround.create(t);
-  const { daemon, events } = await ground.start({ timeouts: { firstByteMs: 1_000, frameMs: 30_000, writeStallMs: 30_000 } });
+  const { daemon, events } = await ground.start({ timeouts: { firstByteMs: 5_000, frameMs: 60_000, writeStallMs: 60_000 } });
+  // Both at once: a handshake has that time, too, and must come to its end within it.
+  const silent = await open(t, ground, {}, await ground.client({ cn: 'app' }));
+  const silence = closeOf(silent.resume());
   const half = connect(ground.port, '127.0.0.1');
   half.resume();
   half.write(Buffer.from([0x16, 3, 1]));
-  await closeOf(half);
-  const silent = await open(t, ground, {}, await ground.client({ cn: 'app' }));
-  await closeOf(silent.resume());
+  await Promise.all([closeOf(half), silence]);
   t.true(events.some(({ event }) => event === 'handshake_failed'));
   t.is(daemon.connections(), 0);
 });

@@ -13,7 +13,7 @@ function keyIdIn(sealed: Uint8Array): string {
 }
 
 /** How long a loaded machine may take to make a key. */
-const SUCCESSION_MS = 30_000;
+const SUCCESSION_MS = 200_000;
 
 /** Until `condition` holds; the test's own time-out ends it otherwise. */
 async function until(condition: () => boolean): Promise<void> {

@@ -68,6 +68,9 @@ export const embeddedLmdb: Open = async (t, options = {}) =>
 
 export const embeddedMemory: Open = async (t, options = {}) => subjectOf(await openMemory(t, options));
 
+/** Nothing ends by it: a hundred tests share a process, and perhaps a loaded machine. */
+const PATIENT = { connectTimeoutMs: 200_000, deadlineMs: 200_000 };
+
 /** A daemon on `place` and a client of it. */
 export async function served(t: ExecutionContext, place: Place, options: SubjectOptions = {}) {
   const endpoints = [{ host: '127.0.0.1', port: 0 }];
@@ -77,7 +80,7 @@ export async function served(t: ExecutionContext, place: Place, options: Subject
     { endpoints, ...options },
   );
   const { daemon } = await start(t, config, place.directory);
-  const client = await connectKms({ socket: daemon.socket, deadlineMs: 60_000 });
+  const client = await connectKms({ socket: daemon.socket, ...PATIENT });
   t.teardown(() => client.close());
   return { daemon, client, socket: daemon.socket };
 }
@@ -94,7 +97,7 @@ export const workersAndClient: Open = (t, options = {}) => daemonAndClient(t, { 
 function byAddress(addressOf: (at: { socket: string; port: number }) => string): Open {
   return async (t, options = {}) => {
     const { daemon, socket } = await served(t, newPlace(t), options);
-    const client = await connectKms({ endpoint: addressOf({ socket, port: daemon.ports[0]! }), deadlineMs: 60_000 });
+    const client = await connectKms({ endpoint: addressOf({ socket, port: daemon.ports[0]! }), ...PATIENT });
     t.teardown(() => client.close());
     return { provider: client, seal: () => client.seal() };
   };
@@ -125,7 +128,7 @@ function overTls(scheme: string): Open {
     const { daemon } = await start(t, configIn(directory, flags, { endpoints, ...options }), directory);
     const [ca, cert, key] = [files.tlsClientCaFile, files.tlsCertFile, files.tlsKeyFile].map((file) => readFileSync(file));
     const endpoint = `${scheme}://127.0.0.1:${daemon.ports[0]}`;
-    const client = await connectKms({ endpoint, tls: { ca: ca!, cert: cert!, key: key! }, deadlineMs: 60_000 });
+    const client = await connectKms({ endpoint, tls: { ca: ca!, cert: cert!, key: key! }, ...PATIENT });
     t.teardown(() => client.close());
     return { provider: client, seal: () => client.seal(), actor: 'cert:DNS:localhost' };
   };
@@ -149,7 +152,7 @@ function databaseByAddress(addressOf: (at: { socket: string; port: number }) => 
     const { daemon, client, socket } = await served(t, newPlace(t), { ...options, ...more });
     const databaseSecret = await client.newDatabase();
     const endpoint = addressOf({ socket, port: daemon.ports[0]! });
-    const inside = await connectKms({ endpoint, databaseSecret, deadlineMs: 60_000 });
+    const inside = await connectKms({ endpoint, databaseSecret, ...PATIENT });
     t.teardown(() => inside.close());
     return { provider: inside, seal: () => client.seal() };
   };

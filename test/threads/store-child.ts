@@ -1,10 +1,12 @@
+import { writeSync } from 'node:fs';
 import { KmsError } from '../../dist/errors.js';
 import { openLmdbThreadStore } from '../../dist/threads/lmdb-store.js';
 import type { ThreadStore } from '../../dist/threads/thread-store.js';
 import { counterKey, filled, halves } from './store-load.js';
 
-// A process that writes into a store until it is killed, and says what was acknowledged: a line is written before the next
-// step, and a pipe on POSIX takes it at once.
+// A process that writes into a store until it is killed, and says what was acknowledged: a line is written before the next step.
+// Not by `console.log`, which keeps lines in this process while nobody reads: a kill would take what was told.
+const say = (line: string) => writeSync(1, `${line}\n`);
 
 async function write(store: ThreadStore, caller: number, most: number): Promise<void> {
   const key = counterKey(caller);
@@ -17,15 +19,15 @@ async function write(store: ThreadStore, caller: number, most: number): Promise<
     ];
     const [isMade] = await store.commit([{ expect: [{ key, value }], put, remove: halves(caller, n - 50) }]);
     if (!isMade) throw new Error(`caller ${caller} did not find ${n}`);
-    console.log(`made ${caller} ${n + 1}`);
+    say(`made ${caller} ${n + 1}`);
   }
 }
 
 async function compact(store: ThreadStore): Promise<void> {
   for (;;) {
-    console.log('compacting');
+    say('compacting');
     await store.compact();
-    console.log('compacted');
+    say('compacted');
   }
 }
 
@@ -38,6 +40,6 @@ try {
   await store.close();
 } catch (error) {
   if (!(error instanceof KmsError)) throw error;
-  console.log(`refused ${error.code}`);
+  say(`refused ${error.code}`);
   process.exitCode = 3;
 }
