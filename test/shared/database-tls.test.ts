@@ -7,7 +7,6 @@ import { createEmbeddedKms } from '../../dist/create.js';
 import { KmsError } from '../../dist/errors.js';
 import { binding } from '../../dist/native.js';
 import { Authority } from '../daemon/authority.js';
-import { freePort } from '../free-port.js';
 import { PostgresServer } from '../postgres-server.js';
 
 const authority = await Authority.create('Database');
