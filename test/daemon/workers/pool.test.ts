@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import threads, { type Worker } from 'node:worker_threads';
 import test from 'ava';
 import { Counterpart } from '../../../dist/daemon/workers/counterpart.js';
-import type { Thread } from '../../../dist/daemon/workers/thread.js';
+import { Thread } from '../../../dist/daemon/workers/thread.js';
 import { binding, COUNTS } from '../../../dist/native.js';
 import { OP } from '../../../dist/wire/frames.js';
 import { type Event, linesOf } from '../../audit/lines.js';
@@ -212,12 +212,21 @@ test.serial('descriptors that a worker did not come to take are closed with it',
   const run = await running(t, { dev: true }, { workers: 2 });
   await Promise.all([greeted(run), greeted(run)]);
   const before = descriptors();
+  const { open } = Thread.prototype;
+  t.teardown(() => Object.assign(Thread.prototype, { open }));
   for (let round = 0; round < 10; round++) {
+    let handedOver = 0;
+    Thread.prototype.open = function (this: Thread, ...given) {
+      handedOver++;
+      // It takes nothing any more, but has not ended yet.
+      void this.terminate();
+      return open.apply(this, given);
+    };
     const peers = await Promise.all(Array.from({ length: 20 }, () => run.connect()));
     for (const peer of peers) peer.write(Buffer.from('00', 'hex'));
-    // In the very turn in which the first of them is handed over: the others are under way.
-    await settled(() => run.daemon.connections() > 2);
-    await Promise.all(threadsOf(run).map((thread) => thread?.terminate()));
+    const gone = () => peers.filter(({ socket }) => socket.destroyed).length;
+    await settled(() => handedOver > 0 && gone() >= handedOver);
+    Object.assign(Thread.prototype, { open });
     // Who came while there was no worker is served by the main thread.
     for (const peer of peers) await peer.close();
     await settled(() => allServe(run));
