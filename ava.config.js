@@ -1,10 +1,13 @@
 /** What takes minutes and seldom differs from what is left: other ways to the same contract, and the longest kills and floods. */
 const MORE = [
-  ...['bench/run', 'client/spawn', 'daemon/workers/ways-in', 'import/import', 'package/addon', 'shared/two-daemons', 'threads/large-bodies', 'threads/patience'],
+  ...['bench/run', 'client/spawn', 'daemon/workers/ways-in', 'import/import', 'package/addon', 'shared/two-daemons'],
+  ...['large-bodies', 'patience'].map((name) => `threads/${name}`),
   ...['network', 'threads', 'threads-serve'].map((name) => `cli/${name}`),
   ...['barriers', 'disk-errors', 'flood', 'laboratory'].map((name) => `crash/${name}`),
   ...['leaks', 'leaks-damage', 'memory'].map((name) => `secrets/${name}`),
-  ...['database-binary', 'database-http', 'database-workers', 'http-tcp', 'https', 'tls', 'workers'].map((way) => `provider/contract-${way}`),
+  ...['database-binary', 'database-http', 'database-workers', 'http-tcp', 'https', 'tls', 'workers'].map(
+    (way) => `provider/contract-${way}`,
+  ),
 ];
 
 const hasAll = process.env.TEST_ALL === '1';
