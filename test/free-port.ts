@@ -6,10 +6,15 @@ import { createServer } from 'node:net';
 const LEAST = 20_000;
 const MOST = 32_000;
 
+/** One that nobody is given by chance; whether it is free is seen by whoever listens on it. */
+export function anyPort(): number {
+  return randomInt(LEAST, MOST);
+}
+
 /** A port of 127.0.0.1 for a server that must be told a number. */
 export async function freePort(): Promise<number> {
   for (;;) {
-    const port = randomInt(LEAST, MOST);
+    const port = anyPort();
     const server = createServer();
     const isFree = await once(server.listen(port, '127.0.0.1'), 'listening').then(
       () => true,

@@ -1,15 +1,13 @@
 import { execFileSync, spawnSync } from 'node:child_process';
-import { randomInt } from 'node:crypto';
 import { chownSync, existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
+import { anyPort } from './free-port.js';
 
 const PLACES = '/usr/lib/postgresql';
-/** Of none of these does the system give one to whoever asks for any: what runs beside does not take them by chance. */
-const PORTS = [20_000, 30_000] as const;
-const MOST_PORTS = 20;
-/** A start and a stop sync what they write. */
-const PATIENCE_S = '180';
+const MOST_PORTS = 5;
+/** Seconds for a start or a stop: both sync what they write. */
+const PATIENCE = { PGCTLTIMEOUT: '180' };
 
 /** Where a PostgreSQL is installed, the newest; undefined where none is. */
 function binaries(): string | undefined {
@@ -79,10 +77,10 @@ export class PostgresServer {
     return server;
   }
 
-  /** The next one where a port is taken. */
+  /** On another one where a port is taken. */
   #beginOnAnyPort(options: string): void {
     for (let tries = 1; ; tries += 1) {
-      this.port = randomInt(...PORTS);
+      this.port = anyPort();
       this.#options = `${options} -c listen_addresses=127.0.0.1 -c port=${this.port}`;
       try {
         this.begin();
@@ -112,23 +110,12 @@ export class PostgresServer {
   }
 
   begin(): void {
-    this.#run('pg_ctl', [
-      '-D',
-      this.#data,
-      '-l',
-      join(this.directory, 'log'),
-      '-o',
-      this.#options,
-      '-w',
-      '-t',
-      PATIENCE_S,
-      'start',
-    ]);
+    this.#run('pg_ctl', ['-D', this.#data, '-l', join(this.directory, 'log'), '-o', this.#options, '-w', 'start']);
   }
 
   /** Every session ends where it is. `immediate`: as in a crash, with recovery at the next start. */
   end(mode: 'fast' | 'immediate' = 'fast'): void {
-    this.#run('pg_ctl', ['-D', this.#data, '-m', mode, '-w', '-t', PATIENCE_S, 'stop']);
+    this.#run('pg_ctl', ['-D', this.#data, '-m', mode, '-w', 'stop']);
   }
 
   stop(mode: 'fast' | 'immediate' = 'fast'): void {
@@ -143,6 +130,7 @@ export class PostgresServer {
   }
 
   #run(program: string, args: string[]): void {
-    execFileSync(join(this.#bin, program), args, { ...this.#user, cwd: this.directory, stdio: 'ignore' });
+    const env = { ...process.env, ...PATIENCE };
+    execFileSync(join(this.#bin, program), args, { ...this.#user, cwd: this.directory, env, stdio: 'ignore' });
   }
 }
