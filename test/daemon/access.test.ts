@@ -8,6 +8,7 @@ import test from 'ava';
 import { startDaemon } from '../../dist/daemon/main.js';
 import { OP } from '../../dist/wire/frames.js';
 import { configIn, running, scratch } from './running.js';
+import { settled } from './settled.js';
 
 const OWN = process.geteuid?.() ?? -1;
 const OTHER = OWN + 4242;
@@ -110,7 +111,7 @@ test('a process of an unknown uid is cut off before it is heard', async (t) => {
     cwd: '/',
   });
   t.is(stdout.trim(), 'received 0');
-  t.true(events.some(({ event }) => event === 'peer_refused'));
+  await settled(() => events.some(({ event }) => event === 'peer_refused'));
 });
 
 test('a peer of another protocol is closed without a reply', async (t) => {

@@ -10,6 +10,7 @@ import { OP } from '../../dist/wire/frames.js';
 import { askHttp, codeOf } from './http-peer.js';
 import type { Peer } from './peer.js';
 import { configIn, running } from './running.js';
+import { settled } from './settled.js';
 
 const X = Buffer.from('x');
 
@@ -81,7 +82,7 @@ test('who asks beyond its rate is answered BUSY for what it cannot wait for, and
   t.is(countOf(codes, 'OK') + countOf(codes, 'BUSY'), 500);
   t.true(countOf(codes, 'OK') >= 100, `${countOf(codes, 'OK')}`);
   t.true(countOf(codes, 'BUSY') >= 200, `${countOf(codes, 'BUSY')}`);
-  t.true(events.some(({ event }) => event === 'over_rate'));
+  await settled(() => events.some(({ event }) => event === 'over_rate'));
   // A connection of an identity that owes much: it is greeted at once.
   t.is(await (await greeted(0)).outcome(OP.hello, 1, null), 'OK');
 });

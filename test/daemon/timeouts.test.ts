@@ -2,6 +2,7 @@ import test from 'ava';
 import { OP } from '../../dist/wire/frames.js';
 import { encodeRequest } from '../../dist/wire/messages.js';
 import { running } from './running.js';
+import { settled } from './settled.js';
 
 const LONG = { firstByteMs: 60_000, frameMs: 60_000, writeStallMs: 60_000 };
 
@@ -19,7 +20,7 @@ test('a frame that is begun and not finished ends its connection, after the answ
     peer.answers.map(({ id }) => id),
     [1],
   );
-  t.true(events.some(({ event }) => event === 'frame_not_finished'));
+  await settled(() => events.some(({ event }) => event === 'frame_not_finished'));
 });
 
 test('a peer that never reads its answers is dropped; an idle one that owes nothing stays', async (t) => {
@@ -34,7 +35,7 @@ test('a peer that never reads its answers is dropped; an idle one that owes noth
   // Not reading, it can only notice by its writes.
   await peer.closed;
   t.true((await outcomes).some(({ status }) => status === 'rejected'));
-  t.true(events.some(({ event }) => event === 'peer_does_not_read'));
+  await settled(() => events.some(({ event }) => event === 'peer_does_not_read'));
   t.is(await idle.outcome(OP.hello, 1, null), 'OK');
 });
 

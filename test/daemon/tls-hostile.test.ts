@@ -5,6 +5,7 @@ import test, { type ExecutionContext } from 'ava';
 import { OP } from '../../dist/wire/frames.js';
 import { encodeRequest } from '../../dist/wire/messages.js';
 import type { Certified } from './authority.js';
+import { settled } from './settled.js';
 import { TlsGround } from './tls-ground.js';
 
 /** A secured connection, or the code of the error for which there is none. */
@@ -127,7 +128,7 @@ test('a handshake that does not end, and one after which nothing is said, are dr
   half.resume();
   half.write(Buffer.from([0x16, 3, 1]));
   await Promise.all([closeOf(half), silence]);
-  t.true(events.some(({ event }) => event === 'handshake_failed'));
+  await settled(() => events.some(({ event }) => event === 'handshake_failed'));
   t.is(daemon.connections(), 0);
 });
 

@@ -3,7 +3,7 @@ import test from 'ava';
 import { WORKER_HUNG_SWEEPS, WORKER_QUIET_SWEEPS } from '../../../dist/limits.js';
 import { OP } from '../../../dist/wire/frames.js';
 import { running } from '../running.js';
-import { settled } from './settled.js';
+import { settled } from '../settled.js';
 
 test('a worker that does not answer is given nobody more, and is ended at last; another one takes its place', async (t) => {
   const run = await running(t, { dev: true }, { workers: 2 });

@@ -11,7 +11,7 @@ import { type Event, linesOf } from '../../audit/lines.js';
 import { askHttp } from '../http-peer.js';
 import type { Peer } from '../peer.js';
 import { configIn, type Running, running, stopPatiently } from '../running.js';
-import { settled } from './settled.js';
+import { settled } from '../settled.js';
 
 const X = Buffer.from('x');
 /** But those of files, which are open for a moment now and then. */
