@@ -44,22 +44,12 @@ test('a backup with any one byte changed is refused', async (t) => {
   const { place, path } = await ground(t);
   const sound = readFileSync(path);
   const changed = pathIn(place, 'changed');
-  const seed = Math.floor(Math.random() * 2 ** 31);
-  t.log(`seed ${seed}`);
-  // Of each entry the type, the length, and some bytes of its content; and the first bytes of the file.
-  const spots = new Set([0, 1, 2, 3, 4]);
-  for (let pos = 5; pos < sound.length; ) {
-    const length = sound.readUInt32BE(pos + 1);
-    for (const offset of [0, 1, 4, 5, 5 + (seed % length), 4 + length]) spots.add(pos + offset);
-    pos += 5 + length;
-  }
-  t.true(spots.size > 40);
-  for (const spot of spots) {
+  for (let spot = 0; spot < sound.length; spot++) {
     const bytes = Buffer.from(sound);
-    bytes[spot]! ^= 0x01;
+    bytes[spot]! ^= 1 << (spot % 8);
     writeFileSync(changed, bytes);
     const error = await t.throwsAsync(checkBackup(changed, place), undefined, `byte ${spot}`);
-    t.regex(error!.message, /is damaged|is no backup|of another version/, `byte ${spot}`);
+    t.regex(error!.message, /is damaged|is no backup|of another version|is newer than this version/, `byte ${spot}`);
   }
 });
 
