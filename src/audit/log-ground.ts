@@ -106,13 +106,21 @@ async function wholeEnd(ground: Directory, last: LogEnd): Promise<LogEnd> {
   return end;
 }
 
+/** Of this moment, or the first one after it that nothing is named by: a rename would put one piece in the place of another. */
+function tornName(names: readonly string[]): string {
+  for (let time = Date.now(); ; time += 1) {
+    const name = `${LOG_NAME}.torn-${new Date(time).toISOString().replaceAll(':', '-')}`;
+    if (!names.some((one) => one.startsWith(name))) return name;
+  }
+}
+
 /**
  * Moves what a crash has torn out of the log. Crash story: it is durable under its own name before the log is cut, and keeps the
  * name that says so until a line has recorded it.
  */
 async function setAside(ground: Directory, fd: number, from: number, size: number): Promise<void> {
-  const { system, directoryFd } = ground;
-  const name = `${LOG_NAME}.torn-${new Date().toISOString().replaceAll(':', '-')}.unrecorded`;
+  const { system, directory, directoryFd } = ground;
+  const name = `${tornName(await system.readdir(directory))}.unrecorded`;
   const aside = await makeFile(system, ground, name, CREATE_FLAGS);
   try {
     const piece = Buffer.alloc(PIECE_BYTES);
@@ -208,8 +216,8 @@ async function openOrBegin(ground: Directory, { mayBeginAnew, signers }: LogOpti
  * keeps the name that says so until a line has recorded it.
  */
 async function setAllAside({ system, directory, directoryFd }: Directory): Promise<void> {
-  const aside = `${LOG_NAME}.torn-${new Date().toISOString().replaceAll(':', '-')}`;
   const names = await system.readdir(directory);
+  const aside = tornName(names);
   for (const name of names.filter((one) => OLD_LOG.test(one)).sort()) {
     await system.rename(join(directory, name), join(directory, `${aside}-${OLD_LOG.exec(name)?.[1]}.unrecorded`));
   }

@@ -171,6 +171,22 @@ test('what no key at hand can sign is gone on with by nobody: with permission al
   t.deepEqual(again.torn, torn, 'it is not set aside twice');
 });
 
+test.serial('a torn end and the log that it was cut off are set aside in one moment, and both are kept', async (t) => {
+  const { now } = Date;
+  const moment = now();
+  Date.now = () => moment;
+  t.teardown(() => {
+    Date.now = now;
+  });
+  const lines = new Lines();
+  const whole = Buffer.concat([lines.checkpoint('key-3'), lines.many(2)]);
+  const end = lines.next().subarray(0, 50);
+  const dataDir = written(t, Buffer.concat([whole, end]));
+  const { torn } = await opened(t, dataDir, true, ['key-2']);
+  t.deepEqual(torn.map(({ bytes }) => bytes).sort(), [end.length, whole.length].sort());
+  t.deepEqual(asideOf(dataDir).length, 2);
+});
+
 test('a crash while a log is set aside leaves one that is still refused, and the next start sets the rest aside', async (t) => {
   const lines = new Lines();
   const dataDir = written(t, Buffer.concat([lines.checkpoint('key-3'), lines.many(2)]));
