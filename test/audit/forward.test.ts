@@ -10,6 +10,7 @@ import type { Sink } from '../../dist/audit/forward/sink.js';
 import { syslogMessage } from '../../dist/audit/forward/syslog-message.js';
 import { FORWARD_BATCH_BYTES, FORWARD_QUEUE_BYTES, FORWARD_QUEUE_LINES } from '../../dist/limits.js';
 import { Authority } from '../daemon/authority.js';
+import { freePort } from '../free-port.js';
 import { newFolder, openHttp, StreamReceiver } from './receiver.js';
 import { typicalLog } from './written.js';
 
@@ -137,7 +138,7 @@ test('a local datagram socket, as /dev/log is, gets a message each, more than it
 });
 
 test('a receiver that goes and comes back is connected again, and gets what waited', async (t) => {
-  const first = await StreamReceiver.open({});
+  const first = await StreamReceiver.open({ port: await freePort() });
   const { port } = first;
   const forwarder = openForwarder({ kind: 'tcp', host: '127.0.0.1', port });
   forwarder.offer(log.bytes(0, 10));
