@@ -63,8 +63,10 @@ void retireKeys(unsigned seed, Retire how) {
   while (!stop) {
     seed = seed * 1664525 + 1013904223;
     const int key = static_cast<int>((seed >> 16) % kKeys);
-    const uint64_t bits = packed(table.find(space, idOf(key)));
-    table.retire(space, idOf(key), how);
+    // Of one space: while another takes its place, a call for the new one retires no key of the old.
+    const SpaceId of = space;
+    const uint64_t bits = packed(table.find(of, idOf(key)));
+    table.retire(of, idOf(key), how);
     if (bits >> 32 != 0) slots[key].retired = bits;
     publishAgain(key);
   }
