@@ -1,11 +1,13 @@
 // `node scripts/test-again.js LOG`: runs the test files that failed in `npm test`, whose output LOG is, three more times, each file alone.
 // Ends with 0 if each of them passed each time: then it is a machine that stalled, or a race that shows beside others. It is told either
-// way. What failed in no file that can be named, or in more than a few, is not run again.
+// way. What failed in no file that can be named, or in more than a few, is not run again; nor is what looks for defects at random: it has
+// found one, whether or not it finds it once more.
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 
 const TIMES = 3;
 const MAX_FILES = 4;
+const AT_RANDOM = /crash\/|secrets\/|newSeed|fast-check|Math\.random|kill/i;
 
 /** Of `✘ [fail]: daemon › workers › pool › a title` the first words are the file's path; of one that died the path is there as it is. */
 function fileOf(line) {
@@ -19,13 +21,19 @@ function fileOf(line) {
   return undefined;
 }
 
+function refusal() {
+  if (files.length === 0 || files.includes(undefined)) return 'what failed is in no test file that is named';
+  if (files.length > MAX_FILES) return `failures in ${files.length} files`;
+  const random = files.find((file) => AT_RANDOM.test(file) || AT_RANDOM.test(readFileSync(file, 'utf8')));
+  return random && `${random} looks for defects at random`;
+}
+
 const log = readFileSync(process.argv[2], 'utf8');
 const failures = log.split('\n').filter((line) => /^\s*✘ /.test(line));
 const files = [...new Set(failures.map(fileOf))];
-if (files.length === 0 || files.length > MAX_FILES || files.includes(undefined)) {
-  console.log(
-    `not run again: ${failures.length} lines of failures, in ${files.includes(undefined) ? 'what is no test file' : `${files.length} test files`}`,
-  );
+const why = refusal();
+if (why !== undefined) {
+  console.log(`not run again: ${why}`);
   process.exit(1);
 }
 
