@@ -39,11 +39,11 @@ type Readable = Stored & { record: MessageRecord };
 /** With the body as its text has it, digit for digit where the original wrote it. */
 type Exact = Readable & { exact: Json };
 
-/** undefined for a text that is read as JSON, and not as what JSON should be: a name twice in one object. */
-function exactly(entry: Readable): Exact | undefined {
-  if (!isForeign(entry.record)) return { ...entry, exact: entry.record.body };
+/** undefined for what is no message, and for a text that is read as JSON, and not as what JSON should be: a name twice in one object. */
+function exactly({ key, value, record, fault }: Stored): Exact | undefined {
+  if (record === undefined) return undefined;
   try {
-    return { ...entry, exact: exactBody(entry.value) };
+    return { key, value, record, fault, exact: isForeign(record) ? exactBody(value) : record.body };
   } catch {
     return undefined;
   }
@@ -99,9 +99,8 @@ export class Mover {
     const asTheyAre: Exact[] = [];
     const anew: Exact[] = [];
     for (const entry of entries) {
-      const { record, fault } = entry;
-      const exact = record === undefined ? undefined : exactly({ ...entry, record });
-      if (exact === undefined) unmoved.push({ entry, reason: `damaged: ${fault ?? 'a name stands twice in one object'}` });
+      const exact = exactly(entry);
+      if (exact === undefined) unmoved.push({ entry, reason: `damaged: ${entry.fault ?? 'a name stands twice in one object'}` });
       else if (exact.record.isDeleted) gone.push(withoutBody(exact));
       else if (exact.record.sealing === undefined || kind === 'encrypt-existing') anew.push(exact);
       else asTheyAre.push(exact);
