@@ -8,6 +8,9 @@ const AT_8X64 = shape('8 x 64');
 const node24 = (results) => results.nodes?.find(({ node }) => /^v?24\./.test(node));
 const oneCore = (name) => (results) => results.latency?.oneCore?.find(({ server }) => server === name);
 
+const migration = (name) => (results) =>
+  results.threads?.ways.find(({ way, backups }) => way === name && backups === 'with')?.perSecond;
+
 /** The store of a million keys. */
 const million = (results) => results.scale?.places.find(({ store, keys }) => store === 'lmdb' && keys === 1_000_000);
 
@@ -220,6 +223,20 @@ export const BARS = [
     least: 2_000,
     unit: '/s',
     value: (r) => r.rotation?.rotatedPerSecond,
+  },
+  {
+    part: 'threads',
+    what: 'messages of a thread moved to a new key, with backups, embedded',
+    least: 20_000,
+    unit: '/s',
+    value: migration('embedded'),
+  },
+  {
+    part: 'threads',
+    what: 'messages of a thread moved to a new key, with backups, through the daemon',
+    least: 15_000,
+    unit: '/s',
+    value: migration('daemon'),
   },
   {
     part: 'scale',

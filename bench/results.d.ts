@@ -18,10 +18,27 @@ export interface Results {
   client?: Client;
   audit?: { turns: number; inFlight: string; modes: Array<{ name: string; ofOff: Ratio } & ServerRate> };
   rotation?: { keys: number; createdPerSecond: number; rotatedPerSecond: number };
+  threads?: Threads;
   nodes?: NodeVersion[];
   /** Of a run of its own, `npm run bench:scale`: bench/build/scale.json. */
   scale?: Scale;
   bars: Bar[];
+}
+
+/** Messages of a thread that are moved to a new key. */
+export interface Threads {
+  bodyBytes: number;
+  messages: number;
+  ways: Array<{
+    way: 'embedded' | 'daemon';
+    backups: 'with' | 'without';
+    firstPerSecond: number;
+    perSecond: number;
+    /** Anonymous and locked. */
+    peakBytes: number;
+  }>;
+  /** Embedded, with backups. */
+  long: { messages: number; perSecond: number; peakBytes: number };
 }
 
 /** Median and quartiles over the turns; each turn's ratio is taken between neighbouring blocks. */

@@ -1,4 +1,4 @@
-// Measures the product against floors and peers in one run. `npm run bench [-- --quick] [-- --only embedded|keys|daemon|workers|latency|client|audit|rotation|nodes]`.
+// Measures the product against floors and peers in one run. `npm run bench [-- --quick] [-- --only embedded|keys|daemon|workers|latency|client|audit|rotation|threads|nodes]`.
 // A whole run writes BENCHMARKS.md and docs/benchmarks; a quick or partial one only prints what the first would have been.
 // `--report FILE.json` makes both from the results of a run, bench/build/results.json or a copy of it, and measures nothing. What
 // `npm run bench:scale` measured last is part of the documents.
@@ -21,6 +21,7 @@ import { progressOf } from '../bench/progress.js';
 import { reportText, writeReport } from '../bench/report.js';
 import { measureRotation } from '../bench/rotation.js';
 import { withScale } from '../bench/scale/documents.js';
+import { measureThreads } from '../bench/threads.js';
 import { measureWorkers } from '../bench/workers.js';
 
 const PARTS = {
@@ -32,6 +33,7 @@ const PARTS = {
   client: measureClient,
   audit: measureAudit,
   rotation: measureRotation,
+  threads: measureThreads,
   nodes: measureNodes,
 };
 const PEERS = ['@aws-crypto/client-node', '@noble/ciphers', 'fastify', 'sodium-native'];

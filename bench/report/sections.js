@@ -3,7 +3,7 @@ import { judge } from '../bars.js';
 import { short, spread } from './numbers.js';
 import { clientSection } from './sections/client.js';
 import { daemonSection, latencySection } from './sections/daemon.js';
-import { auditSection, rotationSection } from './sections/durable.js';
+import { auditSection, rotationSection, threadsSection } from './sections/durable.js';
 import { embeddedSection, keysSection } from './sections/embedded.js';
 import { nodesSection } from './sections/nodes.js';
 import { scaleSection } from './sections/scale.js';
@@ -19,6 +19,7 @@ const SECTIONS = [
   ['client', clientSection],
   ['audit', auditSection],
   ['rotation', rotationSection],
+  ['threads', threadsSection],
   ['scale', scaleSection],
 ];
 

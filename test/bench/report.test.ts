@@ -76,6 +76,14 @@ const whole: Results = {
   client: { inFlight: 256, turns: 3, kms: { perSecond: 1e6, clientCpuNs: 600 }, kmsOverHttp: ratio(37) },
   audit: { turns: 3, inFlight: '1 x 256', modes: [{ name: 'off', ofOff: ratio(1), ...rate(1.4e6) }] },
   rotation: { keys: 20_000, createdPerSecond: 5_000, rotatedPerSecond: 3_000 },
+  threads: {
+    bodyBytes: 1024,
+    messages: 20_000,
+    ways: (['embedded', 'daemon'] as const).map((way) => ({
+      ...{ way, backups: 'with', firstPerSecond: 20_000, perSecond: 24_000, peakBytes: 2e8 },
+    })),
+    long: { messages: 100_000, perSecond: 24_000, peakBytes: 2e8 },
+  },
   nodes: ['v20.1.0', 'v24.2.0'].map((node) => ({
     ...{ node, openssl: '3.5.0', at256: rate(1.5e6), at8x64: rate(1.3e6) },
     embedded: [
@@ -85,7 +93,19 @@ const whole: Results = {
   scale: SCALE,
   bars: [],
 };
-const PARTS = ['embedded', 'keys', 'daemon', 'workers', 'latency', 'client', 'audit', 'rotation', 'nodes', 'scale'] as const;
+const PARTS = [
+  'embedded',
+  'keys',
+  'daemon',
+  'workers',
+  'latency',
+  'client',
+  'audit',
+  'rotation',
+  'threads',
+  'nodes',
+  'scale',
+] as const;
 
 const without = (...parts: string[]) =>
   Object.fromEntries(Object.entries(whole).filter(([name]) => !parts.includes(name))) as unknown as Results;
@@ -143,7 +163,7 @@ test('a report holds where the peers were measured without the product', async (
   isSound(
     t,
     await reportOf({
-      ...without('keys', 'workers', 'client', 'latency', 'audit', 'rotation', 'nodes', 'scale'),
+      ...without('keys', 'workers', 'client', 'latency', 'audit', 'rotation', 'threads', 'nodes', 'scale'),
       embedded,
       daemon,
     } as Results),

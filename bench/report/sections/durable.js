@@ -1,4 +1,4 @@
-import { count, spread } from '../numbers.js';
+import { bytes, count, spread } from '../numbers.js';
 
 export function auditSection({ turns, inFlight, modes }) {
   const rows = modes.map(({ name, perSecond, serverCpuNs, ofOff }) => [
@@ -25,5 +25,23 @@ export function rotationSection({ keys, createdPerSecond, rotatedPerSecond }) {
       `Embedded, with the audit log, on the disk of the run’s temporary directory: ${count(createdPerSecond)} durable creates per second with 64 under way; a rotation that backs up, rewraps and verifies each key moves ${count(rotatedPerSecond)} keys per second.`,
     ],
     tables: [],
+  };
+}
+
+export function threadsSection({ bodyBytes, messages, ways, long }) {
+  const rows = ways.map(({ way, backups, firstPerSecond, perSecond, peakBytes }) => [
+    `${way}, ${backups} backups`,
+    count(firstPerSecond),
+    count(perSecond),
+    bytes(peakBytes),
+  ]);
+  return {
+    title: `Threads: ${count(messages)} messages moved to a new key`,
+    part: 'threads',
+    text: [
+      `Bodies of ${bytes(bodyBytes)}, encrypted as a whole, in the LMDB store on the disk of the run’s temporary directory: each is read, opened, sealed under the new key and written durably, and all are looked through once more before the old key is retired. Backups are what a job keeps of each message for seven days unless told otherwise. A process makes three rotations, the first while its code is cold; memory is the most that was anonymous or locked in the application’s process.`,
+      `Of a thread of ${count(long.messages)} messages, embedded, with backups: ${count(long.perSecond)} messages per second, ${bytes(long.peakBytes)}.`,
+    ],
+    tables: [{ head: ['key service', 'first rotation, messages /s', 'median of all', 'memory'], rows }],
   };
 }
