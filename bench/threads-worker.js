@@ -1,6 +1,6 @@
 // The process of an application that keeps a thread in LMDB and moves it to a new key. Argument: JSON of {threads, connect, store,
 // messages, bodyBytes}, `threads` the path of our library of threads and `connect` what opens the key service: {library, dataDir,
-// masterKeyFile} or {library, socket}. `{rotate}` moves all messages, with backups for so many milliseconds.
+// masterKeyFile} or {library, socket}. `{rotate}` moves all messages, with backups for so many milliseconds; `{close}` ends.
 import { answerMessages } from './processes.js';
 import { watchMemory } from './scale/memory.js';
 
@@ -32,11 +32,8 @@ async function rotate(keepBackupsMs) {
   return { perSecond: messages / seconds, peakBytes: memory.peak() };
 }
 
-answerMessages(({ rotate: keepBackupsMs, close }) => {
+answerMessages(async ({ rotate: keepBackupsMs, close }) => {
   if (!close) return rotate(keepBackupsMs);
-  return threads
-    .close()
-    .then(() => store.close())
-    .then(() => kms.close())
-    .then(() => ({ closed: true }));
+  for (const one of [threads, store, kms]) await one.close();
+  return { closed: true };
 });
